@@ -1,0 +1,278 @@
+"""What operators do with values of Oracle's types: comparison, arithmetic, LIKE, NVL, DECODE, the fit of a column."""
+
+from __future__ import annotations
+
+import decimal
+import operator
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from functools import lru_cache
+
+from . import values
+from .expr import Expr, choice, common_type, constant, converted
+from .functions import Function
+from .model import Column, OracleError
+
+PARTS = ("YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND")
+
+
+def mismatch(expected: str, got: str, offset: int = 0) -> OracleError:
+    """Two types that nothing converts between."""
+    return OracleError(932, f"inconsistent datatypes: expected {expected} got {got}", offset)
+
+
+def aligned(left, right, offset: int = 0) -> tuple[Callable, Callable]:
+    """The closures of two expressions, converted so that their values compare."""
+    kinds = values.family(left.type), values.family(right.type)
+    if "null" in kinds:
+        return left.fn, right.fn
+    if kinds[0] == kinds[1]:
+        return _within_family(left, right, kinds[0])
+    for target in ("double", "number", "date", "interval", "raw", "boolean"):
+        if target in kinds:
+            other = kinds[1] if kinds[0] == target else kinds[0]
+            if (other == "text" and target not in ("interval", "boolean")) or {other, target} == {"number", "double"}:
+                name = {"double": "BINARY_DOUBLE", "number": "NUMBER", "raw": "RAW"}.get(target)
+                name = name or (left.type if kinds[0] == target else right.type)
+                return converted(left, name), converted(right, name)
+    raise mismatch(left.type, right.type, offset)
+
+
+def _within_family(left, right, kind: str) -> tuple[Callable, Callable]:
+    if kind == "date" and left.type != right.type and "TIMESTAMP WITH TIME ZONE" in (left.type, right.type):
+        return tuple(_then(expr.fn, values.local) for expr in (left, right))
+    if kind == "text" and "CHAR" in (left.type, right.type):
+        return tuple(_then(expr.fn, lambda t: t and t.rstrip(" ")) for expr in (left, right))
+    return left.fn, right.fn
+
+
+def _then(fn: Callable, after: Callable) -> Callable:
+    return lambda row, run: after(fn(row, run))
+
+
+def compared(test: Callable, left: Expr, right: Expr, offset: int = 0) -> Callable:
+    """The closure of a comparison: of converted values, and None where one is NULL."""
+    first, second = aligned(left, right, offset)
+
+    def comparison(row, run):
+        a, b = first(row, run), second(row, run)
+        return None if a is None or b is None else test(a, b)
+
+    return comparison
+
+
+@lru_cache(maxsize=512)
+def like_pattern(pattern: str, escape: str | None) -> re.Pattern:
+    """A LIKE pattern as a regular expression; ORA-01424 for an escape before anything but %, _ and itself."""
+    parts, letters = [], iter(pattern)
+    for letter in letters:
+        if escape and letter == escape:
+            following = next(letters, "")
+            if not following or following not in ("%", "_", escape):
+                raise OracleError(1424, "missing or illegal character following the escape character")
+            parts.append(re.escape(following))
+        else:
+            parts.append({"%": ".*", "_": "."}.get(letter) or re.escape(letter))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def any_of(tests: list[Callable]) -> Callable:
+    """True if one test holds, None if none does and one is unknown."""
+
+    def any_holds(row, run):
+        unknown = False
+        for test in tests:
+            holds = test(row, run)
+            if holds:
+                return True
+            unknown = unknown or holds is None
+        return None if unknown else False
+
+    return any_holds
+
+
+_PLAIN = {"Add": operator.add, "Sub": operator.sub, "Mul": operator.mul, "Div": operator.truediv}
+
+
+def arithmetic(name: str, left, right, offset: int) -> tuple[Callable, str]:
+    """The closure and type of `left name right`; ORA-00932 where Oracle knows no such operation."""
+    kinds = tuple(
+        "number" if k in ("text", "null") else k for k in (values.family(left.type), values.family(right.type))
+    )
+    if set(kinds) <= {"number", "double"}:
+        kind = "BINARY_DOUBLE" if "double" in kinds else "NUMBER"
+        return _numeric(_PLAIN[name], converted(left, kind), converted(right, kind)), kind
+    found = _with_time(name, left, right, kinds)
+    if found is None:
+        raise mismatch("NUMBER", left.type if kinds[0] != "number" else right.type, offset)
+    operation, kind = found
+    sides = [converted(e, "NUMBER") if k == "number" else e.fn for e, k in zip((left, right), kinds)]
+    return _of_both(operation, *sides), kind
+
+
+def _numeric(operation: Callable, left: Callable, right: Callable) -> Callable:
+    def computed(row, run):
+        a, b = left(row, run), right(row, run)
+        if a is None or b is None:
+            return None
+        try:
+            return operation(a, b)
+        except ZeroDivisionError:
+            raise OracleError(1476, "divisor is equal to zero") from None
+        except decimal.InvalidOperation:
+            raise OracleError(1476, "divisor is equal to zero") from None
+        except decimal.Overflow:
+            raise OracleError(1426, "numeric overflow") from None
+
+    return computed
+
+
+def _of_both(operation: Callable, left: Callable, right: Callable) -> Callable:
+    def computed(row, run):
+        a, b = left(row, run), right(row, run)
+        return None if a is None or b is None else operation(a, b)
+
+    return computed
+
+
+def _with_time(name: str, left, right, kinds: tuple[str, str]) -> tuple[Callable, str] | None:
+    plain = _PLAIN[name]
+    if kinds == ("date", "date") and name == "Sub":
+        if left.type == right.type == "DATE":
+            return lambda a, b: values.days(a - b), "NUMBER"
+        return lambda a, b: values.local(a) - values.local(b), "INTERVAL DAY TO SECOND"
+    if kinds == ("date", "number") and name in ("Add", "Sub"):
+        return lambda a, b: plain(values.whole_seconds(a), values.span(b)), "DATE"
+    if kinds == ("number", "date") and name == "Add":
+        return lambda a, b: values.whole_seconds(b) + values.span(a), "DATE"
+    if kinds == ("date", "interval") and name in ("Add", "Sub"):
+        return plain, left.type
+    if kinds == ("interval", "date") and name == "Add":
+        return plain, right.type
+    if kinds == ("interval", "interval") and name in ("Add", "Sub"):
+        return plain, left.type
+    if kinds == ("interval", "number") and name in ("Mul", "Div"):
+        return lambda a, b: plain(a, float(b)), left.type
+    return None
+
+
+def extract(value: object, part: str) -> Decimal | None:
+    """A part of a time or an interval; of a time with a zone in UTC, as Oracle has it."""
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        whole = abs(value)
+        minutes, seconds = divmod(whole.seconds, 60)
+        parts = {"DAY": whole.days, "HOUR": minutes // 60, "MINUTE": minutes % 60}
+        found = parts.get(part, Decimal(seconds) + Decimal(whole.microseconds).scaleb(-6))
+        return Decimal(found) * (-1 if value < timedelta() else 1)
+    if not isinstance(value, datetime):
+        raise OracleError(30076, "invalid extract field for extract source")
+    value = value.astimezone(timezone.utc) if value.tzinfo else value
+    if part == "SECOND":
+        return Decimal(value.second) + Decimal(value.microsecond).scaleb(-6)
+    return Decimal(getattr(value, part.lower()))
+
+
+def applied(function: Function, args: list[Callable]) -> Callable:
+    """The closure of a call: NULL for a NULL argument, unless the function takes it."""
+    call, takes_nulls, needs_run = function.call, function.nulls, function.needs_run
+
+    def called(row, run):
+        given = [arg(row, run) for arg in args]
+        if not takes_nulls and None in given:
+            return None
+        try:
+            return call(run, *given) if needs_run else call(*given)
+        except (ValueError, ArithmeticError, OverflowError):
+            raise OracleError(1760, "illegal argument for function") from None
+
+    return called
+
+
+def _arguments(args: list, least: int, most: int = 255) -> None:
+    if len(args) < least:
+        raise OracleError(938, "not enough arguments for function")
+    if len(args) > most:
+        raise OracleError(939, "too many arguments for function")
+
+
+def _first_known(args: list):
+    _arguments(args, 2)
+    return choice([_then(arg.fn, lambda value: value is not None) for arg in args[:-1]], args)
+
+
+def _nvl(args: list):
+    _arguments(args, 2, 2)
+    return _first_known(args)
+
+
+def _nvl2(args: list):
+    _arguments(args, 3, 3)
+    return choice([_then(args[0].fn, lambda value: value is not None)], args[1:])
+
+
+def _decode(args: list):
+    """The result after the first search value that is equal, where NULL equals NULL; else the odd last one, or NULL."""
+    _arguments(args, 3)
+    subject, rest = args[0], args[1:]
+    pairs = list(zip(rest[::2], rest[1::2]))
+    default = rest[-1] if len(rest) % 2 else constant(None, "NULL")
+    tests = [_same(*aligned(subject, search)) for search, _ in pairs]
+    return choice(tests, [*(result for _, result in pairs), default])
+
+
+def _same(left: Callable, right: Callable) -> Callable:
+    return lambda row, run: left(row, run) == right(row, run)
+
+
+def _nullif(args: list):
+    _arguments(args, 2, 2)
+    return choice([_same(*aligned(*args))], [constant(None, "NULL"), args[0]])
+
+
+def _extreme(best: Callable):
+    def build(args: list):
+        _arguments(args, 1)
+        kind = common_type(args)
+        closures = [converted(arg, kind.type) for arg in args]
+
+        def extreme(row, run):
+            given = [closure(row, run) for closure in closures]
+            return None if None in given else best(given)
+
+        return Expr(extreme, kind.type, kind.size)
+
+    return build
+
+
+FORMS = {
+    "NVL": _nvl,
+    "NVL2": _nvl2,
+    "COALESCE": _first_known,
+    "DECODE": _decode,
+    "NULLIF": _nullif,
+    "GREATEST": _extreme(max),
+    "LEAST": _extreme(min),
+}
+
+
+def fitted(value: object, column: Column, cut: bool = False) -> object:
+    """A value as a column keeps it: rounded to its scale; ORA-12899 or ORA-01438 if it is too large for it."""
+    if value is None:
+        return None
+    if column.type in ("VARCHAR2", "CHAR"):
+        if column.size and len(value) > column.size:
+            if not cut:
+                said = f'value too large for column "{column.name}" (actual: {len(value)}, maximum: {column.size})'
+                raise OracleError(12899, said)
+            value = value[: column.size]
+        return value.ljust(column.size) if column.type == "CHAR" else value
+    if column.type == "NUMBER" and column.precision:
+        scale = max(column.scale, -84)
+        value = value.quantize(Decimal(1).scaleb(-scale), decimal.ROUND_HALF_UP) + 0
+        if value and value.adjusted() >= column.precision - scale:
+            raise OracleError(1438, "value larger than specified precision allowed for this column")
+    return value

@@ -1,0 +1,47 @@
+"""Who may do what, as far as the stand-in minds: the scheduler's privileges, and what GRANT has recorded."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SYSTEM_USERS = ("SYS", "SYSTEM")
+
+
+class Grant(NamedTuple):
+    """One privilege of one user; target is an object such as ACPDB.AC_GLJOURNAL, '' for a system privilege."""
+
+    grantee: str
+    privilege: str
+    target: str
+    grantor: str
+
+
+class Privileges:
+    """The grants of a database; every user begins with what the closing needs."""
+
+    def __init__(self, users: list[str]):
+        self.grants = [
+            grant
+            for user in users
+            for grant in (
+                Grant(user, "CREATE SESSION", "", "SYS"),
+                Grant(user, "CREATE JOB", "", "SYS"),
+                Grant(user, "CREATE TABLE", "", "SYS"),
+                Grant(user, "EXECUTE", "ACPDB.PACKAGE_RPT_AC_FI806", "ACPDB"),
+                Grant(user, "SELECT", "ACPDB.AC_GLOPENBALANCE", "ACPDB"),
+                Grant(user, "SELECT", "ACPDB.AC_GLJOURNAL", "ACPDB"),
+            )
+        ]
+
+    def grant(self, privileges: list[str], target: str, grantees: list[str], grantor: str) -> None:
+        """Record privileges; one that is there already is no error."""
+        new = [Grant(user, privilege, target, grantor) for user in grantees for privilege in privileges]
+        self.grants = list(dict.fromkeys([*self.grants, *new]))
+
+    def of(self, user: str) -> list[Grant]:
+        """The grants of a user."""
+        return [grant for grant in self.grants if grant.grantee == user]
+
+    def has(self, user: str, privilege: str) -> bool:
+        """Whether a user has a system privilege."""
+        return user in SYSTEM_USERS or any(g.privilege == privilege and not g.target for g in self.of(user))

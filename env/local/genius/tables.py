@@ -1,0 +1,206 @@
+"""Tables that sessions make, and how they see each other's rows.
+
+A committed state is one immutable Snapshot; a commit replaces it whole, so a statement, or a read-only transaction,
+keeps reading the one it began with. A transaction's own rows lie over it until then. These tables live as long as
+the process: what must outlive it is in the store.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from itertools import count
+from typing import NamedTuple
+
+from .model import Column, OracleError
+
+Name = tuple[str, str]
+Rows = dict[int, tuple]
+
+
+class Definition(NamedTuple):
+    """What CREATE TABLE said: columns, their defaults as SQL text, and the places of each unique key."""
+
+    owner: str
+    name: str
+    columns: list[Column]
+    defaults: list[str | None]
+    unique: list[tuple[str, tuple[int, ...]]]
+
+
+class Snapshot(NamedTuple):
+    """One committed state: the rows of every table by row number, and who closed which period of the books when."""
+
+    rows: dict[Name, Rows]
+    closings: dict[str, dict]
+
+
+class Tables:
+    """All tables of a database, and the locks of the transactions that write them."""
+
+    def __init__(self, closings: dict[str, dict]):
+        self.definitions: dict[Name, Definition] = {}
+        self.committed = Snapshot({}, closings)
+        self.version = 0
+        self.numbers = count(1)
+        self.guard = threading.Lock()
+        self.locks: dict[tuple[Name, int], object] = {}
+
+    def find(self, owner: str, name: str) -> Definition:
+        """A table; ORA-00942 if there is none."""
+        found = self.definitions.get((owner, name))
+        if found is None:
+            raise OracleError(942, "table or view does not exist")
+        return found
+
+    def create(self, definition: Definition) -> None:
+        """A new, empty table; ORA-00955 if its name is taken."""
+        key = definition.owner, definition.name
+        with self.guard:
+            if key in self.definitions:
+                raise OracleError(955, "name is already used by an existing object")
+            self.definitions = {**self.definitions, key: definition}
+            self.committed = self.committed._replace(rows={**self.committed.rows, key: {}})
+            self.version += 1
+
+    def drop(self, owner: str, name: str) -> None:
+        """Remove a table."""
+        self.find(owner, name)
+        with self.guard:
+            self.definitions = {k: v for k, v in self.definitions.items() if k != (owner, name)}
+            rows = {k: v for k, v in self.committed.rows.items() if k != (owner, name)}
+            self.committed = self.committed._replace(rows=rows)
+            self.version += 1
+
+    def truncate(self, owner: str, name: str) -> None:
+        """Remove all rows of a table, at once and for good."""
+        self.find(owner, name)
+        with self.guard:
+            self.committed = self.committed._replace(rows={**self.committed.rows, (owner, name): {}})
+
+    def close_period(self, period: str, mark: dict) -> None:
+        """Say who closed a period of the books."""
+        with self.guard:
+            self.committed = self.committed._replace(closings={**self.committed.closings, period: mark})
+
+
+class Transaction:
+    """One session's changes: for each table, row number -> new row, or None for a row that is deleted."""
+
+    def __init__(self, tables: Tables):
+        self.tables = tables
+        self.changes: dict[Name, dict[int, tuple | None]] = {}
+        self.read_only: Snapshot | None = None
+        self.indexes: tuple[Snapshot, dict] | None = None
+        self.locked = False
+
+    @property
+    def open(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self.changes) or self.locked or self.read_only is not None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What this transaction's next statement sees of the others' work."""
+        return self.read_only or self.tables.committed
+
+    def rows(self, snapshot: Snapshot, key: Name) -> Rows:
+        """A table's rows as this transaction sees them."""
+        committed, own = snapshot.rows.get(key, {}), self.changes.get(key)
+        if not own:
+            return committed
+        return {number: row for number, row in {**committed, **own}.items() if row is not None}
+
+    def begin_write(self) -> None:
+        """ORA-01456 in a read-only transaction."""
+        if self.read_only is not None:
+            raise OracleError(1456, "may not perform insert/delete/update operation inside a READ ONLY transaction")
+
+    def insert(self, definition: Definition, rows: Iterable[tuple]) -> int:
+        """Add rows that are already checked against their columns; ORA-00001 for a key that is there."""
+        added = {next(self.tables.numbers): row for row in rows}
+        for (label, places), taken in self._keys(definition):
+            new = [key for row in added.values() if any(key := tuple(row[place] for place in places))]
+            if len(set(new)) < len(new) or not taken.isdisjoint(new):
+                self.indexes = None
+                raise _violated(definition, label)
+            taken.update(new)
+        self._change(definition, added)
+        return len(added)
+
+    def update(self, definition: Definition, changed: dict[int, tuple | None]) -> None:
+        """Replace rows whose locks are held, or delete those whose new row is None."""
+        key = definition.owner, definition.name
+        after = {**self.rows(self.tables.committed, key), **changed}
+        for label, places in definition.unique:
+            keys = [tuple(row[place] for place in places) for row in after.values() if row is not None]
+            keys = [found for found in keys if any(part is not None for part in found)]
+            if len(set(keys)) < len(keys):
+                raise _violated(definition, label)
+        self._change(definition, changed)
+        self.indexes = None
+
+    def _keys(self, definition: Definition) -> list[tuple[tuple[str, tuple[int, ...]], set]]:
+        """Each unique key of a table with its values, as this transaction sees them; kept while nobody else commits."""
+        if self.indexes is None or self.indexes[0] is not self.tables.committed:
+            self.indexes = self.tables.committed, {}
+        key = definition.owner, definition.name
+        if definition.unique and key not in self.indexes[1]:
+            rows = self.rows(self.tables.committed, key).values()
+            self.indexes[1][key] = [{tuple(row[p] for p in places) for row in rows} for _, places in definition.unique]
+        return list(zip(definition.unique, self.indexes[1].get(key, [])))
+
+    def _change(self, definition: Definition, changed: dict[int, tuple | None]) -> None:
+        if changed:
+            self.changes.setdefault((definition.owner, definition.name), {}).update(changed)
+
+    def lock(self, definition: Definition, numbers: Iterable[int], run) -> None:
+        """Take row locks all at once; a transaction that waits for another to end looks at the cancel flag."""
+        keys = [((definition.owner, definition.name), number) for number in numbers]
+        while True:
+            with self.tables.guard:
+                if all(self.tables.locks.get(key) in (None, self) for key in keys):
+                    self.tables.locks.update(dict.fromkeys(keys, self))
+                    self.locked = self.locked or bool(keys)
+                    return
+            run.check()
+            time.sleep(0.005)
+
+    def commit(self) -> None:
+        """Make the changes everybody's."""
+        with self.tables.guard:
+            rows = dict(self.tables.committed.rows)
+            for key, own in self.changes.items():
+                if key in rows:
+                    merged = {**rows[key], **own}
+                    rows[key] = {number: row for number, row in merged.items() if row is not None}
+            if self.changes:
+                self.tables.committed = self.tables.committed._replace(rows=rows)
+        self._end()
+
+    def rollback(self) -> None:
+        """Forget the changes."""
+        self._end()
+
+    def _end(self) -> None:
+        if self.locked:
+            with self.tables.guard:
+                self.tables.locks = {key: holder for key, holder in self.tables.locks.items() if holder is not self}
+        self.changes, self.read_only, self.indexes, self.locked = {}, None, None, False
+
+
+def _violated(definition: Definition, constraint: str) -> OracleError:
+    return OracleError(1, f"unique constraint ({definition.owner}.{constraint}) violated")
+
+
+class TableSource:
+    """A table as a query reads it."""
+
+    def __init__(self, definition: Definition):
+        self.definition = definition
+        self.columns = definition.columns
+
+    def rows(self, run, equal: dict[int, object]) -> Iterable[tuple]:
+        """The rows that the running statement sees."""
+        return run.session.transaction.rows(run.snapshot, (self.definition.owner, self.definition.name)).values()
