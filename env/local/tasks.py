@@ -1,0 +1,89 @@
+"""The cloud on this machine as tasks: inv local.up | down | status | reset | logs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from invoke import Exit, task
+
+# At the end of the path: nothing here may hide a module of the service or the runbook's own tasks.py.
+sys.path.append(str(Path(__file__).parent))
+
+from cloud import NAMES, Cloud, LocalError
+
+
+@contextmanager
+def one_line_on_failure() -> Iterator[None]:
+    try:
+        yield
+    except LocalError as error:
+        if error.detail:
+            print(error.detail, file=sys.stderr)
+        raise Exit(str(error), code=1) from None
+    except OSError as error:
+        raise Exit(f"{error}. Is the state folder of another user, or the disk full?", code=1) from None
+
+
+@task(help={"procedure_seconds": "how long Genius' closing procedure takes; default 8"})
+def up(c, procedure_seconds=""):
+    """Start restate-server, PostgreSQL, Lambda and Genius on this machine."""
+    with one_line_on_failure():
+        Cloud().up(procedure_seconds or None)
+
+
+@task
+def down(c):
+    """End everything that local.up started; data stays."""
+    with one_line_on_failure():
+        Cloud().down()
+
+
+@task
+def reset(c):
+    """End everything and remove its data, ports and passwords; downloads stay."""
+    with one_line_on_failure():
+        Cloud().reset()
+
+
+@task
+def status(c):
+    """Show each part: up or down, pid, port, memory, age; exit 1 when one is down."""
+    with one_line_on_failure():
+        found = Cloud().status()
+    print(f"{'part':<9} {'':<6} {'pid':>7} {'port':>5} {'memory':>8} {'age':>8}  url")
+    for name, part in found.items():
+        print(status_line(name, part))
+    if not all(part["up"] for part in found.values()):
+        raise Exit(code=1)
+
+
+def status_line(name: str, part: dict) -> str:
+    memory = f"{part['memory'] / 2**20:.0f} MiB" if part["memory"] else "-"
+    age = f"{part['age']:.0f} s" if part["age"] is not None else "-"
+    state = "up" if part["up"] else "silent" if part["pid"] else "down"
+    pid, port = part["pid"] or "-", part["port"] or "-"
+    return f"{name:<9} {state:<6} {pid:>7} {port:>5} {memory:>8} {age:>8}  {part['url'] or '-'}"
+
+
+@task(help={"part": f"one of {', '.join(NAMES)}; default all", "follow": "go on as they grow", "lines": "of each"})
+def logs(c, part="", follow=False, lines=40):
+    """Show the ends of the parts' logs."""
+    with one_line_on_failure():
+        files = log_files(part)
+    command = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, files)]
+    with suppress(KeyboardInterrupt):
+        subprocess.run(command, check=False)
+
+
+def log_files(part: str) -> list[Path]:
+    if part and part not in NAMES:
+        raise LocalError(f"No part '{part}'. Known: {', '.join(NAMES)}.")
+    files = [Path(found["log"]) for name, found in Cloud().status().items() if part in ("", name)]
+    there = [file for file in files if file.exists()]
+    if not there:
+        raise LocalError("No logs yet: `inv local.up` makes them.")
+    return there
