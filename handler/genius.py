@@ -1,0 +1,256 @@
+"""Genius, the old Oracle database: the closing job and the open balances. The only module that knows Oracle."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import NamedTuple
+
+from . import settings
+from .errors import Refused, Unavailable
+
+CONNECT_SECONDS = 10
+CALL_SECONDS = 30
+FETCH_SECONDS = 300
+# Retrying these cannot help, and a wrong password that is tried again locks the account.
+LOGIN_REFUSED = {"ORA-01017", "ORA-28000", "ORA-28001", "ORA-01045"}
+
+AMOUNTS = (
+    "BEGINNING_DEBIT",
+    "BEGINNING_CREDIT",
+    "DEBIT_AMOUNT",
+    "CREDIT_AMOUNT",
+    "ENDING_DEBIT",
+    "ENDING_CREDIT",
+)
+
+CREATE_JOB = """
+BEGIN
+  DBMS_SCHEDULER.CREATE_JOB(
+    job_name => :job, job_type => 'PLSQL_BLOCK', job_action => :action,
+    enabled => TRUE, auto_drop => FALSE, comments => :comments);
+END;"""
+
+# The job guards itself, because any look from outside can be overtaken before the procedure starts.
+JOB_ACTION = """
+DECLARE
+  v_status  VARCHAR2(4000);
+  v_message VARCHAR2(4000);
+  v_other   VARCHAR2(30);
+  e_exists  EXCEPTION;
+  PRAGMA EXCEPTION_INIT(e_exists, -27477);
+BEGIN
+  BEGIN
+    DBMS_SCHEDULER.CREATE_SCHEDULE(
+      schedule_name => '{job}_S', repeat_interval => 'FREQ=YEARLY', comments => 'start mark of {job}');
+  EXCEPTION
+    WHEN e_exists THEN
+      raise_application_error(-20808, '{job} has started once already');
+  END;
+  SELECT MIN(job_name) INTO v_other FROM user_scheduler_jobs
+   WHERE state = 'RUNNING' AND job_name <> '{job}' AND ({of_period});
+  IF v_other IS NOT NULL THEN
+    raise_application_error(-20807, v_other || ' is running; {job} has not called the procedure');
+  END IF;
+  Package_Rpt_Ac_Fi806.get_master_data('{year}', '{month}', '{month}', '{user_id}', v_status, v_message);
+  IF v_status IS NULL OR v_status = '0' THEN
+    raise_application_error(-20806, NVL(v_message, 'the procedure gave no message'));
+  END IF;
+END;"""
+
+LOOK_JOB = "SELECT state, enabled FROM user_scheduler_jobs WHERE job_name = :job"
+LOOK_RUNS = """
+SELECT status, error# AS error_number, additional_info, actual_start_date, run_duration, log_date
+  FROM user_scheduler_job_run_details WHERE job_name = :job ORDER BY log_id"""
+LOOK_LIVE = """
+SELECT job_name FROM user_scheduler_jobs
+ WHERE job_name <> :job AND ({of_period}) AND state IN ('RUNNING', 'SCHEDULED', 'RETRY SCHEDULED', 'CHAIN_STALLED')
+ ORDER BY job_name"""
+
+OF_PERIOD = "glyear = :year AND glmonth = :month"
+TOTALS = f"""
+SELECT COUNT(*), {", ".join(f"SUM({column})" for column in AMOUNTS)} FROM (
+  SELECT coacode, branch, {", ".join(f"SUM({column}) AS {column}" for column in AMOUNTS)}
+    FROM acpdb.ac_glopenbalance WHERE {OF_PERIOD} GROUP BY coacode, branch)"""
+BALANCES = f"""
+SELECT coacode, MAX(description), branch, {", ".join(f"SUM({column})" for column in AMOUNTS)}
+  FROM acpdb.ac_glopenbalance WHERE {OF_PERIOD} GROUP BY coacode, branch"""
+
+
+class Balance(NamedTuple):
+    """What one account of one branch had and moved in a period; amounts in IDR."""
+
+    account: str
+    description: str | None
+    branch: str
+    beginning_debit: Decimal
+    beginning_credit: Decimal
+    debit: Decimal
+    credit: Decimal
+    ending_debit: Decimal
+    ending_credit: Decimal
+
+
+def job_name(period: str, owner: str) -> str:
+    """The name that only this owner's closing of a period can bear: at most 30 bytes, upper case."""
+    digest = hashlib.sha256(owner.encode()).hexdigest()[:12].upper()
+    return f"GNS_{period.replace('-', '')}_{digest}"
+
+
+def of_period(period: str) -> str:
+    """The SQL condition for the names of a period's closing jobs, those of the older service included."""
+    compact = period.replace("-", "")
+    return f"job_name LIKE 'GNS\\_{compact}\\_%' ESCAPE '\\' OR job_name LIKE 'GNS\\_{compact[2:]}\\_%' ESCAPE '\\'"
+
+
+def job_action(period: str, job: str, user_id: str) -> str:
+    """The block that the job runs; every value in it is checked here, because a job takes no binds."""
+    for value, form in ((period, r"[0-9]{4}-[0-9]{2}"), (job, r"[A-Z0-9_]{1,28}"), (user_id, r"[A-Za-z0-9_.-]{1,30}")):
+        if not re.fullmatch(form, value):
+            raise Refused(f"{value!r} cannot stand in a closing job: expected {form}")
+    year, month = period.split("-")
+    return JOB_ACTION.format(job=job, of_period=of_period(period), year=year, month=month, user_id=user_id)
+
+
+@functools.lru_cache(maxsize=1)
+def driver():
+    """python-oracledb, imported at the first need of Oracle and initialised as the settings say."""
+    import oracledb
+
+    oracledb.defaults.fetch_decimals = True
+    oracledb.defaults.fetch_lobs = False
+    if settings.current().oracle_client == "thick":
+        # No fall back to thin: that would end in DPY-3010 at midnight.
+        oracledb.init_oracle_client()
+    return oracledb
+
+
+def connect_descriptor() -> str:
+    """The connect string with time-outs in it, in the form that thin and thick mode both take."""
+    params = driver().ConnectParams()
+    params.parse_connect_string(settings.current().oracle_connect_string)
+    # A NAT gateway drops flows that are idle for 350 s.
+    params.set(tcp_connect_timeout=CONNECT_SECONDS, expire_time=2)
+    return params.get_connect_string()
+
+
+def first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+@contextlib.contextmanager
+def connected(call_seconds: float = CALL_SECONDS):
+    """One connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
+    oracledb = driver()
+    now = settings.current()
+    try:
+        connection = oracledb.connect(user=now.oracle_user, password=now.oracle_password, dsn=connect_descriptor())
+    except oracledb.Error as error:
+        code = error.args[0].full_code
+        if code.startswith(("DPI-", "DPY-2", "DPY-3")):
+            raise Refused(f"the Oracle driver cannot work as it is set up: {first_line(error)}") from error
+        if code in LOGIN_REFUSED:
+            raise Refused(
+                f"Genius refused the login of {now.oracle_user}: {first_line(error)};"
+                " correct ORACLE_USER and ORACLE_PASSWORD in the environment and deploy"
+            ) from error
+        raise Unavailable(f"Genius at {now.oracle_connect_string}: {first_line(error)}") from error
+    try:
+        connection.call_timeout = int(call_seconds * 1000)
+        yield connection
+    finally:
+        with contextlib.suppress(oracledb.Error):
+            connection.close()
+
+
+def submit(period: str, owner: str, user_id: str, comments: str) -> dict:
+    """Create the owner's closing job and return {"job", "at"}; a second call finds the job of the first.
+
+    A lost reply raises and the caller tries again: names are used once and kept, so ORA-27477 can only mean
+    that this owner has submitted already.
+    """
+    job = job_name(period, owner)
+    action = job_action(period, job, user_id)
+    with connected() as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER SESSION SET NLS_LANGUAGE = 'AMERICAN' NLS_TERRITORY = 'AMERICA'")
+        try:
+            cursor.execute(CREATE_JOB, job=job, action=action, comments=comments[:240])
+        except driver().DatabaseError as error:
+            if error.args[0].full_code != "ORA-27477":
+                raise
+            seen = read_job(cursor, job)
+            if not seen["state"] and not seen["runs"]:
+                raise Refused(
+                    f"{job}: Genius says that the name is taken, yet shows neither the job nor a run of it;"
+                    " look into USER_OBJECTS before anything is started again"
+                ) from error
+    return {"job": job, "at": time.time()}
+
+
+def read_job(cursor, job: str) -> dict:
+    """What the dictionary says now: {"state": str | None, "runs": [{"status", "error", "message", …}]}."""
+    before = cursor.execute(LOOK_JOB, job=job).fetchone()
+    runs = cursor.execute(LOOK_RUNS, job=job).fetchall()
+    # The run's row can appear between the two reads; the job is read last so that a state is never the older one.
+    after = cursor.execute(LOOK_JOB, job=job).fetchone()
+    return {
+        "state": (after or before or (None,))[0],
+        "runs": [
+            {
+                "status": status,
+                "error": int(number or 0),
+                "message": message or "",
+                "startedAt": iso(started),
+                "seconds": duration.total_seconds() if duration is not None else None,
+                "endedAt": iso(logged),
+            }
+            for status, number, message, started, duration, logged in runs
+        ],
+    }
+
+
+def iso(moment) -> str | None:
+    return moment.isoformat() if moment is not None else None
+
+
+def look(job: str) -> dict:
+    """One short look at a job, as a value: {"at", "reachable", "state", "runs"} or {"at", "reachable", "error"}.
+
+    Oracle not answering is not a failure of the closing: the caller goes on waiting.
+    """
+    try:
+        with connected() as connection, connection.cursor() as cursor:
+            return {"at": time.time(), "reachable": True, **read_job(cursor, job)}
+    except (Unavailable, Refused) as error:
+        return {"at": time.time(), "reachable": False, "error": str(error)}
+    except driver().Error as error:
+        return {"at": time.time(), "reachable": False, "error": first_line(error)}
+
+
+def live_jobs(period: str, job: str) -> list[str]:
+    """The names of the period's other closing jobs that run or still may."""
+    with connected() as connection, connection.cursor() as cursor:
+        cursor.execute(LOOK_LIVE.format(of_period=of_period(period)), job=job)
+        return [name for (name,) in cursor]
+
+
+@contextlib.contextmanager
+def open_balances(period: str) -> Iterator[tuple[dict, Iterator[Balance]]]:
+    """A period's control totals and its balances, both of one read-consistent moment.
+
+    Yields ({"rows": int, "BEGINNING_DEBIT": Decimal, …}, iterator of Balance); the iterator fetches as it goes.
+    """
+    year, month = period.split("-")
+    with connected(FETCH_SECONDS) as connection, connection.cursor() as cursor:
+        cursor.arraysize = 2000
+        cursor.prefetchrows = 2001
+        cursor.execute("SET TRANSACTION READ ONLY")
+        count, *sums = cursor.execute(TOTALS, year=year, month=month).fetchone()
+        totals = {"rows": int(count)} | {name: value or Decimal(0) for name, value in zip(AMOUNTS, sums)}
+        cursor.execute(BALANCES, year=year, month=month)
+        yield totals, map(Balance._make, cursor)

@@ -1,0 +1,209 @@
+"""The function's environment, read once, by name.
+
+SETTINGS is the one list of what the function reads: the tasks send exactly these keys, check them before a
+deploy with the same parsers, and the README's table is made from it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+
+class SettingsError(Exception):
+    """One or more settings are missing or malformed; the message names each and what is expected."""
+
+
+class Setting(NamedTuple):
+    """One key of the environment.
+
+    parse: text -> value, raises ValueError; expected: what a person should have written; default: None where the
+    key must be there; secret: never shown.
+    """
+
+    name: str
+    parse: Callable[[str], object]
+    expected: str
+    about: str
+    default: str | None = None
+    secret: bool = False
+
+
+def text(value: str) -> str:
+    if not value.strip():
+        raise ValueError(value)
+    return value
+
+
+def optional(value: str) -> str | None:
+    return value or None
+
+
+def port(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
+        raise ValueError(value)
+    return int(value)
+
+
+def seconds(value: str) -> float:
+    number = float(value)
+    if not 0 < number < 1e9:
+        raise ValueError(value)
+    return number
+
+
+def factor(value: str) -> float:
+    number = float(value)
+    if not 1 <= number <= 10:
+        raise ValueError(value)
+    return number
+
+
+def days(value: str) -> int:
+    number = int(value)
+    if not 1 <= number <= 366:
+        raise ValueError(value)
+    return number
+
+
+def identifier(value: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value):
+        raise ValueError(value)
+    return value
+
+
+def time_of_day(value: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([01][0-9]|2[0-3]):([0-5][0-9])", value)
+    if not match:
+        raise ValueError(value)
+    return int(match[1]), int(match[2])
+
+
+def zone(value: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text(value))
+    except (OSError, KeyError) as error:
+        raise ValueError(value) from error
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(value)
+        return value
+
+    return parse
+
+
+SETTINGS = [
+    Setting("PG_HOST", text, "a host name", "PostgreSQL's host"),
+    Setting("PG_PORT", port, "a port from 1 to 65535", "PostgreSQL's port", "5432"),
+    Setting("PG_DATABASE", text, "a database name", "the database that gets the trial balance"),
+    Setting("PG_USER", text, "a user name", "PostgreSQL's user"),
+    Setting("PG_PASSWORD", text, "a password", "PostgreSQL's password", secret=True),
+    Setting(
+        "PG_SCHEMA", identifier, "a lower-case schema name", "the schema of the report's tables", "financial_report"
+    ),
+    Setting(
+        "PG_SSLMODE",
+        one_of("verify-full", "disable"),
+        "verify-full or disable",
+        "TLS to PostgreSQL: the certificate is verified, or no TLS at all",
+        "verify-full",
+    ),
+    Setting(
+        "PG_SSLROOTCERT",
+        optional,
+        "a file's path, or empty",
+        "the CA file that PostgreSQL's certificate is verified with; empty: the system's",
+        "",
+    ),
+    Setting("ORACLE_USER", text, "a user name", "Genius' user: the owner of the closing jobs"),
+    Setting("ORACLE_PASSWORD", text, "a password", "Genius' password", secret=True),
+    Setting("ORACLE_CONNECT_STRING", text, "host:port/service", "where Genius listens"),
+    Setting(
+        "ORACLE_CLIENT",
+        one_of("thick", "thin"),
+        "thick or thin",
+        "thick: Instant Client from the layer, the only one that reaches 11.2; thin: no client library",
+        "thick",
+    ),
+    Setting(
+        "DAILY_CLOSING_SCHEDULE_TIME",
+        time_of_day,
+        "a time of day as HH:MM",
+        "when the scheduler starts the day's closing, in the schedule's zone",
+        "20:00",
+    ),
+    Setting(
+        "SCHEDULE_ZONE",
+        zone,
+        "an IANA time zone",
+        "the zone of the schedule, and the one in which a date is today",
+        "Asia/Jakarta",
+    ),
+    Setting(
+        "POLL_INITIAL_SECONDS", seconds, "seconds above 0", "how long the first wait for the closing job lasts", "10"
+    ),
+    Setting(
+        "POLL_FACTOR", factor, "a number from 1 to 10", "by how much each wait is longer than the one before", "1.5"
+    ),
+    Setting("POLL_CAP_SECONDS", seconds, "seconds above 0", "the longest wait between two looks at the job", "360"),
+    Setting(
+        "START_LIMIT_SECONDS",
+        seconds,
+        "seconds above 0",
+        "how long a job may wait for a job slave before a person is asked",
+        "1800",
+    ),
+    Setting(
+        "DEADLINE_SECONDS",
+        seconds,
+        "seconds above 0",
+        "how long a job may take before a person is asked",
+        "36000",
+    ),
+    Setting(
+        "ABORT_TIMEOUT_SECONDS",
+        seconds,
+        "seconds above 0",
+        "when Restate gives up on one invocation; must exceed the function's timeout of 900 s",
+        "1020",
+    ),
+    Setting(
+        "RETENTION_DAYS",
+        days,
+        "whole days from 1 to 366",
+        "how long Restate remembers a finished closing and its journal",
+        "90",
+    ),
+]
+
+
+def parse(environ: Mapping[str, str]) -> SimpleNamespace:
+    """The settings as attributes in lower case; raises SettingsError that names every fault at once."""
+    values, faults = {}, []
+    for setting in SETTINGS:
+        given = environ.get(setting.name, setting.default)
+        if given is None:
+            faults.append(f"{setting.name} is missing: expected {setting.expected}")
+            continue
+        try:
+            values[setting.name.lower()] = setting.parse(given)
+        except ValueError:
+            shown = "" if setting.secret else f" {given!r}"
+            faults.append(f"{setting.name}{shown} is malformed: expected {setting.expected}")
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return SimpleNamespace(**values)
+
+
+@functools.lru_cache(maxsize=1)
+def current() -> SimpleNamespace:
+    """The settings of this process, read at the first call."""
+    return parse(os.environ)

@@ -1,0 +1,91 @@
+"""What a look at the closing job means: plain values in, plain values out, no clock and no database."""
+
+from __future__ import annotations
+
+# Oracle numbers of the three ways in which the job's own block ends it.
+PROCEDURE_FAILED = 20806
+BACKED_OFF = 20807
+STARTED_TWICE = 20808
+
+WAITING = {"DISABLED", "SCHEDULED", "RETRY SCHEDULED"}
+LIVE = WAITING | {"RUNNING", "CHAIN_STALLED", "REMOTE"}
+NEVER_SURE = {"STOPPED", "BROKEN"}
+# A run's row appears a moment after its job has left the list of running ones.
+MISSES = 3
+
+
+def judge(waited: dict, seen: dict, start_limit: float, deadline: float) -> dict:
+    """Fold one look into what is known of a job.
+
+    waited: the last answer of this function, at first {"since": epoch seconds of the submission, "submitted":
+    whether that is known to have happened}, or {} for a job of somebody else;
+    seen: what genius.look returned. Returns waited with "state", "misses", "unreachableSince" brought up to date
+    and, once the wait is over, "outcome": succeeded | failed | backed-off | never-submitted |
+    unknown, and "message".
+    """
+    known = {**waited, "at": seen["at"]}
+    known.setdefault("since", seen["at"])
+    if not seen["reachable"]:
+        known.setdefault("unreachableSince", seen["at"])
+        return {**known, "error": seen["error"]}
+    known.pop("unreachableSince", None)
+    known.pop("error", None)
+    known["state"] = seen["state"]
+    if seen["runs"]:
+        return {**known, **judge_runs(seen["runs"])}
+    if seen["state"] in LIVE:
+        return {**known, "misses": 0, **judge_limits(known, start_limit, deadline)}
+    known["misses"] = waited.get("misses", 0) + 1
+    if known["misses"] < MISSES:
+        return known
+    return {**known, **judge_state(seen["state"], known, deadline)}
+
+
+def judge_runs(runs: list[dict]) -> dict:
+    """What the run details say; a start that refused itself says nothing about the first one."""
+    first = next((run for run in runs if run["error"] != STARTED_TWICE), None)
+    if first is None:
+        return unknown("the database started the job a second time and there is no record of the first start")
+    facts = {key: first[key] for key in ("startedAt", "endedAt", "seconds")}
+    if first["status"] == "SUCCEEDED":
+        return {"outcome": "succeeded", "message": "", **facts}
+    if first["status"] == "FAILED":
+        outcome = "backed-off" if first["error"] == BACKED_OFF else "failed"
+        return {"outcome": outcome, "message": first["message"], **facts}
+    return {**unknown(f"the job's run ended as {first['status']}: {first['message']}"), **facts}
+
+
+def judge_limits(known: dict, start_limit: float, deadline: float) -> dict:
+    waited = known["at"] - known["since"]
+    if known["state"] in WAITING and waited > start_limit:
+        return unknown(f"the job has not started within {waited:.0f} s; is JOB_QUEUE_PROCESSES 0?")
+    if waited > deadline:
+        return unknown(f"the job is {known['state']} after {waited:.0f} s, past its deadline")
+    return {}
+
+
+def judge_state(state: str | None, known: dict, deadline: float) -> dict:
+    """A job without a run that stays so over several looks: its log was purged, or it is gone."""
+    if state in ("SUCCEEDED", "COMPLETED"):
+        return {"outcome": "succeeded", "message": "its run is not in the log; the job's own state says so"}
+    if state == "FAILED":
+        return {"outcome": "failed", "message": "its run is not in the log; the job's own state says so"}
+    if state is None and not known.get("submitted", True):
+        return {"outcome": "never-submitted", "message": "the job was never created"}
+    if state is None:
+        return unknown("neither the job nor a run of it is in Genius' dictionary")
+    if state in NEVER_SURE:
+        return unknown(f"the job is {state} and its run is not in the log")
+    if known["at"] - known["since"] > deadline:
+        return unknown(f"the job is in the state {state}, which this service does not know, past its deadline")
+    return {}
+
+
+def unknown(message: str) -> dict:
+    return {"outcome": "unknown", "message": message}
+
+
+def interval(looks: int, initial: float, factor: float, cap: float) -> float:
+    """Seconds to wait after that many looks: geometric up to a cap, so that six hours stay a short journal."""
+    # The power is bounded before it is taken, since factor ** looks overflows long before six hours are over.
+    return min(cap, initial * factor ** min(looks, 64))
