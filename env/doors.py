@@ -1,0 +1,103 @@
+"""The two doors to the world: look-ups, which are always real, and changes, which `inv --dry` only shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from invoke import Exit
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = Path(os.environ.get("FINANCE_CLOSING_TOOLS") or ROOT / ".local" / "tools") / "bin"
+ANSWER_SECONDS = 30
+# How many changes this process has made or, under --dry, has shown.
+changes = 0
+
+
+def command_environment(cfg: dict[str, str]) -> dict[str, str]:
+    """What the AWS and restate CLIs read beside their arguments; tokens travel here and not as arguments."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), str(TOOLS)])
+    given = {
+        "PATH": path,
+        "AWS_PAGER": "",
+        "RESTATE_ADMIN_URL": cfg["RESTATE_ADMIN_URL"],
+        "RESTATE_AUTH_TOKEN": cfg["RESTATE_AUTH_TOKEN"],
+    }
+    if cfg["AWS_ENDPOINT_URL"]:
+        # An emulator never gets to see the shell's own credentials.
+        local = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": ""}
+        given |= {"AWS_ENDPOINT_URL": cfg["AWS_ENDPOINT_URL"], **local}
+    return {name: value for name, value in given.items() if value or name == "AWS_PAGER"}
+
+
+def read(c, cfg: dict[str, str], command: str, missing: str | None = None) -> str | None:
+    """Look something up, also under --dry; None where the service's error is the one named by `missing`."""
+    done = c.run(command, hide=True, warn=True, dry=False, env=command_environment(cfg), in_stream=False)
+    if done.ok:
+        return done.stdout.strip()
+    if missing and missing in done.stderr:
+        return None
+    raise Exit(failure(command, done))
+
+
+def read_json(c, cfg: dict[str, str], command: str, missing: str | None = None) -> dict | None:
+    found = read(c, cfg, command, missing)
+    return None if found is None else json.loads(found)
+
+
+def write(c, cfg: dict[str, str], command: str) -> str:
+    """Change something: echoed whole, skipped under --dry. What it prints is not shown: it may hold secrets."""
+    global changes
+    changes += 1
+    print(f"\033[2m{command}\033[0m" if sys.stdout.isatty() else command, flush=True)
+    if c.config.run.dry:
+        return ""
+    done = c.run(command, hide=True, warn=True, env=command_environment(cfg), in_stream=False)
+    if not done.ok:
+        raise Exit(failure(command, done))
+    return done.stdout.strip()
+
+
+def failure(command: str, done) -> str:
+    said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    words = " ".join(word for word in shlex.split(command)[:6] if not word.startswith("-"))
+    return f"`{words} …` failed with exit {done.exited}: {said[-1] if said else 'it said nothing'}"
+
+
+def request(cfg: dict[str, str], method: str, url: str, body: object = None) -> tuple[int, object]:
+    """One call of Restate's HTTP API: (status, JSON or text); Exit in one line where nobody answers."""
+    headers = {"accept": "application/json"} | ({} if body is None else {"content-type": "application/json"})
+    if cfg["RESTATE_AUTH_TOKEN"]:
+        headers["authorization"] = f"Bearer {cfg['RESTATE_AUTH_TOKEN']}"
+    data = None if body is None else json.dumps(body).encode()
+    call = urllib.request.Request(url, data, headers, method=method)
+    try:
+        with urllib.request.urlopen(call, timeout=ANSWER_SECONDS) as answer:
+            return answer.status, decoded(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, decoded(error.read())
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise Exit(
+            f"Restate at {url.split('/', 3)[2]} does not answer: {reason}; is it up, and is the URL right?"
+        ) from None
+
+
+def decoded(answer: bytes) -> object:
+    try:
+        return json.loads(answer) if answer else None
+    except ValueError:
+        return answer.decode(errors="replace")
+
+
+def sql(cfg: dict[str, str], query: str) -> list[dict]:
+    """Rows of Restate's introspection tables."""
+    status, answer = request(cfg, "POST", f"{cfg['RESTATE_ADMIN_URL']}/query", {"query": query})
+    if status != 200 or not isinstance(answer, dict):
+        raise Exit(f"Restate's query API answered {status}: {answer}")
+    return answer["rows"]

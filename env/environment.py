@@ -1,0 +1,140 @@
+"""An environment: env/NAME.env, checked whole before anything is touched."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from dotenv import dotenv_values
+from dotenv.variables import Variable, parse_variables
+from invoke.exceptions import Exit
+
+from handler.settings import SETTINGS, Setting, one_of, optional, port, text
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def url(value: str) -> str:
+    if not value.startswith(("http://", "https://")) or value.endswith("/"):
+        raise ValueError(value)
+    return value
+
+
+def runtime(value: str) -> str:
+    if not value.startswith("python3.") or not value[8:].isdigit():
+        raise ValueError(value)
+    return value
+
+
+def whole_number(low: int, high: int):
+    def parse(value: str) -> int:
+        if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+            raise ValueError(value)
+        return int(value)
+
+    return parse
+
+
+# How the function is deployed. What the function itself reads is handler.settings.SETTINGS, and only that is sent.
+DEPLOY_SETTINGS = [
+    Setting("SECRETS_FILE", optional, "a file's path, or empty", "a file of values that this one refers to", ""),
+    Setting("AWS_REGION", text, "a region such as ap-southeast-3", "the region of the function"),
+    Setting("AWS_PROFILE", optional, "a profile's name, or empty", "the CLI profile every command runs as", ""),
+    Setting("AWS_ENDPOINT_URL", optional, "a URL, or empty", "another address of AWS, such as an emulator's", ""),
+    Setting("FUNCTION_NAME", text, "a name", "the function", "finance-closing"),
+    Setting("ROLE_NAME", text, "a name", "the function's execution role", "finance-closing-lambda-role"),
+    Setting("LAYER_NAME", text, "a name", "the Instant Client layer", "oracle-instantclient"),
+    Setting("RUNTIME", runtime, "a runtime such as python3.13", "the function's runtime", "python3.13"),
+    Setting(
+        "BUNDLE_PLATFORM",
+        optional,
+        "a platform as uv names it, or empty",
+        "the platform whose wheels go into the bundle; empty: this machine's",
+        "x86_64-manylinux_2_34",
+    ),
+    Setting("TIMEOUT", whole_number(1, 900), "seconds from 1 to 900", "the function's time-out in seconds", "900"),
+    Setting("MEMORY", whole_number(128, 10240), "MB from 128 to 10240", "the function's memory in MB", "1024"),
+    Setting("RESTATE_ADMIN_URL", url, "a URL without a closing slash", "Restate's admin API"),
+    Setting("RESTATE_INGRESS_URL", url, "a URL without a closing slash", "Restate's ingress"),
+    Setting("RESTATE_AUTH_TOKEN", optional, "an API key, or empty", "Restate's API key", "", secret=True),
+    Setting(
+        "RESTATE_INVOKE_ROLE_ARN",
+        optional,
+        "a role's ARN, or empty",
+        "the role that Restate assumes to invoke the function",
+        "",
+    ),
+]
+ALL_SETTINGS = DEPLOY_SETTINGS + SETTINGS
+__all__ = ["ALL_SETTINGS", "DEPLOY_SETTINGS", "function_environment", "known_environments", "load", "one_of", "port"]
+
+
+def known_environments() -> list[str]:
+    return sorted(path.stem for path in (ROOT / "env").glob("*.env") if path.stem != "example")
+
+
+def load(name: str) -> dict[str, str]:
+    """All settings of an environment as text, checked; raises Exit with one line that names every fault."""
+    path = ROOT / "env" / f"{name}.env"
+    known = known_environments()
+    if name not in known:
+        raise Exit(
+            f"No environment {name!r}. Known: {', '.join(known)}. Add one as env/NAME.env after env/example.env."
+        )
+    given = dotenv_values(path, interpolate=False)
+    values, faults = fill_in(given, name)
+    faults += unknown_keys(given)
+    for setting in ALL_SETTINGS:
+        value = values.get(setting.name, setting.default)
+        if value is None:
+            faults.append(f"{setting.name} is missing: expected {setting.expected}")
+            continue
+        values[setting.name] = value
+        try:
+            if not any(fault.startswith(f"{setting.name} refers") for fault in faults):
+                setting.parse(value)
+        except ValueError:
+            shown = "" if setting.secret else f" {value!r}"
+            faults.append(f"{setting.name}{shown} is malformed: expected {setting.expected}")
+    if faults:
+        raise Exit(f"env/{name}.env: {'; '.join(dict.fromkeys(faults))}. Nothing was touched.")
+    return values
+
+
+def fill_in(given: dict[str, str | None], name: str) -> tuple[dict[str, str], list[str]]:
+    """The file's values with each ${NAME} replaced from SECRETS_FILE or the shell, and what could not be."""
+    faults: list[str] = []
+    known = dict(os.environ)
+    secrets = resolve(given.get("SECRETS_FILE") or "", known, faults, "SECRETS_FILE")
+    secrets_file = ROOT / Path(secrets).expanduser()
+    if secrets and secrets_file.is_file():
+        known |= {key: value or "" for key, value in dotenv_values(secrets_file, interpolate=False).items()}
+    elif secrets:
+        hint = "run `inv local.up`" if name == "local" else "write it with mode 0600"
+        raise Exit(f"env/{name}.env: SECRETS_FILE {secrets} is not there; {hint}. Nothing was touched.")
+    values = {key: resolve(value or "", known, faults, key) for key, value in given.items()}
+    return {**values, "SECRETS_FILE": secrets}, faults
+
+
+def resolve(value: str, known: dict[str, str], faults: list[str], key: str) -> str:
+    for atom in parse_variables(value):
+        if isinstance(atom, Variable) and atom.default is None and atom.name not in known:
+            faults.append(f"{key} refers to ${{{atom.name}}}, which neither SECRETS_FILE nor the shell has")
+            known = {**known, atom.name: f"${{{atom.name}}}"}
+    return "".join(atom.resolve(known) for atom in parse_variables(value))
+
+
+def unknown_keys(given: dict[str, str | None]) -> list[str]:
+    names = [setting.name for setting in ALL_SETTINGS]
+    faults = []
+    for key in given:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, 1)
+            faults.append(f"unknown key {key}" + (f": {near[0]}?" if near else ""))
+    return faults
+
+
+def function_environment(cfg: dict[str, str]) -> dict[str, str]:
+    """What the function gets: the keys that the handler reads, the empty ones left to their defaults."""
+    return {setting.name: cfg[setting.name] for setting in SETTINGS if cfg[setting.name] != ""}

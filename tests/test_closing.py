@@ -1,0 +1,231 @@
+"""A daily closing on the local cloud, from the operator's command to the rows in PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import books
+import pytest
+from genius.faults import Faults
+from kit import STATE, inv
+from pg8000 import native
+
+from env import closings
+from env.doors import request
+
+FAULTS = Faults(STATE / "genius")
+
+
+@pytest.fixture(scope="module")
+def database(deployed):
+    cfg = deployed
+    connection = native.Connection(
+        cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
+    )
+    connection.run(f'SET search_path = "{cfg["PG_SCHEMA"]}"')
+    yield connection
+    connection.close()
+
+
+def starts(job: str | None = None) -> list[dict]:
+    """The starts of the procedure, from the stand-in's append-only log."""
+    log = STATE / "genius" / "procedure.log"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return [one for one in lines if one["event"] == "start" and job in (None, one["job"])]
+
+
+def close(date: str, *words: str, check: bool = True):
+    return inv("close", "--env", "local", "--date", date, "--watch", *words, check=check)
+
+
+def run_row(database, date: str) -> dict:
+    rows = database.run("SELECT * FROM closing_runs WHERE closing_date = CAST(:d AS date)", d=date)
+    assert len(rows) == 1
+    return dict(zip([column["name"] for column in database.columns], rows[0], strict=True))
+
+
+@pytest.fixture(scope="module")
+def closed(deployed, database):
+    """2025-01-31, closed once for the tests that look at it."""
+    return close("2025-01-31", "--user", "siti")
+
+
+def test_the_trial_balance_equals_the_journal_to_the_cent(closed, database):
+    rows = database.run(
+        "SELECT chart_of_account_code, branch_code, start_balance, movement_debit, movement_credit, end_balance"
+        " FROM legacy_trial_balances WHERE year = 2025 AND month = 1"
+    )
+    assert {(account, branch): tuple(amounts) for account, branch, *amounts in rows} == books.trial_balance("2025-01")
+
+
+def test_the_procedure_started_once_for_the_user(closed, deployed):
+    status = closings.state_of(deployed, "DailyClosing", "2025-01-31")["status"]
+    (start,) = starts(status["job"])
+    assert (start["user_id"], start["year"], start["month_from"], start["month_to"]) == ("siti", "2025", "01", "01")
+
+
+def test_the_metrics_are_there_and_belong_to_this_run(closed, database):
+    row = run_row(database, "2025-01-31")
+    ((metrics, runs),) = database.run(
+        "SELECT count(*), min(run_id::text) FROM financial_metrics WHERE year = 2025 AND month = 1"
+    )
+    assert metrics > 20
+    assert runs == str(row["id"])
+    assert database.run("SELECT status FROM calculation_runs WHERE id = CAST(:id AS uuid)", id=runs) == [["completed"]]
+
+
+def test_the_log_says_that_the_date_is_closed(closed, database):
+    row = run_row(database, "2025-01-31")
+    steps = ("status", "genius", "ledger", "metrics", "user_id")
+    assert [row[name] for name in steps] == ["succeeded"] * 4 + ["siti"]
+    assert row["job"].startswith("GNS_202501_")
+    assert row["ended_at"] > row["started_at"]
+
+
+def test_the_state_is_let_go_of(closed, deployed):
+    assert closings.state_of(deployed, "ClosingPeriod", "2025-01") == {}
+
+
+def test_get_status_tells_the_result(closed, deployed):
+    url = f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/2025-01-31/getStatus"
+    code, answer = request(deployed, "POST", url)
+    assert (code, answer["status"], answer["genius"]["outcome"]) == (200, "succeeded", "succeeded")
+
+
+def test_a_date_is_accepted_once(closed):
+    again = close("2025-01-31", check=False)
+    assert again.returncode == 1
+    assert "PreviouslyAccepted" in again.stderr
+    assert "2025-01-31 succeeded" in again.stderr
+    assert len(again.stderr.strip().splitlines()) == 1
+
+
+def test_a_closing_that_skips_the_procedure_copies_stale_balances(deployed, database):
+    close("2025-02-28", "--skip-genius", "--skip-metrics")
+    rows = database.run(
+        "SELECT chart_of_account_code, branch_code, start_balance, movement_debit, movement_credit, end_balance"
+        " FROM legacy_trial_balances WHERE year = 2025 AND month = 2"
+    )
+    found = {(account, branch): tuple(amounts) for account, branch, *amounts in rows}
+    assert found.keys() == books.trial_balance("2025-02").keys()
+    assert found != books.trial_balance("2025-02")
+    row = run_row(database, "2025-02-28")
+    assert [row[name] for name in ("genius", "ledger", "metrics")] == ["skipped", "succeeded", "skipped"]
+    assert not [one for one in starts() if one["month_from"] == "02"]
+
+
+def test_a_failed_procedure_ends_the_closing_with_genius_own_message(deployed, database):
+    FAULTS.plant("procedure_status", "0")
+    FAULTS.plant("procedure_message", "journal 4711 is out of balance by 0.01")
+    try:
+        failed = close("2025-03-03", check=False)
+    finally:
+        FAULTS.lift("procedure_status")
+        FAULTS.lift("procedure_message")
+    assert failed.returncode == 1
+    assert "ORA-20806: journal 4711 is out of balance by 0.01" in failed.stderr
+    row = run_row(database, "2025-03-03")
+    assert [row[name] for name in ("status", "genius", "ledger", "metrics")] == [
+        "failed",
+        "failed",
+        "pending",
+        "pending",
+    ]
+    assert "journal 4711" in row["message"]
+    assert database.run("SELECT count(*) FROM legacy_trial_balances WHERE year = 2025 AND month = 3") == [[0]]
+    assert closings.state_of(deployed, "ClosingPeriod", "2025-03") == {}
+
+
+def test_two_dates_of_a_period_are_closed_one_after_the_other(deployed):
+    for date in ("2025-04-29", "2025-04-30"):
+        inv("close", "--env", "local", "--date", date)
+    for date in ("2025-04-29", "2025-04-30"):
+        closings.watch(deployed, date)
+    log = [json.loads(line) for line in (STATE / "genius" / "procedure.log").read_text().splitlines()]
+    months = [one for one in log if one.get("job") and one["job"].startswith("GNS_202504_")]
+    assert [one["event"] for one in months] == ["start", "end", "start", "end"]
+
+
+def test_status_answers_while_a_closing_waits(deployed):
+    FAULTS.plant("procedure_seconds", "6")
+    try:
+        inv("close", "--env", "local", "--date", "2025-05-05")
+        deadline = time.monotonic() + 20
+        progress = {}
+        while progress.get("state") != "RUNNING" and time.monotonic() < deadline:
+            asked = time.monotonic()
+            _, answer = request(
+                deployed, "POST", f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/2025-05-05/getStatus"
+            )
+            progress = answer.get("progress") or {}
+            assert time.monotonic() - asked < 5
+        assert (answer["status"], progress["state"]) == ("running", "RUNNING")
+        assert "RUNNING" in inv("status", "--env", "local", "--date", "2025-05-05").stdout
+    finally:
+        FAULTS.lift("procedure_seconds")
+    closings.watch(deployed, "2025-05-05")
+
+
+@pytest.mark.parametrize("date", ["2025-02-30", "20250131", "2025-W05-5", "2999-01-01"])
+def test_a_date_that_cannot_be_closed_is_refused_before_anything_is_sent(deployed, date):
+    refused = close(date, check=False)
+    assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (1, 1)
+    assert date in refused.stderr
+    assert "Nothing was sent" in refused.stderr
+    assert closings.invocation_of(deployed, "DailyClosing", date, "run") is None
+
+
+def test_a_user_with_a_quote_is_refused(deployed):
+    refused = close("2025-06-02", "--user", "o'neill", check=False)
+    assert refused.returncode == 1
+    assert "userId" in refused.stderr
+    assert closings.invocation_of(deployed, "DailyClosing", "2025-06-02", "run") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "fault"),
+    [
+        ("2025-06-03", {"date": "2025-06-03", "skipGenius": True}, "unknown field 'skipGenius'"),
+        ("2025-06-04", {"date": "2025-06-04", "userId": "a'b"}, "userId"),
+        ("20250605", {"date": "20250605"}, "is not a date"),
+        ("2998-01-01", {"date": "2998-01-01"}, "in the future"),
+    ],
+)
+def test_the_service_itself_refuses_what_other_callers_send(deployed, key, body, fault):
+    code, answer = request(deployed, "POST", f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/{key}/run", body)
+    assert code == 400
+    assert fault in answer["message"]
+    assert closings.invocation_of(deployed, "ClosingPeriod", key[:7], "close") is None or key.startswith("2025-06")
+
+
+def test_a_refused_request_does_not_use_up_its_date(deployed):
+    url = f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/2025-06-06/run"
+    assert request(deployed, "POST", url, {"date": "2025-06-06", "user": "x"})[0] == 400
+    assert "2025-06-06 accepted" in close("2025-06-06", "--skip-genius", "--skip-sync", "--skip-metrics").stdout
+
+
+def test_a_wrong_oracle_password_ends_the_closing_in_one_line(deployed, database):
+    FAULTS.plant("password", "GENIUS:changed")
+    try:
+        failed = close("2025-06-09", check=False)
+    finally:
+        FAULTS.lift("password")
+    assert failed.returncode == 1
+    assert "ORA-01017" in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
+    assert not [one for one in starts() if one["month_from"] == "06"]
+    assert run_row(database, "2025-06-09")["status"] == "failed"
+
+
+def test_postgresql_down_ends_the_closing_before_anything_is_started(local, deployed):
+    local.stop("postgres")
+    try:
+        failed = close("2025-06-10", check=False)
+    finally:
+        local.start("postgres")
+    assert failed.returncode == 1
+    assert "PostgreSQL at 127.0.0.1" in failed.stderr
+    assert "Connection refused" in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
+    assert not [one for one in starts() if one["month_from"] == "06"]

@@ -1,0 +1,120 @@
+"""The deploy to the local cloud, by the operator's own commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+
+from kit import ROOT, inv
+
+import tasks
+from env import doors
+from env.environment import function_environment
+
+CHANGING = ("create-", "update-", "put-", "publish-", "tag-", "register", "rm -f", "umask")
+
+
+def changes(output: str) -> list[str]:
+    return [line for line in output.splitlines() if any(f" {word}" in f" {line.replace('(', '')}" for word in CHANGING)]
+
+
+def version(deployed) -> str:
+    return inv("status", "--env", "local").stdout.split()[1].rpartition(":")[2]
+
+
+def secrets(cfg: dict) -> list[str]:
+    return [cfg["PG_PASSWORD"], cfg["ORACLE_PASSWORD"]]
+
+
+def test_a_deploy_with_nothing_changed_changes_nothing(deployed):
+    before = version(deployed)
+    done = inv("deploy", "--env", "local")
+    assert "nothing changed" in done.stdout
+    assert changes(done.stdout) == []
+    assert version(deployed) == before
+
+
+def test_what_is_live_is_registered(deployed):
+    assert "registered as dp_" in inv("status", "--env", "local").stdout
+
+
+def test_the_function_gets_its_settings_and_no_other(deployed):
+    command = tasks.get_function(deployed)
+    found = subprocess.run(
+        command, shell=True, env={**os.environ, **doors.command_environment(deployed)}, capture_output=True, check=True
+    )
+    configuration = json.loads(found.stdout)["Configuration"]
+    assert configuration["Environment"]["Variables"] == function_environment(deployed)
+    assert not {"RESTATE_AUTH_TOKEN", "RESTATE_ADMIN_URL"} & set(configuration["Environment"]["Variables"])
+    assert (configuration["Timeout"], configuration["MemorySize"]) == (900, 1024)
+
+
+def test_a_changed_setting_alone_is_a_new_version_and_a_rehearsal_is_none(deployed):
+    """Another environment of the same function, whose file differs in one line."""
+    before = int(version(deployed))
+    other = ROOT / "env" / "testother.env"
+    text = (ROOT / "env" / "local.env").read_text()
+    other.write_text(text.replace("DEADLINE_SECONDS=300", "DEADLINE_SECONDS=301"))
+    try:
+        rehearsed = inv("--dry", "deploy", "--env", "testother")
+        assert "differs in DEADLINE_SECONDS" in rehearsed.stdout
+        assert "this was a rehearsal" in rehearsed.stdout
+        assert len(changes(rehearsed.stdout)) > 3
+        assert int(version(deployed)) == before
+        done = inv("deploy", "--env", "testother")
+    finally:
+        other.unlink()
+    assert not any(secret in done.stdout + done.stderr for secret in secrets(deployed))
+    assert not (ROOT / "build" / "testother.environment.json").exists()
+    assert int(version(deployed)) == before + 1
+    inv("deploy", "--env", "local")
+    assert int(version(deployed)) == before + 2
+
+
+def test_no_such_environment(deployed):
+    refused = inv("deploy", "--env", "prd", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("No environment 'prd'. Known: local")
+
+
+def test_a_key_with_a_slip_is_named_with_its_neighbour():
+    other = ROOT / "env" / "testslip.env"
+    other.write_text((ROOT / "env" / "local.env").read_text().replace("MEMORY=", "MEMROY="))
+    try:
+        refused = inv("deploy", "--env", "testslip", check=False)
+    finally:
+        other.unlink()
+    assert refused.returncode == 1
+    assert "unknown key MEMROY: MEMORY?" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_a_stray_file_in_handler_stops_the_bundle_by_name(deployed):
+    stray = ROOT / "handler" / "notes.ipynb"
+    stray.write_text("{}")
+    try:
+        refused = inv("deploy", "--env", "local", check=False)
+    finally:
+        stray.unlink()
+    assert refused.returncode == 1
+    assert "handler/notes.ipynb" in refused.stderr
+
+
+def test_the_venv_says_what_is_missing(tmp_path):
+    """A Python without venv, as Debian ships it: one line that names the package."""
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexec {shutil.which("python3")} "$@"\n')
+    python.chmod(0o755)
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    done = subprocess.run(
+        [ROOT / "env" / "venv.sh"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHON": str(python)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "apt-get install python3-venv" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
