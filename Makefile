@@ -14,6 +14,10 @@ demo: .venv/ready ## Close a day on this machine: the cloud, the deploy, the clo
 test: .venv/ready ## Run everything that needs no AWS account
 	.venv/bin/pytest -q
 
+.PHONY: bench
+bench: .venv/ready ## Measure against other ways, side by side
+	@$(INV) bench
+
 .PHONY: lint
 lint: .venv/ready ## Check layout, names and scripts
 	.venv/bin/ruff check .

@@ -371,6 +371,16 @@ def demo(c):
         load_module("env/local/demo.py").run(c, cfg, lambda: deploy(c, "local"), lambda: schema(c, "local"))
 
 
+@task(help={"only": "the name of one benchmark, such as ledger"})
+def bench(c, only=""):
+    """Run the benchmarks of tests/: ratios of ways measured side by side in one run."""
+    scripts = sorted((ROOT / "tests").glob(f"bench_{only or '*'}.py"))
+    if not scripts:
+        raise Exit(f"No benchmark {only!r}. Known: {', '.join(p.stem[6:] for p in (ROOT / 'tests').glob('bench_*.py'))}.")
+    for script in scripts:
+        c.run(f"{q(sys.executable)} {q(str(script))}", env={"PYTHONPATH": f"{ROOT}:{ROOT / 'env' / 'local'}"})
+
+
 def checked_date(date: str) -> str:
     try:
         return real_date(date).isoformat()
@@ -386,5 +396,5 @@ def load_module(path: str):
     return module
 
 
-namespace = Collection(bundle, env_json, deploy, schema, close, status, demo)
+namespace = Collection(bundle, env_json, deploy, schema, close, status, demo, bench)
 namespace.add_collection(Collection.from_module(load_module("env/local/tasks.py")), "local")
