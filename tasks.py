@@ -376,7 +376,8 @@ def bench(c, only=""):
     """Run the benchmarks of tests/: ratios of ways measured side by side in one run."""
     scripts = sorted((ROOT / "tests").glob(f"bench_{only or '*'}.py"))
     if not scripts:
-        raise Exit(f"No benchmark {only!r}. Known: {', '.join(p.stem[6:] for p in (ROOT / 'tests').glob('bench_*.py'))}.")
+        known = ", ".join(sorted(path.stem[6:] for path in (ROOT / "tests").glob("bench_*.py")))
+        raise Exit(f"No benchmark {only!r}. Known: {known}.")
     for script in scripts:
         c.run(f"{q(sys.executable)} {q(str(script))}", env={"PYTHONPATH": f"{ROOT}:{ROOT / 'env' / 'local'}"})
 
