@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT)]
 
 from env import bundle as bundles  # noqa: E402
-from env import closings, doors, environment  # noqa: E402
+from env import closings, doors, environment, repair  # noqa: E402
 from env.doors import read_json, request, write  # noqa: E402
 from handler.request import real_date  # noqa: E402
 
@@ -337,7 +337,7 @@ def close(c, env, date, user="adm", skip_genius=False, skip_sync=False, skip_met
     cfg = environment.load(env)
     flags = {"skipGeniusClosing": skip_genius, "skipSyncTrialBalance": skip_sync, "skipFinancialMetrics": skip_metrics}
     body = closings.body_of(cfg, date, user, flags)
-    print(closings.submit_command(cfg, date, body))
+    doors.announce(closings.submit_command(cfg, date, body))
     if c.config.run.dry:
         return
     invocation = closings.submit(cfg, date, body)
@@ -398,4 +398,6 @@ def load_module(path: str):
 
 
 namespace = Collection(bundle, env_json, deploy, schema, close, status, demo, bench)
+for step in (repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
+    namespace.add_task(step)
 namespace.add_collection(Collection.from_module(load_module("env/local/tasks.py")), "local")

@@ -34,9 +34,15 @@ def submit_url(cfg: dict, date: str) -> str:
     return f"{cfg['RESTATE_INGRESS_URL']}/DailyClosing/{date}/run/send"
 
 
-def submit_command(cfg: dict, date: str, body: dict) -> str:
+def curl(cfg: dict, method: str, url: str, body: object = None) -> str:
+    """One call of Restate's HTTP API as it can be pasted; the token stays in the shell's environment."""
     token = ' -H "authorization: Bearer $RESTATE_AUTH_TOKEN"' if cfg["RESTATE_AUTH_TOKEN"] else ""
-    return f"curl -X POST {submit_url(cfg, date)}{token} -H 'content-type: application/json' -d '{json.dumps(body)}'"
+    data = "" if body is None else f" -H 'content-type: application/json' -d '{json.dumps(body)}'"
+    return f"curl -X {method} {url}{token}{data}"
+
+
+def submit_command(cfg: dict, date: str, body: dict) -> str:
+    return curl(cfg, "POST", submit_url(cfg, date), body)
 
 
 def submit(cfg: dict, date: str, body: dict, again: bool = True) -> str:

@@ -54,13 +54,18 @@ def write(c, cfg: dict[str, str], command: str) -> str:
     """Change something: echoed whole, skipped under --dry. What it prints is not shown: it may hold secrets."""
     global changes
     changes += 1
-    print(f"\033[2m{command}\033[0m" if sys.stdout.isatty() else command, flush=True)
+    announce(command)
     if c.config.run.dry:
         return ""
     done = c.run(command, hide=True, warn=True, env=command_environment(cfg), in_stream=False)
     if not done.ok:
         raise Exit(failure(command, done))
     return done.stdout.strip()
+
+
+def announce(command: str) -> None:
+    """Echo a command as it can be pasted."""
+    print(f"\033[2m{command}\033[0m" if sys.stdout.isatty() else command, flush=True)
 
 
 def failure(command: str, done) -> str:

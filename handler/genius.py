@@ -63,6 +63,15 @@ BEGIN
   END IF;
 END;"""
 
+# A schedule of the job's own name.
+FORESTALL = """
+BEGIN
+  DBMS_SCHEDULER.CREATE_SCHEDULE(
+    schedule_name => :name, repeat_interval => 'FREQ=YEARLY', comments => 'this closing never started');
+END;"""
+STOP_JOB = "BEGIN DBMS_SCHEDULER.STOP_JOB(job_name => :job, force => FALSE); END;"
+
+LOOK_PERIOD = "SELECT job_name, comments FROM user_scheduler_jobs WHERE {of_period} ORDER BY job_name"
 LOOK_JOB = "SELECT state, enabled FROM user_scheduler_jobs WHERE job_name = :job"
 LOOK_RUNS = """
 SELECT status, error# AS error_number, additional_info, actual_start_date, run_duration, log_date
@@ -190,6 +199,42 @@ def submit(period: str, owner: str, user_id: str, comments: str) -> dict:
                     " look into USER_OBJECTS before anything is started again"
                 ) from error
     return {"job": job, "at": time.time()}
+
+
+def forestall(job: str) -> bool:
+    """Take a job's name so that it can never be created; False where the job exists.
+
+    A closing that died while it submitted may have an attempt that is still on its way, on a function that
+    was frozen or whose line hangs. Jobs and schedules share one name space, so Oracle decides which of the two
+    came first, and a job that was forestalled is known never to have started.
+    """
+    with connected() as connection, connection.cursor() as cursor:
+        try:
+            cursor.execute(FORESTALL, name=job)
+        except driver().DatabaseError as error:
+            if error.args[0].full_code != "ORA-27477":
+                raise
+            seen = read_job(cursor, job)
+            # Without a job behind it the name was taken by an earlier call of this function, whose reply was lost.
+            return not seen["state"] and not seen["runs"]
+    return True
+
+
+def stop_job(job: str) -> dict:
+    """Ask Oracle to stop a running job (force FALSE) and return the look after it; ending it may take a while."""
+    with connected() as connection, connection.cursor() as cursor:
+        try:
+            cursor.execute(STOP_JOB, job=job)
+        except driver().DatabaseError as error:
+            raise Refused(f"{job} was not stopped: {first_line(error)}") from error
+    return look(job)
+
+
+def period_jobs(period: str) -> list[dict]:
+    """All closing jobs of a period that Genius still lists: {"job", "state", "comments", "runs"}, by name."""
+    with connected() as connection, connection.cursor() as cursor:
+        jobs = cursor.execute(LOOK_PERIOD.format(of_period=of_period(period))).fetchall()
+        return [{"job": job, "comments": comments, **read_job(cursor, job)} for job, comments in jobs]
 
 
 def read_job(cursor, job: str) -> dict:

@@ -65,12 +65,6 @@ SELECT gen_random_uuid(), ancestor, coalesce(rolled.description, chart.name), br
   end_debit, end_credit, end_debit - end_credit, now(), now()
   FROM rolled JOIN legacy_chart_of_accounts chart ON chart.code = ancestor"""
 
-# A date is closed when all three steps have succeeded for it, in one run or in several.
-CLOSED = """
-SELECT count(*) FILTER (WHERE genius = 'succeeded') > 0 AND count(*) FILTER (WHERE ledger = 'succeeded') > 0
-   AND count(*) FILTER (WHERE metrics = 'succeeded') > 0
-  FROM closing_runs WHERE closing_date = CAST(:date AS date) AND id <> CAST(:id AS uuid)"""
-
 
 def run_id(owner: str) -> str:
     """The key of an owner's row in closing_runs, and the id of its metrics run."""
@@ -150,28 +144,6 @@ def statements(script: str) -> list[str]:
     """A script of plain statements, each ended by a semicolon at a line's end."""
     lines = [line for line in script.splitlines() if not line.startswith("--")]
     return [part.strip() for part in "\n".join(lines).split(";\n") if part.strip(" \n;")]
-
-
-def begin(owner: str, date: str, user_id: str, job: str | None) -> dict:
-    """Write the run's row before anything is started; a second call finds it there.
-
-    Raises Refused where the date is closed already: Restate forgets a finished closing, the database does not.
-    """
-    with connected() as connection, transaction(connection):
-        if connection.run(CLOSED, date=date, id=run_id(owner))[0][0]:
-            raise Refused(f"{date} is closed already, as closing_runs says; nothing was started")
-        connection.run(
-            "INSERT INTO closing_runs (id, owner, closing_date, period, user_id, job, status)"
-            " VALUES (CAST(:id AS uuid), :owner, CAST(:date AS date), :period, :user_id, :job, 'running')"
-            " ON CONFLICT (id) DO NOTHING",
-            id=run_id(owner),
-            owner=owner,
-            date=date,
-            period=date[:7],
-            user_id=user_id,
-            job=job,
-        )
-    return {"run": run_id(owner)}
 
 
 def record(connection, owner: str, step: str, outcome: str, detail: dict) -> None:

@@ -8,8 +8,8 @@ from datetime import timedelta
 from restate import ObjectContext, ObjectSharedContext, RunOptions, TerminalError, VirtualObject
 from restate.retry_policy import InvocationRetryPolicy
 
-from . import genius, ledger, settings
-from .errors import Refused
+from . import genius, ledger, runs, settings
+from .errors import Refused, Unavailable
 from .verdict import interval, judge
 
 SETTINGS = settings.current()
@@ -23,6 +23,10 @@ RETRY_THEN_PAUSE = InvocationRetryPolicy(
 )
 # Before anything has been started a closing may as well end with an error as wait.
 FEW = RunOptions(max_attempts=3, initial_retry_interval=timedelta(milliseconds=300))
+
+# HTTP's "locked": the period waits for a person's word. 409 is how a cancellation arrives.
+BLOCKED = 423
+ENDS = {409: "cancelled", BLOCKED: "blocked"}
 
 period = VirtualObject(
     "ClosingPeriod",
@@ -49,30 +53,31 @@ async def step(ctx: ObjectContext, name: str, function, options: RunOptions | No
 async def close(ctx: ObjectContext, request: dict) -> dict:
     """Close one date of this period, from the procedure to the metrics.
 
-    request: {"date", "userId", "skipGeniusClosing", "skipSyncTrialBalance", "skipFinancialMetrics"}, as checked by
-    DailyClosing. Returns {"date", "period", "run", "job", "genius", "ledger", "metrics"}. Arguments and results
-    change only by addition: caller and callee may run on different versions.
+    request: {"date", "userId", "skipGeniusClosing", "skipSyncTrialBalance", "skipFinancialMetrics"} and perhaps
+    {"resume", "fromStep", "adopt"}, as checked by DailyClosing. Returns {"date", "period", "run", "job", "genius",
+    "ledger", "metrics"}. Arguments and results change only by addition: caller and callee may run on different
+    versions.
     """
     await refuse_blocked(ctx)
+    await refuse_unadopted(ctx, request)
     # The invocation's own id: a workflow's id comes from its key and would be the same again after a purge.
-    owner = ctx.request().id
+    owner, date = ctx.request().id, request["date"]
     job = None if request["skipGeniusClosing"] else genius.job_name(ctx.key(), owner)
-    begun = await step(
-        ctx, "begin", ledger.begin, FEW, owner=owner, date=request["date"], user_id=request["userId"], job=job
-    )
+    begun = await step(ctx, "begin", runs.begin, FEW, owner=owner, date=date, user_id=request["userId"], job=job)
     try:
         await settle_earlier(ctx, owner)
+        resume, first = request.get("resume", False), request.get("fromStep")
+        done = await step(ctx, "plan", runs.left_out, owner=owner, date=date, resume=resume, first=first)
         outcome = {
-            "genius": await run_procedure(ctx, owner, request),
-            "ledger": await sync_ledger(ctx, owner, request),
-            "metrics": await compute_metrics(ctx, owner, request),
+            "genius": await run_procedure(ctx, owner, request, done),
+            "ledger": await sync_ledger(ctx, owner, request, done),
+            "metrics": await compute_metrics(ctx, owner, request, done),
         }
         await end(ctx, owner, "succeeded", "")
     except TerminalError as error:
-        # 409 is how a cancellation arrives; a blocked closing has written its end already, and the first one stands.
-        await end(ctx, owner, "cancelled" if error.status_code == 409 else "failed", error.message)
+        await end(ctx, owner, ENDS.get(error.status_code, "failed"), error.message)
         raise
-    return {"date": request["date"], "period": ctx.key(), "run": begun["run"], "job": job, **outcome}
+    return {"date": date, "period": ctx.key(), "run": begun["run"], "job": job, **outcome}
 
 
 @period.handler(kind="shared")
@@ -81,10 +86,52 @@ async def status(ctx: ObjectSharedContext) -> dict:
     return {name: await ctx.get(name, type_hint=dict) for name in ("progress", "closing", "blocked")}
 
 
+@period.handler(kind="shared")
+async def inspect(ctx: ObjectSharedContext, request: dict) -> dict:
+    """What Genius and closing_runs know of a date: {"jobs", "runs"}, or in place of either a line why not.
+
+    request: {"date"}.
+    """
+    jobs = await step(ctx, "jobs", answer, what="jobs", argument=ctx.key())
+    rows = await step(ctx, "runs", answer, what="runs", argument=request["date"])
+    return {"jobs": jobs, "runs": rows}
+
+
+def answer(what: str, argument: str) -> list | str:
+    """A look whose failure is an answer too: the operator who asks wants to see the rest as well."""
+    try:
+        return genius.period_jobs(argument) if what == "jobs" else runs.of_date(argument)
+    except (Refused, Unavailable) as error:
+        return str(error)
+
+
+@period.handler(kind="shared")
+async def stop_job(ctx: ObjectSharedContext) -> dict:
+    """Stop the job that this period's closing waits for; returns the look after it, with its name."""
+    closing = await ctx.get("closing", type_hint=dict)
+    if not closing:
+        raise TerminalError(f"{ctx.key()} has no closing that waits for a job; nothing was stopped", status_code=404)
+    return {"job": closing["job"], **await step(ctx, "stop job", genius.stop_job, job=closing["job"])}
+
+
+@period.handler()
+async def resolve(ctx: ObjectContext, request: dict) -> dict:
+    """Take a person's word on the job that blocks this period, and unblock it.
+
+    request: {"job", "as": "succeeded" | "failed", "who"}; the job must be the one that blocks.
+    """
+    blocked = await ctx.get("blocked", type_hint=dict)
+    if not blocked or blocked["job"] != request["job"] or request["as"] not in ("succeeded", "failed"):
+        raise TerminalError(f"{ctx.key()} is not blocked by {request['job']}; nothing was changed", status_code=409)
+    said = await step(ctx, "resolve", runs.resolve, job=blocked["job"], outcome=request["as"], who=request["who"])
+    ctx.clear("blocked")
+    return said
+
+
 async def refuse_blocked(ctx: ObjectContext) -> None:
     blocked = await ctx.get("blocked", type_hint=dict)
     if blocked:
-        raise TerminalError(blocked_answer(ctx.key(), blocked), status_code=423)
+        raise TerminalError(blocked_answer(ctx.key(), blocked), status_code=BLOCKED)
 
 
 def blocked_answer(key: str, blocked: dict) -> str:
@@ -95,22 +142,37 @@ def blocked_answer(key: str, blocked: dict) -> str:
     )
 
 
+async def refuse_unadopted(ctx: ObjectContext, request: dict) -> None:
+    """A rerun does not guess what a person wants with the job that a killed closing of the same date left behind."""
+    earlier = await ctx.get("closing", type_hint=dict)
+    chosen = request.get("adopt") or request.get("fromStep")
+    if earlier and request.get("resume") and earlier["date"] == request["date"] and not chosen:
+        raise TerminalError(
+            f"the job {earlier['job']} of an earlier closing of {request['date']} is not accounted for;"
+            " `inv rerun --adopt` takes it over, `--from genius` waits for its end and runs the procedure again",
+            status_code=409,
+        )
+
+
 async def settle_earlier(ctx: ObjectContext, owner: str) -> None:
     """Wait for the end of a job whose closing was killed or cancelled, and record it as that closing's outcome."""
     earlier = await ctx.get("closing", type_hint=dict)
     if not earlier or earlier["owner"] == owner:
         return
     show(ctx, "earlier job", earlier)
-    known = await wait(ctx, earlier["job"], earlier)
-    await conclude(ctx, earlier, known)
+    if not earlier["submitted"] and await step(ctx, "forestall", genius.forestall, job=earlier["job"]):
+        known = {"outcome": "never-submitted", "message": "its closing ended before the job was created"}
+    else:
+        known = await wait(ctx, earlier["job"], earlier)
+    await conclude(ctx, earlier["date"], earlier["job"], known)
 
 
-async def run_procedure(ctx: ObjectContext, owner: str, request: dict) -> dict:
+async def run_procedure(ctx: ObjectContext, owner: str, request: dict, done: list[str]) -> dict:
     """Submit the closing job, wait for its end and record it; raises TerminalError unless it succeeded."""
-    if request["skipGeniusClosing"]:
+    left_out = await leave_out(ctx, owner, "genius", request["skipGeniusClosing"], done)
+    if left_out:
         await await_live_jobs(ctx, "")
-        await step(ctx, "record genius", ledger.record_step, owner=owner, step="genius", outcome="skipped", detail={})
-        return {"outcome": "skipped"}
+        return left_out
     job = genius.job_name(ctx.key(), owner)
     closing = {"owner": owner, "date": request["date"], "job": job, "userId": request["userId"], "submitted": False}
     # Journaled before the submit, because the step between the two is acknowledged by a new invocation.
@@ -124,19 +186,26 @@ async def run_procedure(ctx: ObjectContext, owner: str, request: dict) -> dict:
     closing |= {"submitted": True, "since": submitted["at"]}
     ctx.set("closing", closing)
     known = await wait(ctx, job, closing)
-    await conclude(ctx, closing, known)
+    await conclude(ctx, request["date"], job, known)
     if known["outcome"] != "succeeded":
         raise TerminalError(f"{job} {known['outcome']}: {known['message']}")
     return known
+
+
+async def leave_out(ctx: ObjectContext, owner: str, name: str, skipped: bool, done: list[str]) -> dict | None:
+    """Record a step that this run leaves out, skipped as asked or done by an earlier run; None where it is due."""
+    outcome = "skipped" if skipped else "earlier" if name in done else None
+    if outcome is None:
+        return None
+    await step(ctx, f"leave out {name}", ledger.record_step, owner=owner, step=name, outcome=outcome, detail={})
+    return {"outcome": outcome}
 
 
 async def await_live_jobs(ctx: ObjectContext, own: str) -> None:
     """Wait until no other job of the period lives: one that a person or the older service has started."""
     for job in await step(ctx, "live jobs", genius.live_jobs, period=ctx.key(), job=own):
         show(ctx, "other job", {"job": job})
-        known = await wait(ctx, job, {})
-        if known["outcome"] == "unknown":
-            await block(ctx, {"owner": ctx.request().id, "date": "an unknown date", "job": job}, known)
+        await conclude(ctx, "a date that is not known", job, await wait(ctx, job, {}))
 
 
 async def wait(ctx: ObjectContext, job: str, closing: dict) -> dict:
@@ -144,7 +213,7 @@ async def wait(ctx: ObjectContext, job: str, closing: dict) -> dict:
 
     The clock is that of the looks, which the journal keeps: the wall clock would differ at each replay.
     """
-    known = {key: closing[key] for key in ("since", "submitted") if key in closing}
+    known = {"since": closing["since"]} if "since" in closing else {}
     looks = 0
     while "outcome" not in known:
         pause = interval(looks, SETTINGS.poll_initial_seconds, SETTINGS.poll_factor, SETTINGS.poll_cap_seconds)
@@ -158,31 +227,26 @@ async def wait(ctx: ObjectContext, job: str, closing: dict) -> dict:
     return {**known, "looks": looks}
 
 
-async def conclude(ctx: ObjectContext, closing: dict, known: dict) -> None:
-    """Record a job's end as its closing's outcome, then let go of it; an unknown one blocks the period."""
+async def conclude(ctx: ObjectContext, date: str, job: str, known: dict) -> None:
+    """Record a job's end in the row of the closing that submitted it, then let go of it.
+
+    An end that nobody can know blocks the period: it stops here, and no later closing of the period starts before
+    a person has said what happened.
+    """
+    await step(ctx, "record genius", runs.record_job, job=job, outcome=known["outcome"], detail=known)
+    closing = await ctx.get("closing", type_hint=dict)
+    if closing and closing["job"] == job:
+        ctx.clear("closing")
     if known["outcome"] == "unknown":
-        await block(ctx, closing, known)
-    owner, outcome = closing["owner"], known["outcome"]
-    await step(ctx, "record genius", ledger.record_step, owner=owner, step="genius", outcome=outcome, detail=known)
-    ctx.clear("closing")
+        blocked = {"date": date, "job": job, "message": known["message"], "at": known["at"]}
+        ctx.set("blocked", blocked)
+        raise TerminalError(blocked_answer(ctx.key(), blocked), status_code=BLOCKED)
 
 
-async def block(ctx: ObjectContext, closing: dict, known: dict) -> None:
-    """Stop and ask a person: no later closing of the period starts before somebody has said what happened."""
-    blocked = {**closing, "message": known["message"], "at": known["at"]}
-    ctx.set("blocked", blocked)
-    ctx.clear("closing")
-    answer = blocked_answer(ctx.key(), blocked)
-    owner = closing["owner"]
-    await step(ctx, "record genius", ledger.record_step, owner=owner, step="genius", outcome="unknown", detail=known)
-    await end(ctx, owner, "blocked", answer)
-    raise TerminalError(answer, status_code=423)
-
-
-async def sync_ledger(ctx: ObjectContext, owner: str, request: dict) -> dict:
-    if request["skipSyncTrialBalance"]:
-        await step(ctx, "skip ledger", ledger.record_step, owner=owner, step="ledger", outcome="skipped", detail={})
-        return {"outcome": "skipped"}
+async def sync_ledger(ctx: ObjectContext, owner: str, request: dict, done: list[str]) -> dict:
+    left_out = await leave_out(ctx, owner, "ledger", request["skipSyncTrialBalance"], done)
+    if left_out:
+        return left_out
     show(ctx, "ledger", {})
     synced = await step(ctx, "ledger", sync_trial_balance, owner=owner, period=ctx.key())
     return {"outcome": "succeeded", **synced}
@@ -194,10 +258,10 @@ def sync_trial_balance(owner: str, period: str) -> dict:
         return ledger.replace_trial_balance(owner, period, totals, balances)
 
 
-async def compute_metrics(ctx: ObjectContext, owner: str, request: dict) -> dict:
-    if request["skipFinancialMetrics"]:
-        await step(ctx, "skip metrics", ledger.record_step, owner=owner, step="metrics", outcome="skipped", detail={})
-        return {"outcome": "skipped"}
+async def compute_metrics(ctx: ObjectContext, owner: str, request: dict, done: list[str]) -> dict:
+    left_out = await leave_out(ctx, owner, "metrics", request["skipFinancialMetrics"], done)
+    if left_out:
+        return left_out
     show(ctx, "metrics", {})
     computed = await step(ctx, "metrics", ledger.compute_metrics, owner=owner, period=ctx.key())
     return {"outcome": "succeeded", **computed}

@@ -6,6 +6,10 @@ import re
 from datetime import date
 
 FLAGS = ("skipGeniusClosing", "skipSyncTrialBalance", "skipFinancialMetrics")
+# What `inv rerun` sends beside them: go on at the first step that has not succeeded, take over a job left behind.
+RERUN_FLAGS = ("resume", "adopt")
+STEPS = ("genius", "ledger", "metrics")
+FIELDS = ("date", "userId", *FLAGS, *RERUN_FLAGS, "fromStep")
 USER_ID = r"[A-Za-z0-9_.-]{1,30}"
 
 
@@ -13,9 +17,9 @@ def check_request(key: str, body: object, today: date) -> dict:
     """The request as ClosingPeriod takes it, with all defaults; raises ValueError that names the fault."""
     if not isinstance(body, dict):
         raise ValueError('the body must be a JSON object such as {"date": "2025-01-31"}')
-    extra = sorted(set(body) - {"date", "userId", *FLAGS})
+    extra = sorted(set(body) - set(FIELDS))
     if extra:
-        raise ValueError(f"unknown field {extra[0]!r}; known: date, userId, {', '.join(FLAGS)}")
+        raise ValueError(f"unknown field {extra[0]!r}; known: {', '.join(FIELDS)}")
     if real_date(key) > today:
         raise ValueError(f"{key} is in the future; today is {today} in the schedule's zone")
     if body.get("date") != key:
@@ -23,10 +27,13 @@ def check_request(key: str, body: object, today: date) -> dict:
     user_id = body.get("userId", "adm")
     if not isinstance(user_id, str) or not re.fullmatch(USER_ID, user_id):
         raise ValueError(f"userId {user_id!r}: expected 1 to 30 letters, digits, '_', '.' or '-'")
-    for flag in FLAGS:
+    for flag in (*FLAGS, *RERUN_FLAGS):
         if not isinstance(body.get(flag, False), bool):
             raise ValueError(f"{flag} {body[flag]!r}: expected true or false")
-    return {"date": key, "userId": user_id, **{flag: body.get(flag, False) for flag in FLAGS}}
+    if body.get("fromStep") not in (None, *STEPS):
+        raise ValueError(f"fromStep {body['fromStep']!r}: expected one of {', '.join(STEPS)}")
+    flags = {flag: body.get(flag, False) for flag in (*FLAGS, *RERUN_FLAGS)}
+    return {"date": key, "userId": user_id, **flags, "fromStep": body.get("fromStep")}
 
 
 def real_date(key: str) -> date:

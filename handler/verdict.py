@@ -17,11 +17,10 @@ MISSES = 3
 def judge(waited: dict, seen: dict, start_limit: float, deadline: float) -> dict:
     """Fold one look into what is known of a job.
 
-    waited: the last answer of this function, at first {"since": epoch seconds of the submission, "submitted":
-    whether that is known to have happened}, or {} for a job of somebody else;
+    waited: the last answer of this function, at first {"since": epoch seconds of the submission}, or {}
+    where that is not known;
     seen: what genius.look returned. Returns waited with "state", "misses", "unreachableSince" brought up to date
-    and, once the wait is over, "outcome": succeeded | failed | backed-off | never-submitted |
-    unknown, and "message".
+    and, once the wait is over, "outcome": succeeded | failed | backed-off | unknown, and "message".
     """
     known = {**waited, "at": seen["at"]}
     known.setdefault("since", seen["at"])
@@ -70,8 +69,6 @@ def judge_state(state: str | None, known: dict, deadline: float) -> dict:
         return {"outcome": "succeeded", "message": "its run is not in the log; the job's own state says so"}
     if state == "FAILED":
         return {"outcome": "failed", "message": "its run is not in the log; the job's own state says so"}
-    if state is None and not known.get("submitted", True):
-        return {"outcome": "never-submitted", "message": "the job was never created"}
     if state is None:
         return unknown("neither the job nor a run of it is in Genius' dictionary")
     if state in NEVER_SURE:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pg8000 import native
 
 ROOT = Path(__file__).resolve().parents[1]
 STATE = ROOT / ".local" / "test"
@@ -39,3 +41,30 @@ def inv(*words: str, check: bool = True, **extra: str) -> subprocess.CompletedPr
     if check and done.returncode:
         pytest.fail(f"inv {' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def close(date: str, *words: str, check: bool = True) -> subprocess.CompletedProcess:
+    """Close a date and follow it to its end."""
+    return inv("close", "--env", "local", "--date", date, "--watch", *words, check=check)
+
+
+def starts(period: str = "", event: str | None = "start") -> list[dict]:
+    """The procedure's starts for a period, from the stand-in's append-only log; event None: its ends too."""
+    log = STATE / "genius" / "procedure.log"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    of_period = [one for one in lines if f"{one['year']}-{one['month_from']}".startswith(period)]
+    return [one for one in of_period if event in (None, one["event"])]
+
+
+def run_rows(cfg: dict[str, str], date: str) -> list[dict]:
+    """A date's rows of closing_runs, in the order of their start."""
+    connection = native.Connection(
+        cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
+    )
+    rows = connection.run(
+        f'SELECT * FROM "{cfg["PG_SCHEMA"]}".closing_runs WHERE closing_date = CAST(:date AS date) ORDER BY started_at',
+        date=date,
+    )
+    names = [column["name"] for column in connection.columns]
+    connection.close()
+    return [dict(zip(names, row)) for row in rows]

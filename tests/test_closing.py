@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import books
 import pytest
 from genius.faults import Faults
-from kit import STATE, inv
+from kit import STATE, close, inv, run_rows, starts
 from pg8000 import native
 
 from env import closings
@@ -28,21 +27,9 @@ def database(deployed):
     connection.close()
 
 
-def starts(job: str | None = None) -> list[dict]:
-    """The starts of the procedure, from the stand-in's append-only log."""
-    log = STATE / "genius" / "procedure.log"
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return [one for one in lines if one["event"] == "start" and job in (None, one["job"])]
-
-
-def close(date: str, *words: str, check: bool = True):
-    return inv("close", "--env", "local", "--date", date, "--watch", *words, check=check)
-
-
-def run_row(database, date: str) -> dict:
-    rows = database.run("SELECT * FROM closing_runs WHERE closing_date = CAST(:d AS date)", d=date)
-    assert len(rows) == 1
-    return dict(zip([column["name"] for column in database.columns], rows[0], strict=True))
+def run_row(cfg: dict, date: str) -> dict:
+    (row,) = run_rows(cfg, date)
+    return row
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +38,7 @@ def closed(deployed, database):
     return close("2025-01-31", "--user", "siti")
 
 
-def test_the_trial_balance_equals_the_journal_to_the_cent(closed, database):
+def test_the_trial_balance_equals_the_journal_to_the_cent(closed, deployed, database):
     rows = database.run(
         "SELECT chart_of_account_code, branch_code, start_balance, movement_debit, movement_credit, end_balance"
         " FROM legacy_trial_balances WHERE year = 2025 AND month = 1"
@@ -61,12 +48,12 @@ def test_the_trial_balance_equals_the_journal_to_the_cent(closed, database):
 
 def test_the_procedure_started_once_for_the_user(closed, deployed):
     status = closings.state_of(deployed, "DailyClosing", "2025-01-31")["status"]
-    (start,) = starts(status["job"])
+    (start,) = [one for one in starts("2025-01") if one["job"] == status["job"]]
     assert (start["user_id"], start["year"], start["month_from"], start["month_to"]) == ("siti", "2025", "01", "01")
 
 
-def test_the_metrics_are_there_and_belong_to_this_run(closed, database):
-    row = run_row(database, "2025-01-31")
+def test_the_metrics_are_there_and_belong_to_this_run(closed, deployed, database):
+    row = run_row(deployed, "2025-01-31")
     ((metrics, runs),) = database.run(
         "SELECT count(*), min(run_id::text) FROM financial_metrics WHERE year = 2025 AND month = 1"
     )
@@ -75,8 +62,8 @@ def test_the_metrics_are_there_and_belong_to_this_run(closed, database):
     assert database.run("SELECT status FROM calculation_runs WHERE id = CAST(:id AS uuid)", id=runs) == [["completed"]]
 
 
-def test_the_log_says_that_the_date_is_closed(closed, database):
-    row = run_row(database, "2025-01-31")
+def test_the_log_says_that_the_date_is_closed(closed, deployed, database):
+    row = run_row(deployed, "2025-01-31")
     steps = ("status", "genius", "ledger", "metrics", "user_id")
     assert [row[name] for name in steps] == ["succeeded"] * 4 + ["siti"]
     assert row["job"].startswith("GNS_202501_")
@@ -110,9 +97,9 @@ def test_a_closing_that_skips_the_procedure_copies_stale_balances(deployed, data
     found = {(account, branch): tuple(amounts) for account, branch, *amounts in rows}
     assert found.keys() == books.trial_balance("2025-02").keys()
     assert found != books.trial_balance("2025-02")
-    row = run_row(database, "2025-02-28")
+    row = run_row(deployed, "2025-02-28")
     assert [row[name] for name in ("genius", "ledger", "metrics")] == ["skipped", "succeeded", "skipped"]
-    assert not [one for one in starts() if one["month_from"] == "02"]
+    assert not starts("2025-02")
 
 
 def test_a_failed_procedure_ends_the_closing_with_genius_own_message(deployed, database):
@@ -125,7 +112,7 @@ def test_a_failed_procedure_ends_the_closing_with_genius_own_message(deployed, d
         FAULTS.lift("procedure_message")
     assert failed.returncode == 1
     assert "ORA-20806: journal 4711 is out of balance by 0.01" in failed.stderr
-    row = run_row(database, "2025-03-03")
+    row = run_row(deployed, "2025-03-03")
     assert [row[name] for name in ("status", "genius", "ledger", "metrics")] == [
         "failed",
         "failed",
@@ -142,9 +129,7 @@ def test_two_dates_of_a_period_are_closed_one_after_the_other(deployed):
         inv("close", "--env", "local", "--date", date)
     for date in ("2025-04-29", "2025-04-30"):
         closings.watch(deployed, date)
-    log = [json.loads(line) for line in (STATE / "genius" / "procedure.log").read_text().splitlines()]
-    months = [one for one in log if one.get("job") and one["job"].startswith("GNS_202504_")]
-    assert [one["event"] for one in months] == ["start", "end", "start", "end"]
+    assert [one["event"] for one in starts("2025-04", event=None)] == ["start", "end", "start", "end"]
 
 
 def test_status_answers_while_a_closing_waits(deployed):
@@ -205,7 +190,7 @@ def test_a_refused_request_does_not_use_up_its_date(deployed):
     assert "2025-06-06 accepted" in close("2025-06-06", "--skip-genius", "--skip-sync", "--skip-metrics").stdout
 
 
-def test_a_wrong_oracle_password_ends_the_closing_in_one_line(deployed, database):
+def test_a_wrong_oracle_password_ends_the_closing_in_one_line(deployed):
     FAULTS.plant("password", "GENIUS:changed")
     try:
         failed = close("2025-06-09", check=False)
@@ -214,8 +199,8 @@ def test_a_wrong_oracle_password_ends_the_closing_in_one_line(deployed, database
     assert failed.returncode == 1
     assert "ORA-01017" in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
-    assert not [one for one in starts() if one["month_from"] == "06"]
-    assert run_row(database, "2025-06-09")["status"] == "failed"
+    assert not starts("2025-06")
+    assert run_row(deployed, "2025-06-09")["status"] == "failed"
 
 
 def test_postgresql_down_ends_the_closing_before_anything_is_started(local, deployed):
@@ -228,4 +213,4 @@ def test_postgresql_down_ends_the_closing_before_anything_is_started(local, depl
     assert "PostgreSQL at 127.0.0.1" in failed.stderr
     assert "Connection refused" in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
-    assert not [one for one in starts() if one["month_from"] == "06"]
+    assert not starts("2025-06")

@@ -22,6 +22,9 @@ def test_a_request_gets_all_defaults():
         "skipGeniusClosing": False,
         "skipSyncTrialBalance": False,
         "skipFinancialMetrics": False,
+        "resume": False,
+        "adopt": False,
+        "fromStep": None,
     }
 
 
@@ -38,6 +41,8 @@ def test_today_is_allowed():
         ("2025-01-31", {"date": "2025-01-31", "userId": "o'neill"}, "userId"),
         ("2025-01-31", {"date": "2025-01-31", "userId": "x" * 31}, "userId"),
         ("2025-01-31", {"date": "2025-01-31", "userId": None}, "userId"),
+        ("2025-01-31", {"date": "2025-01-31", "fromStep": "begin"}, "expected one of genius, ledger, metrics"),
+        ("2025-01-31", {"date": "2025-01-31", "resume": 1}, "expected true or false"),
         ("2025-01-31", {"date": "2025-01-31", "skipGenius": True}, "unknown field 'skipGenius'"),
         ("2025-01-31", {"date": "2025-01-31", "skipGeniusClosing": "no"}, "expected true or false"),
         ("2025-01-31", ["2025-01-31"], "must be a JSON object"),

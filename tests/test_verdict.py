@@ -2,7 +2,7 @@ import pytest
 
 from handler.verdict import MISSES, interval, judge
 
-START = {"since": 1000.0, "submitted": True}
+START = {"since": 1000.0}
 
 
 def seen(state=None, *runs, at=1010.0):
@@ -58,13 +58,6 @@ def test_a_job_seen_again_starts_the_count_anew():
     known = look(seen(None))
     known = look(seen("RUNNING"), known)
     assert known["misses"] == 0
-
-
-def test_a_job_that_was_perhaps_never_created_is_no_unknown_outcome():
-    known = {"submitted": False}
-    for _ in range(MISSES):
-        known = look(seen(None), known)
-    assert known["outcome"] == "never-submitted"
 
 
 @pytest.mark.parametrize(
