@@ -18,6 +18,10 @@ test: .venv/ready ## Run everything that needs no AWS account
 bench: .venv/ready ## Measure against other ways, side by side
 	@$(INV) bench
 
+.PHONY: chaos
+chaos: .venv/ready ## Close days under faults: make chaos N=100 SEED=1
+	@$(INV) chaos -n "$(or $(N),20)" --seed "$(or $(SEED),1)"
+
 .PHONY: lint
 lint: .venv/ready ## Check layout, names and scripts
 	.venv/bin/ruff check .

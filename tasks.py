@@ -382,6 +382,23 @@ def bench(c, only=""):
         c.run(f"{q(sys.executable)} {q(str(script))}", env={"PYTHONPATH": f"{ROOT}:{ROOT / 'env' / 'local'}"})
 
 
+@task(
+    help={
+        "n": "how many closings",
+        "seed": "what everything random is drawn from",
+        "strikes": "the faults that may strike, comma-separated; default all",
+        "plant": "a break of the service that the run must report",
+    }
+)
+def chaos(c, n=20, seed=1, strikes="", plant=""):
+    """Close days under faults on this machine and check the promise after each; exit 1 names what broke."""
+    words = f"--n {n} --seed {seed}" + (f" --strikes {q(strikes)}" if strikes else "")
+    words += f" --plant {q(plant)}" if plant else ""
+    paths = [ROOT, ROOT / "tests", ROOT / "env" / "local"]
+    if not c.run(f"{q(sys.executable)} -m chaos {words}", env={"PYTHONPATH": ":".join(map(str, paths))}, warn=True).ok:
+        raise Exit(code=1)
+
+
 def checked_date(date: str) -> str:
     try:
         return real_date(date).isoformat()
@@ -397,7 +414,7 @@ def load_module(path: str):
     return module
 
 
-namespace = Collection(bundle, env_json, deploy, schema, close, status, demo, bench)
+namespace = Collection(bundle, env_json, deploy, schema, close, status, demo, bench, chaos)
 for step in (repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
     namespace.add_task(step)
 namespace.add_collection(Collection.from_module(load_module("env/local/tasks.py")), "local")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -74,8 +75,11 @@ def known_environments() -> list[str]:
     return sorted(path.stem for path in (ROOT / "env").glob("*.env") if path.stem != "example")
 
 
-def load(name: str) -> dict[str, str]:
-    """All settings of an environment as text, checked; raises Exit with one line that names every fault."""
+def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """All settings of an environment as text, checked; raises Exit with one line that names every fault.
+
+    shell: the variables that the file may refer to beside those of SECRETS_FILE.
+    """
     path = ROOT / "env" / f"{name}.env"
     known = known_environments()
     if name not in known:
@@ -83,7 +87,7 @@ def load(name: str) -> dict[str, str]:
             f"No environment {name!r}. Known: {', '.join(known)}. Add one as env/NAME.env after env/example.env."
         )
     given = dotenv_values(path, interpolate=False)
-    values, faults = fill_in(given, name)
+    values, faults = fill_in(given, name, shell)
     faults += unknown_keys(given)
     for setting in ALL_SETTINGS:
         value = values.get(setting.name, setting.default)
@@ -102,10 +106,10 @@ def load(name: str) -> dict[str, str]:
     return values
 
 
-def fill_in(given: dict[str, str | None], name: str) -> tuple[dict[str, str], list[str]]:
+def fill_in(given: dict[str, str | None], name: str, shell: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """The file's values with each ${NAME} replaced from SECRETS_FILE or the shell, and what could not be."""
     faults: list[str] = []
-    known = dict(os.environ)
+    known = dict(shell)
     secrets = resolve(given.get("SECRETS_FILE") or "", known, faults, "SECRETS_FILE")
     secrets_file = ROOT / Path(secrets).expanduser()
     if secrets and secrets_file.is_file():

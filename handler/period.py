@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import time
 from datetime import timedelta
 
 from restate import ObjectContext, ObjectSharedContext, RunOptions, TerminalError, VirtualObject
 from restate.retry_policy import InvocationRetryPolicy
 
-from . import genius, ledger, runs, settings
+from . import genius, ledger, log, runs, settings
 from .errors import Refused, Unavailable
 from .verdict import interval, judge
 
@@ -17,12 +18,15 @@ SETTINGS = settings.current()
 RETRY_THEN_PAUSE = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=500),
     exponentiation_factor=2.0,
-    max_interval=timedelta(seconds=60),
-    max_attempts=70,
+    max_interval=timedelta(seconds=SETTINGS.retry_cap_seconds),
+    max_attempts=SETTINGS.retry_attempts,
     on_max_attempts="pause",
 )
 # Before anything has been started a closing may as well end with an error as wait.
 FEW = RunOptions(max_attempts=3, initial_retry_interval=timedelta(milliseconds=300))
+
+# The arguments of a step that its log line tells; Genius' own message is in them, whole.
+LOGGED = ("date", "job", "outcome", "status", "message", "detail")
 
 # HTTP's "locked": the period waits for a person's word. 409 is how a cancellation arrives.
 BLOCKED = 423
@@ -37,16 +41,29 @@ period = VirtualObject(
 
 
 async def step(ctx: ObjectContext, name: str, function, options: RunOptions | None = None, **arguments):
-    """Run one durable step; Refused ends the closing, anything else is Restate's to retry."""
+    """Run one durable step; Refused ends the closing, anything else is Restate's to retry.
+
+    Its log line is written where it really runs, so a replay is silent.
+    """
 
     @functools.wraps(function)
-    def guarded(**arguments):
+    def logged(**arguments):
+        told = {key: value for key, value in arguments.items() if key in LOGGED and value is not None}
+        about = {"step": name, "period": period_key, "invocation": invocation, **told}
+        begin = time.monotonic()
         try:
-            return function(**arguments)
+            result = function(**arguments)
         except Refused as error:
+            log.write("step_refused", **about, error=str(error))
             raise TerminalError(str(error)) from error
+        except Exception as error:
+            log.write("step_failed", **about, error=str(error))
+            raise
+        log.write("step", **about, seconds=round(time.monotonic() - begin, 3))
+        return result
 
-    return await ctx.run_typed(name, guarded, options or RunOptions(), **arguments)
+    period_key, invocation = ctx.key(), ctx.request().id
+    return await ctx.run_typed(name, logged, options or RunOptions(), **arguments)
 
 
 @period.handler()

@@ -64,7 +64,7 @@ def factor(value: str) -> float:
     return number
 
 
-def days(value: str) -> int:
+def count(value: str) -> int:
     number = int(value)
     if not 1 <= number <= 366:
         raise ValueError(value)
@@ -176,8 +176,18 @@ SETTINGS = [
         "1020",
     ),
     Setting(
+        "RETRY_ATTEMPTS",
+        count,
+        "whole number from 1 to 366",
+        "how often Restate tries a failing step before it pauses the closing for a person",
+        "70",
+    ),
+    Setting(
+        "RETRY_CAP_SECONDS", seconds, "seconds above 0", "the longest pause between two tries of a failing step", "60"
+    ),
+    Setting(
         "RETENTION_DAYS",
-        days,
+        count,
         "whole days from 1 to 366",
         "how long Restate remembers a finished closing and its journal",
         "90",

@@ -1,0 +1,124 @@
+"""What must hold after each closing, read from the databases and logs themselves and not from what the service says."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+
+import books
+from pg8000 import native
+
+from env import closings
+
+AUDIT = """
+CREATE TABLE IF NOT EXISTS financial_report.metrics_audit (id uuid NOT NULL, at timestamptz NOT NULL DEFAULT now());
+GRANT SELECT, INSERT ON financial_report.metrics_audit TO finance;
+CREATE OR REPLACE FUNCTION financial_report.audit_metrics() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO financial_report.metrics_audit (id) VALUES (NEW.id); RETURN NEW; END $$;
+CREATE OR REPLACE TRIGGER audit_metrics AFTER INSERT OR UPDATE ON financial_report.calculation_runs
+FOR EACH ROW WHEN (NEW.status = 'completed') EXECUTE FUNCTION financial_report.audit_metrics();
+"""
+BALANCES = """
+SELECT chart_of_account_code, branch_code, start_balance, movement_debit, movement_credit, end_balance
+  FROM legacy_trial_balances WHERE year = :year AND month = :month"""
+# What a run's status in closing_runs must be, given how its close ended in Restate.
+AGREES = {"success": {"succeeded"}, "failure": {"failed", "cancelled", "blocked"}}
+
+
+class Broken(Exception):
+    """The promise does not hold; the message says what was seen."""
+
+
+def connect(cfg: dict, user: str | None = None, password: str | None = None) -> native.Connection:
+    connection = native.Connection(
+        user or cfg["PG_USER"],
+        cfg["PG_HOST"],
+        cfg["PG_DATABASE"],
+        int(cfg["PG_PORT"]),
+        password or cfg["PG_PASSWORD"],
+        timeout=30,
+    )
+    connection.run('SET search_path = "financial_report"')
+    return connection
+
+
+def procedure_log(state: Path, period: str) -> list[dict]:
+    log = state / "genius" / "procedure.log"
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line] if log.exists() else []
+    return [one for one in lines if f"{one['year']}-{one['month_from']}" == period]
+
+
+def starts_of(state: Path, period: str, job: str | None) -> int:
+    return sum(1 for one in procedure_log(state, period) if one["event"] == "start" and one["job"] == job)
+
+
+def check_starts(state: Path, period: str, rows: list[dict]) -> None:
+    """Each accepted request started the procedure exactly once if it succeeded, and never more than once."""
+    for row in rows:
+        count = starts_of(state, period, row["job"]) if row["job"] else 0
+        if count > 1:
+            raise Broken(f"{row['job']} started the procedure {count} times")
+        resolved = "resolved" in row["detail"]
+        if row["genius"] == "succeeded" and count != 1 and not resolved:
+            raise Broken(f"{row['job']} is recorded as succeeded and started the procedure {count} times")
+        if row["genius"] in ("backed-off", "never-submitted", "earlier", "skipped") and count:
+            raise Broken(f"{row['job']} is recorded as {row['genius']} and started the procedure")
+
+
+def check_never_two(state: Path, period: str, restarts: list[float]) -> None:
+    """No start lies between another job's start and its end; a restart of the database ends what ran in it."""
+    running: dict[str, float] = {}
+    for one in procedure_log(state, period):
+        at = datetime.fromisoformat(one["at"]).timestamp()
+        for job, since in list(running.items()):
+            if any(since <= restart <= at for restart in restarts) or one.get("job") == job:
+                del running[job]
+        if one["event"] == "start":
+            if running:
+                raise Broken(f"{one['job']} started while {', '.join(running)} ran")
+            running[one["job"]] = at
+
+
+def check_balance(cfg: dict, period: str, closed: bool) -> None:
+    """The trial balance is right to the cent, or untouched where nothing has closed it yet."""
+    connection = connect(cfg)
+    rows = connection.run(BALANCES, year=int(period[:4]), month=int(period[5:]))
+    connection.close()
+    found = {(account, branch): tuple(amounts) for account, branch, *amounts in rows}
+    if not found and not closed:
+        return
+    if found != books.trial_balance(period):
+        raise Broken(f"the trial balance of {period} is wrong: {len(found)} rows")
+
+
+def check_metrics_once(cfg: dict, rows: list[dict]) -> None:
+    connection = connect(cfg)
+    counted: dict[str, int] = defaultdict(int)
+    for (identity,) in connection.run("SELECT id FROM metrics_audit"):
+        counted[str(identity)] += 1
+    connection.close()
+    for row in rows:
+        wanted = 1 if row["metrics"] == "succeeded" else 0
+        if counted[row["id"]] != wanted:
+            raise Broken(f"run {row['id']} has metrics {row['metrics']} and computed them {counted[row['id']]} times")
+
+
+def check_agreement(cfg: dict, date: str, rows: list[dict]) -> None:
+    """closing_runs and Restate tell the same of the newest run of a date."""
+    run = closings.invocation_of(cfg, "DailyClosing", date, "run")
+    if not rows or not run:
+        return
+    if run["status"] != closings.ENDED:
+        raise Broken(f"{date} is {run['status']} where it should have ended")
+    if rows[-1]["status"] not in AGREES[run["completion_result"]]:
+        raise Broken(f"{date}: Restate says {run['completion_result']}, closing_runs says {rows[-1]['status']}")
+
+
+def check_let_go(cfg: dict, period: str, date: str) -> None:
+    """A closing that succeeded leaves nothing behind that the next one would wait for."""
+    state = closings.state_of(cfg, "ClosingPeriod", period)
+    left = {name: state[name] for name in ("closing", "blocked", "progress") if name in state}
+    if left:
+        raise Broken(f"{date} has succeeded and its period still holds {left}")
