@@ -19,6 +19,7 @@ from env import closings, doors, environment, repair  # noqa: E402
 from env.doors import read_json, request, write  # noqa: E402
 from handler.request import real_date  # noqa: E402
 
+PYTHONPATH = ":".join(str(ROOT / folder) for folder in (".", "tests", "env/local"))
 BUNDLE = "build/lambda.zip"
 ENV_HELP = {"env": "a file name in env/, such as local"}
 
@@ -379,7 +380,7 @@ def bench(c, only=""):
         known = ", ".join(sorted(path.stem[6:] for path in (ROOT / "tests").glob("bench_*.py")))
         raise Exit(f"No benchmark {only!r}. Known: {known}.")
     for script in scripts:
-        c.run(f"{q(sys.executable)} {q(str(script))}", env={"PYTHONPATH": f"{ROOT}:{ROOT / 'env' / 'local'}"})
+        c.run(f"{q(sys.executable)} {q(str(script))}", env={"PYTHONPATH": PYTHONPATH})
 
 
 @task(
@@ -394,8 +395,7 @@ def chaos(c, n=20, seed=1, strikes="", plant=""):
     """Close days under faults on this machine and check the promise after each; exit 1 names what broke."""
     words = f"--n {n} --seed {seed}" + (f" --strikes {q(strikes)}" if strikes else "")
     words += f" --plant {q(plant)}" if plant else ""
-    paths = [ROOT, ROOT / "tests", ROOT / "env" / "local"]
-    if not c.run(f"{q(sys.executable)} -m chaos {words}", env={"PYTHONPATH": ":".join(map(str, paths))}, warn=True).ok:
+    if not c.run(f"{q(sys.executable)} -m chaos {words}", env={"PYTHONPATH": PYTHONPATH}, warn=True).ok:
         raise Exit(code=1)
 
 

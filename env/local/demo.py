@@ -140,9 +140,14 @@ def report_lines(cfg: dict[str, str], since: float) -> str:
     )
 
 
-def show_invocations(c, cfg: dict[str, str], began: float, result: dict) -> None:
+def billed_milliseconds(c, cfg: dict[str, str], began: float) -> list[int]:
+    """The billed milliseconds of each invocation since a moment, from Lambda's own REPORT lines."""
     events = doors.read_json(c, cfg, report_lines(cfg, began))["events"]
-    billed = [int(found[1]) for event in events if (found := re.search(r"Billed Duration: (\d+) ms", event["message"]))]
+    return [int(found[1]) for event in events if (found := re.search(r"Billed Duration: (\d+) ms", event["message"]))]
+
+
+def show_invocations(c, cfg: dict[str, str], began: float, result: dict) -> None:
+    billed = billed_milliseconds(c, cfg, began)
     title("Lambda")
     print(
         f"  {len(billed)} invocations, {sum(billed):,} billed ms,"

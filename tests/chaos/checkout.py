@@ -59,8 +59,8 @@ PLANTS = {
 class Checkout:
     """One copy and the commands that are run from it."""
 
-    def __init__(self, folder: Path, state: Path, plant: str | None = None):
-        self.folder, self.state, self.deploys = folder, state, 0
+    def __init__(self, folder: Path, state: Path, plant: str | None = None, durations: dict[str, str] = DURATIONS):
+        self.folder, self.state, self.durations, self.deploys = folder, state, durations, 0
         for name in COPIED:
             source = ROOT / name
             if source.is_dir():
@@ -76,10 +76,9 @@ class Checkout:
         lines = path.read_text().splitlines()
         path.write_text("\n".join(self.compressed(line) for line in lines) + "\n")
 
-    @staticmethod
-    def compressed(line: str) -> str:
+    def compressed(self, line: str) -> str:
         key = line.partition("=")[0]
-        return f"{key}={DURATIONS[key]}" if key in DURATIONS else line
+        return f"{key}={self.durations[key]}" if key in self.durations else line
 
     def plant(self, name: str) -> None:
         file, pairs = PLANTS[name]
