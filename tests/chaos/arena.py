@@ -196,6 +196,7 @@ class Arena:
         state = self.cloud.state.path
         rows = self.patiently(lambda: self.rows(period))
         checks.check_starts(state, period, rows)
+        self.patiently(lambda: checks.check_names_kept(self.cfg, rows))
         checks.check_never_two(state, period, self.restarts)
         self.patiently(lambda: checks.check_balance(self.cfg, period, closed=True))
         self.patiently(lambda: checks.check_metrics_once(self.cfg, rows))

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 import books
+import oracledb
 from pg8000 import native
 
 from env import closings
@@ -65,6 +66,17 @@ def check_starts(state: Path, period: str, rows: list[dict]) -> None:
             raise Broken(f"{row['job']} is recorded as succeeded and started the procedure {count} times")
         if row["genius"] in ("backed-off", "never-submitted", "earlier", "skipped") and count:
             raise Broken(f"{row['job']} is recorded as {row['genius']} and started the procedure")
+
+
+def check_names_kept(cfg: dict, rows: list[dict]) -> None:
+    """The lock on a second start is that the job keeps its name: one that is gone could be created again."""
+    with oracledb.connect(
+        user=cfg["ORACLE_USER"], password=cfg["ORACLE_PASSWORD"], dsn=cfg["ORACLE_CONNECT_STRING"]
+    ) as connection:
+        kept = {name for (name,) in connection.cursor().execute("SELECT job_name FROM user_scheduler_jobs")}
+    for row in rows:
+        if row["genius"] in ("succeeded", "failed") and "resolved" not in row["detail"] and row["job"] not in kept:
+            raise Broken(f"{row['job']} is recorded as {row['genius']} and its name is free again")
 
 
 def check_never_two(state: Path, period: str, restarts: list[float]) -> None:

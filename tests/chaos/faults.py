@@ -65,6 +65,13 @@ class Strikes:
         """The job is created and its creator never hears of it."""
         self.genius.plant("cut_after", self.rng.choice(["CREATE_JOB", "CREATE_JOB", ""]))
 
+    def do_quick_procedure(self) -> None:
+        """A job that has ended before its creator, whose line was cut, asks again."""
+        self.genius.plant("procedure_seconds", "0.05")
+        self.genius.plant("cut_after", "CREATE_JOB")
+        time.sleep(self.rng.uniform(2, 5))
+        self.genius.lift("procedure_seconds")
+
     def do_unreachable_genius(self) -> None:
         """At its longest, longer than all retries: the closing pauses and an operator resumes it."""
         self.genius.plant("listener_down", "")
