@@ -60,15 +60,14 @@ def main() -> None:
             cursor.execute(f"SELECT COUNT(*) FROM ({QUERY})")
             (count,) = cursor.fetchone()
         print(f"{count} balances made in {time.perf_counter() - started:.1f} s, held in {memory(pid):.0f} MiB\n")
-        print(
-            f"{'arraysize':>9}  {'rows':>7}  {'columns':>7}  {'seconds':>7}  {'rows/s':>7}  {'server':>8}  {'client':>8}"
-        )
+        heads = ("arraysize", "rows", "columns", "seconds", "rows/s", "server", "client")
+        print("  ".join(head.rjust(max(len(head), 8)) for head in heads))
         for size in SIZES:
             started = time.perf_counter()
             rows, columns = fetched(c, size)
             seconds = time.perf_counter() - started
             sizes = f"{memory(pid):>4.0f} MiB  {memory('self'):>4.0f} MiB"
-            print(f"{size:>9}  {rows:>7}  {columns:>7}  {seconds:>7.2f}  {rows / seconds:>7.0f}  {sizes}")
+            print(f"{size:>9}  {rows:>8}  {columns:>8}  {seconds:>8.2f}  {rows / seconds:>8.0f}  {sizes}")
 
 
 if __name__ == "__main__":
