@@ -13,13 +13,14 @@ from itertools import count
 from pathlib import Path
 
 from . import commands, plsql, values
+from .binds import scan
 from .books import BALANCE_COLUMNS, JOURNAL_COLUMNS, OWNER, Books, BookSource
 from .closing import ProcedureLog
 from .dictionary import VIEWS
 from .expressions import Names
 from .faults import Faults
 from .joins import Single
-from .lexer import bind_names, is_plsql, tokens
+from .lexer import is_plsql, tokens
 from .model import Bind, Column, OracleError, Result
 from .plsql_names import UserException
 from .privileges import Privileges
@@ -169,7 +170,7 @@ class Session:
         """The columns of a query, None for any other statement; binds are taken for text."""
         if is_plsql(tokens(sql)):
             return None
-        types = [("VARCHAR2", 0)] * len(bind_names(sql))
+        types = [("VARCHAR2", 0)] * len(scan(sql).names)
         compiled = self.database.compiled(
             (sql, self.user, self.schema, tuple(types)), lambda: self._compile(sql, types)
         )[1]
