@@ -20,6 +20,7 @@ from .dictionary import VIEWS
 from .expressions import Names
 from .faults import Faults
 from .joins import Single
+from .ledger import PERIODS, SEED
 from .lexer import is_plsql, tokens
 from .model import Bind, Column, OracleError, Result
 from .plsql_names import UserException
@@ -30,9 +31,6 @@ from .store import Store
 from .tables import Tables, TableSource, Transaction
 
 KEPT_STATEMENTS = 500
-
-# The books cover one year; each period is made when it is first read.
-PERIODS = tuple(f"2025-{month:02d}" for month in range(1, 13))
 
 
 class Database:
@@ -50,7 +48,7 @@ class Database:
         users: dict[str, str],
         procedure_seconds: float = 5.0,
         periods: Iterable[str] = PERIODS,
-        seed: int = 806,
+        seed: int = SEED,
         restart_on_recovery: bool = False,
         branch_count: int = 40,
     ):

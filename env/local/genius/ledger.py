@@ -23,6 +23,9 @@ from itertools import accumulate
 from random import Random
 from typing import NamedTuple
 
+SEED = 806
+# One year; each period is made when it is first read.
+PERIODS = tuple(f"2025-{month:02d}" for month in range(1, 13))
 CLASSES = {"1": "Assets", "2": "Liabilities", "3": "Equity", "4": "Income", "5": "Expenses"}
 # Code -> name, what it stands at over all branches in 10^9 IDR, names of its accounts. 32 takes the difference.
 GROUPS = {
