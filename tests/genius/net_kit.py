@@ -139,8 +139,11 @@ class Running(running.Running):
     """A server that one can connect to in a word."""
 
     def connect(self, **options: object) -> oracledb.Connection:
-        settings = {"user": "adm", "password": PASSWORD, "dsn": self.dsn(), **options}
-        return oracledb.connect(**settings)
+        settings = {"user": "adm", "password": PASSWORD, "dsn": self.dsn(), "tcp_connect_timeout": 10, **options}
+        connection = oracledb.connect(**settings)
+        # Bytes that are missing on the wire make a test fail, not wait for ever.
+        connection.call_timeout = 20_000
+        return connection
 
 
 def one(connection: oracledb.Connection, *values: object) -> tuple:
