@@ -73,7 +73,7 @@ def handler_settings(request, monkeypatch):
     else:
         dsn = request.getfixturevalue("stand_in").server.dsn()
         access = {"CONNECT_STRING": dsn, "USER": "GENIUS", "PASSWORD": PASSWORD}
-    for name, value in {**access, "CLIENT": os.environ.get("ORACLE_TEST_CLIENT", "thin")}.items():
+    for name, value in {**access, "CLIENT": "thick" if REAL else "thin"}.items():
         monkeypatch.setenv(f"ORACLE_{name}", value)
     for name in ("fetch_decimals", "fetch_lobs"):
         monkeypatch.setattr(oracledb.defaults, name, getattr(oracledb.defaults, name))
