@@ -55,6 +55,45 @@ def test_a_user_that_cannot_stand_in_a_block_is_refused_before_anything_is_sent(
     assert genius.look(genius.job_name(PERIOD, owner))["state"] is None
 
 
+def test_a_job_that_is_forestalled_can_never_be_created(owner):
+    job = genius.job_name(PERIOD, owner)
+    assert genius.forestall(job)
+    assert genius.forestall(job)
+    with pytest.raises(Refused, match="name is taken"):
+        submit(owner)
+
+
+def test_a_job_that_exists_is_not_forestalled(owner):
+    job = submit(owner)
+    assert not genius.forestall(job)
+    assert judged(job)["outcome"] == "succeeded"
+    assert not genius.forestall(job)
+
+
+def test_only_a_running_job_can_be_stopped(stand_in, owner):
+    stand_in.faults.plant("procedure_seconds", 60)
+    job = submit(owner)
+    await_state(job, "RUNNING")
+    assert genius.stop_job(job)["state"] == "STOPPED"
+    assert outcome(job)[0] == "unknown"
+    with pytest.raises(Refused, match=f'ORA-27366: job "GENIUS.{job}" is not running'):
+        genius.stop_job(job)
+
+
+def test_the_jobs_of_a_period_are_listed_with_their_runs(stand_in, owner):
+    job = submit(owner)
+    judged(job)
+    create("GNS_2501_OLDER")
+    create("GNS_202502_NEXT")
+    await_state("GNS_2501_OLDER", "RUNNING")
+    found = {one["job"]: one for one in genius.period_jobs(PERIOD)}
+    assert [(name, one["state"], len(one["runs"])) for name, one in found.items()] == [
+        (job, "SUCCEEDED", 1),
+        ("GNS_2501_OLDER", "RUNNING", 0),
+    ]
+    assert found[job]["comments"] == f"closing of {PERIOD} for {owner}"
+
+
 def test_the_live_jobs_of_a_period_are_those_of_both_services(stand_in, owner):
     job = submit(owner)
     judged(job)
