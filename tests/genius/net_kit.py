@@ -142,7 +142,7 @@ class Running(running.Running):
         settings = {"user": "adm", "password": PASSWORD, "dsn": self.dsn(), "tcp_connect_timeout": 10, **options}
         connection = oracledb.connect(**settings)
         # Bytes that are missing on the wire make a test fail, not wait for ever.
-        connection.call_timeout = 20_000
+        connection.call_timeout = 8_000
         return connection
 
 
