@@ -417,4 +417,5 @@ def load_module(path: str):
 namespace = Collection(bundle, env_json, deploy, schema, close, status, demo, bench, chaos)
 for step in (repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
     namespace.add_task(step)
-namespace.add_collection(Collection.from_module(load_module("env/local/tasks.py")), "local")
+for name, path in (("local", "env/local/tasks.py"), ("genius", "env/local/genius/tasks.py")):
+    namespace.add_collection(Collection.from_module(load_module(path)), name)

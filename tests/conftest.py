@@ -1,9 +1,19 @@
-"""One local cloud for the whole run, in a state folder of its own."""
+"""One local cloud for the whole run, in a state folder of its own; a stand-in for each test that asks for one."""
 
 from __future__ import annotations
 
+import os
+import uuid
+
+import oracledb
 import pytest
+from closing_jobs import PASSWORD, StandIn
 from kit import STATE, inv
+
+from handler import genius, settings
+
+# A real Oracle for the tests of handler/genius.py; what needs a fault is then skipped by name.
+REAL = os.environ.get("ORACLE_TEST_CONNECT_STRING")
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +48,49 @@ def deployed(cfg) -> dict[str, str]:
 def function_settings(cfg, monkeypatch):
     """handler/'s own modules with the settings that the deployed function gets."""
     from env import environment
-    from handler import settings
 
     for key, value in environment.function_environment(cfg).items():
         monkeypatch.setenv(key, value)
     settings.current.cache_clear()
     yield cfg
     settings.current.cache_clear()
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    if REAL:
+        pytest.skip("needs faults, which a real database does not have on demand")
+    there = StandIn(tmp_path / "data")
+    yield there
+    there.stop()
+
+
+@pytest.fixture
+def handler_settings(request, monkeypatch):
+    """handler/genius.py as the function has it, with a driver whose defaults are put back."""
+    if REAL:
+        access = {name: os.environ[f"ORACLE_TEST_{name}"] for name in ("CONNECT_STRING", "USER", "PASSWORD")}
+    else:
+        dsn = request.getfixturevalue("stand_in").server.dsn()
+        access = {"CONNECT_STRING": dsn, "USER": "GENIUS", "PASSWORD": PASSWORD}
+    for name, value in {**access, "CLIENT": "thick" if REAL else "thin"}.items():
+        monkeypatch.setenv(f"ORACLE_{name}", value)
+    for name in ("fetch_decimals", "fetch_lobs"):
+        monkeypatch.setattr(oracledb.defaults, name, getattr(oracledb.defaults, name))
+    settings.current.cache_clear()
+    genius.driver.cache_clear()
+    yield
+    settings.current.cache_clear()
+    genius.driver.cache_clear()
+
+
+@pytest.fixture
+def owner(handler_settings) -> str:
+    """An owner that no job of the database has had, as an invocation's id is."""
+    return f"inv_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Calls that may take a quarter of a second."""
+    monkeypatch.setattr(genius.connected.__wrapped__, "__defaults__", (0.25,))

@@ -1,17 +1,16 @@
-"""A small engine that obeys the tests, and a server for it on a real socket."""
+"""A small engine that obeys the tests, and ways to ask it over a real socket."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import threading
 from pathlib import Path
 
 import oracledb
 import pytest
+import running
 from genius.faults import Faults
 from genius.model import Bind, Column, OracleError, Result
-from genius.server import Server
 
 PASSWORD = "ti ger-Ä1"
 SIZES = {"VARCHAR2": 4000, "RAW": 2000, "CLOB": 4000, "CHAR": 10}
@@ -136,35 +135,15 @@ class FakeDatabase:
         pass
 
 
-class Running:
-    """A server with an event loop in a thread of its own."""
-
-    def __init__(self, database: FakeDatabase, **options: object):
-        self.database = database
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self.thread.start()
-        self.server = self.do(self._make(options))
-        self.port = self.do(self.server.start())
-
-    async def _make(self, options: dict) -> Server:
-        return Server(self.database, **options)
-
-    def do(self, work: object) -> object:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
-
-    def stop(self) -> None:
-        self.do(self.server.stop())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(5)
-        self.loop.close()
-
-    def dsn(self, service: str = "GENIUS") -> str:
-        return f"127.0.0.1:{self.port}/{service}"
+class Running(running.Running):
+    """A server that one can connect to in a word."""
 
     def connect(self, **options: object) -> oracledb.Connection:
-        settings = {"user": "adm", "password": PASSWORD, "dsn": self.dsn(), **options}
-        return oracledb.connect(**settings)
+        settings = {"user": "adm", "password": PASSWORD, "dsn": self.dsn(), "tcp_connect_timeout": 10, **options}
+        connection = oracledb.connect(**settings)
+        # Bytes that are missing on the wire make a test fail, not wait for ever.
+        connection.call_timeout = 8_000
+        return connection
 
 
 def one(connection: oracledb.Connection, *values: object) -> tuple:

@@ -42,7 +42,9 @@ def test_a_driver_of_another_version(running: Running, version: str, verifier: s
 @pytest.mark.skipif(not CLIENT, reason="no Oracle client: name its folder in ORACLE_CLIENT_LIB")
 def test_a_thick_client(running: Running):
     """3.4.2 is the newest driver that accepts a client as old as 12.1."""
-    assert drive(running, "3.4.2", ORACLE_CLIENT_LIB=CLIENT, LD_LIBRARY_PATH=CLIENT) == "done with 3.4.2\n"
+    # The client's own libraries first; libaio may lie elsewhere.
+    path = ":".join(filter(None, (CLIENT, os.environ.get("LD_LIBRARY_PATH"))))
+    assert drive(running, "3.4.2", ORACLE_CLIENT_LIB=CLIENT, LD_LIBRARY_PATH=path) == "done with 3.4.2\n"
 
 
 def drive(running: Running, version: str, **environment: str) -> str:

@@ -65,12 +65,25 @@ def computed(session, declarations: str, body: str) -> object:
         ("n NUMBER;", "EXECUTE IMMEDIATE 'BEGIN :x := :y * 2; END;' USING OUT n, 4; :r := n;", "8"),
         ("v VARCHAR2(99) := q'[say 'hi';]';", ":r := v; /* END; */ -- BEGIN\n", "say 'hi';"),
         ("v VARCHAR2(30);", "v := CASE WHEN 1 = 1 THEN 'case' END; :r := v;", "case"),
+        ("n NUMBER := 2;", "CASE n WHEN 1 THEN :r := 'a'; WHEN 1 + 1 THEN :r := 'b'; ELSE :r := 'c'; END CASE;", "b"),
+        ("n NUMBER := 7;", "CASE WHEN n < 5 THEN :r := 'a'; WHEN n > 5 THEN NULL; :r := 'b'; END CASE;", "b"),
+        ("n NUMBER;", "CASE n WHEN 1 THEN :r := 'a'; ELSE :r := CASE WHEN TRUE THEN 'c' END; END CASE;", "c"),
+        ("n NUMBER := 3;", "CASE n WHEN 1 THEN NULL; END CASE; EXCEPTION WHEN CASE_NOT_FOUND THEN :r := SQLCODE;",
+         "-6592"),
+        ("n NUMBER := 0;",
+         """<<outer>> FOR i IN 1..9 LOOP FOR j IN 1..9 LOOP n := n + 1; CONTINUE outer WHEN j = 2;
+         EXIT outer WHEN i = 3; END LOOP; n := n + 100; END LOOP outer; :r := n;""", "5"),
+        ("n NUMBER := 0;", "<<a>> BEGIN LOOP n := n + 1; EXIT WHEN n = 4; END LOOP; END a; :r := n;", "4"),
         ("v VARCHAR2(10) := 'x'; job_name VARCHAR2(9) := 'y';", "SELECT v || job_name INTO v FROM dual; :r := v;",
          "xy"),
     ],
 )  # fmt: skip
 def test_blocks(session, declarations, body, expected):
     assert computed(session, declarations, body) == expected
+
+
+def test_a_block_may_bear_a_label(session):
+    assert run(session, "<<main>> DECLARE n NUMBER := 2; BEGIN NULL; END main;").out == {}
 
 
 def test_binds_are_one_for_each_name_and_come_back_if_they_may_be_written(session):
@@ -110,6 +123,7 @@ def test_changes_of_rows(session):
         ("DECLARE v NUMBER; BEGIN v := w + 1; END;", 6550, "PLS-00201: identifier 'W' must be declared"),
         ("DECLARE n NUMBER; BEGIN SELECT 1 INTO n FROM nope; END;",
          6550, "PL/SQL: ORA-00942: table or view does not exist"),
+        ("BEGIN LOOP EXIT outer; END LOOP; END;", 6550, "PLS-00201: identifier 'OUTER' must be declared"),
         ("BEGIN NULL END;", 6550, "PLS-00103"),
         ("BEGIN NULL; END", 6550, "PLS-00103"),
         ("BEGIN SELECT 1 FROM dual; END;", 6550, "PLS-00428"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import oracledb
 import pytest
+from genius import ledger
 
 FOLDER = Path(__file__).parents[2] / "env" / "local"
 
@@ -49,6 +50,20 @@ def test_it_starts_says_where_and_ends(tmp_path: Path, user_file: Path):
     assert server.stderr.read() == ""
 
 
+def test_its_books_are_what_the_options_say(tmp_path: Path, user_file: Path):
+    server = start(tmp_path, "--user-file", str(user_file), "--periods", "2030-02, 2030-03", "--seed", "7")
+    port = server.stdout.readline().rpartition(":")[2].strip()
+    with oracledb.connect(user="ADM", password="se:cret", dsn=f"127.0.0.1:{port}") as connection:
+        query = """select glyear || '-' || glmonth, branch, sum(debit) from acpdb.ac_gljournal
+            group by glyear, glmonth, branch"""
+        found = {tuple(row[:2]): row[2] for row in connection.cursor().execute(query)}
+    server.terminate()
+    assert server.wait(10) == 0
+    entries = ledger.journal(7, "2030-02", 2)
+    assert set(found) == {(period, branch) for period in ("2030-02", "2030-03") for branch in ("001", "002")}
+    assert found["2030-02", "002"] == pytest.approx(float(sum(e.debit for e in entries if e.branch == "002")))
+
+
 def test_users_may_come_from_the_environment(tmp_path: Path):
     server = start(tmp_path, GENIUS_USERS="adm:x")
     assert "listening" in server.stdout.readline()
@@ -62,6 +77,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, user_file: Path):
         for words, expected in (
             (["--user-file", str(user_file), "--port", port], "address already in use"),
             (["--user-file", str(tmp_path / "none")], "No such file"),
+            (["--user-file", str(user_file), "--periods", "2025-01,2025-13"], "'2025-13' is no period"),
             ([], "no users; give lines of USER:password"),
         ):
             server = start(tmp_path, *words, GENIUS_USERS="")

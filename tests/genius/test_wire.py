@@ -81,7 +81,7 @@ def test_a_number_beyond_forty_digits_is_rounded_and_beyond_its_range_refused():
     for too_large in (Decimal("1E126"), -(10**130)):
         with pytest.raises(OracleError, match="ORA-01426"):
             number(too_large)
-    for nothing in (Decimal("NaN"), Decimal("Infinity"), float("nan"), "xyz", object()):
+    for nothing in (Decimal("NaN"), Decimal("Infinity"), float("nan"), "xyz", "abc", "12", object()):
         with pytest.raises(ValueError, match="not a number"):
             number(nothing)
 

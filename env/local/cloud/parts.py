@@ -59,18 +59,15 @@ def genius(state: State, settings: Mapping[str, str], say: Say) -> Part:
     env["PYTHONUNBUFFERED"] = "1"
     env["GENIUS_USERS"] = f"{ORACLE_USER}:{settings['LOCAL_ORACLE_PASSWORD']}"
     command = [_this_python(), "-m", "genius", "--port", str(port), "--data", str(state.path / "genius")]
-    command += [
-        "--service",
-        ORACLE_SERVICE,
-        "--procedure-seconds",
-        settings.get("LOCAL_PROCEDURE_SECONDS", PROCEDURE_SECONDS),
-    ]
+    command += ["--service", ORACLE_SERVICE, "--seed", str(LEDGER_SEED)]
+    command += ["--procedure-seconds", settings.get("LOCAL_PROCEDURE_SECONDS", PROCEDURE_SECONDS)]
     return Part(
         name="genius",
         command=command,
         env=env,
         ports=ports,
         url=f"{HOST}:{port}/{ORACLE_SERVICE}",
+        # It listens only once its books and jobs are open. A login would mistake a planted fault for a failed start.
         probe=lambda: _require(answers(port)),
         prepare=lambda: _make_folders(state, "genius"),
     )

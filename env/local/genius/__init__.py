@@ -10,20 +10,12 @@ Start it; it prints one line with its port when it listens, and SIGTERM ends it:
     python -m genius --help                                    verifiers, durations, size of the books
 
 Connect as to any Oracle: `oracledb.connect(user=..., password=..., dsn="127.0.0.1:PORT/GENIUS")`. Everything it
-keeps lies in DIR. Faults are planted there at run time, one file each, whose content is its value:
+keeps lies in DIR. Faults are planted there at run time, one file each, whose content is its value; `faults.KNOWN`
+lists them. With the local cloud up, and on a stand-in of one's own:
 
+    inv genius.sql "select * from v$version"
+    inv genius.fault procedure_seconds=5        inv genius.faults        inv genius.lift procedure_seconds
     echo 5 > DIR/faults/procedure_seconds
-
-    latency_ms            milliseconds before each call
-    listener_down         new connections are dropped at once; sessions go on
-    cut_before            the next call never runs, and its connection is reset
-    cut_during            the next call runs to its end, but its connection is reset while it does
-    cut_after             the next call runs, commits included, and its connection is reset before the reply
-    password              USER:new, in force instead of that user's own
-    verifier              11g or 12c, how passwords are checked
-
-The three cuts happen once and take their file with them; their content is a regular expression that the call must
-match: its SQL, FETCH and the SQL for a fetch, COMMIT, ROLLBACK or PING. The engine has more: see scheduler.py.
 
 The wire (`server`, `connection`, `handshake`, `auth`, `packets`, `requests`, `replies`, `datatypes`, `wire`, `binds`)
 and the engine (`database` and what it imports) meet in `calls`; `model` has the plain values that pass between them.

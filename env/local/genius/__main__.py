@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import resource
 import signal
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from genius.calls import BANNER
 from genius.connection import Limits
+from genius.ledger import PERIODS, SEED
 from genius.server import HOST, Server
 
 
@@ -24,6 +26,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--verifier", choices=("12c", "11g"), default="12c", help="how passwords are checked")
     parser.add_argument("--login-seconds", type=float, default=Limits().login_seconds)
     parser.add_argument("--procedure-seconds", type=float, default=5.0, help="how long the closing procedure takes")
+    parser.add_argument("--periods", default="", help="what the books cover, as 2025-01,2025-02; else all of 2025")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the books; the same seed makes the same books")
     parser.add_argument("--branch-count", type=int, default=40, help="size of the books; 500 make 200,000 balances")
     parser.add_argument("--restart-on-recovery", action="store_true", help="as 12c: jobs run again after a restart")
     return parser.parse_args(words)
@@ -36,6 +40,15 @@ def users(text: str) -> dict[str, str]:
     if not found:
         raise ValueError("no users; give lines of USER:password in --user-file or in GENIUS_USERS")
     return found
+
+
+def periods(text: str) -> tuple[str, ...]:
+    """Months with commas between them; ValueError names the one that is none."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for period in found:
+        if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", period):
+            raise ValueError(f"{period!r} is no period; give --periods as 2025-01,2025-02")
+    return found or PERIODS
 
 
 def open_files_up() -> None:
@@ -60,7 +73,9 @@ def main() -> int:
     options = arguments()
     try:
         known = users(options.user_file.read_text() if options.user_file else os.environ.get("GENIUS_USERS", ""))
+        covered = periods(options.periods)
         open_files_up()
+        # Only now: the parser of SQL takes half a second to import.
         from genius.database import Database
 
         database = Database(
@@ -68,6 +83,8 @@ def main() -> int:
             service=options.service,
             users=known,
             procedure_seconds=options.procedure_seconds,
+            periods=covered,
+            seed=options.seed,
             restart_on_recovery=options.restart_on_recovery,
             branch_count=options.branch_count,
         )

@@ -14,8 +14,8 @@ from operator import add, itemgetter
 from sqlglot import exp
 
 from .expr import Expr, converted
-from .expressions import Compiler, Scope, unknown
-from .grammar import position
+from .expressions import Compiler, Scope
+from .grammar import position, unknown
 from .model import OracleError
 
 KINDS = (exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
+from itertools import groupby
 
 from . import ledger
 from .model import Column
@@ -69,19 +70,15 @@ class Books:
 
     def _balances(self, period: str, closing: dict | None) -> Iterator[tuple]:
         last_day = 31 if closing else STALE_DAYS
-        moved: dict[tuple[str, str], list[int]] = {}
-        for _, day, account, branch, debit, credit in ledger.lines(self.seed, period, self.branch_count):
-            sums = moved.setdefault((account, branch), [0, 0])
-            if day <= last_day:
-                sums[0] += debit
-                sums[1] += credit
         opening = ledger.endings(self.seed, ledger.previous(period), self.branch_count)
         year, month = period.split("-")
         by = closing["by"] if closing else "SYSTEM"
         at = datetime.fromisoformat(closing["at"]) if closing else datetime(int(year), int(month), STALE_DAYS)
-        for branch, accounts in opening.items():
-            for account, begin in accounts.items():
-                debit, credit = moved.get((account, branch), (0, 0))
+        vouchers = ledger.vouchers(self.seed, period, self.branch_count)
+        for branch, of_branch in groupby(vouchers, key=lambda voucher: voucher.branch):
+            debits, credits = _moved(of_branch, last_day)
+            for account, begin in opening[branch].items():
+                debit, credit = debits.get(account, 0), credits.get(account, 0)
                 end = begin + debit - credit
                 sides = (begin, -begin, debit, credit, end, -end)
                 amounts = [ledger.amount(cents) if cents > 0 else _NOTHING for cents in sides]
@@ -96,6 +93,18 @@ class Books:
 
 
 _NOTHING = Decimal("0.00")
+
+
+def _moved(vouchers: Iterable[ledger.Voucher], last_day: int) -> tuple[dict[str, int], dict[str, int]]:
+    """What each account was debited and credited with up to a day, in cents."""
+    debits: dict[str, int] = {}
+    credits: dict[str, int] = {}
+    for voucher in vouchers:
+        if voucher.day <= last_day:
+            for account, cents in voucher.moves:
+                side = debits if cents > 0 else credits
+                side[account] = side.get(account, 0) + abs(cents)
+    return debits, credits
 
 
 class BookSource:

@@ -9,8 +9,8 @@ from sqlglot import exp
 
 from . import values
 from .expr import Expr
-from .expressions import Scope, column_type, unknown
-from .grammar import name_of, parse, position
+from .expressions import Scope, column_type
+from .grammar import name_of, parse, position, unknown
 from .model import Column, OracleError
 from .operations import fitted
 from .query import Queries

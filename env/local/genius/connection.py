@@ -69,6 +69,8 @@ class Connection:
         self.inbox_bytes = 0
         self.breaks = 0
         self.broken = False
+        # Whether the running call goes on to its end without its client.
+        self.runs_on = False
         self.broke = asyncio.Event()
         self.cancel = threading.Event()
 
@@ -81,7 +83,8 @@ class Connection:
         try:
             await self._pump()
         finally:
-            self.calls.gone.set()
+            if not self.runs_on:
+                self.calls.gone.set()
             self.inbox.put_nowait(None)
             await asyncio.shield(worker)
 
@@ -291,7 +294,7 @@ class Connection:
         if self._hit("cut_before", text):
             return self.cut()
         during, after = self._hit("cut_during", text), self._hit("cut_after", text)
-        cancel = self.cancel
+        cancel, self.runs_on = self.cancel, during
 
         def run() -> bytes:
             if during:

@@ -13,13 +13,15 @@ from itertools import count
 from pathlib import Path
 
 from . import commands, plsql, values
+from .binds import scan
 from .books import BALANCE_COLUMNS, JOURNAL_COLUMNS, OWNER, Books, BookSource
 from .closing import ProcedureLog
 from .dictionary import VIEWS
 from .expressions import Names
 from .faults import Faults
 from .joins import Single
-from .lexer import bind_names, is_plsql, tokens
+from .ledger import PERIODS, SEED
+from .lexer import is_plsql, tokens
 from .model import Bind, Column, OracleError, Result
 from .plsql_names import UserException
 from .privileges import Privileges
@@ -29,9 +31,6 @@ from .store import Store
 from .tables import Tables, TableSource, Transaction
 
 KEPT_STATEMENTS = 500
-
-# The books cover one year; each period is made when it is first read.
-PERIODS = tuple(f"2025-{month:02d}" for month in range(1, 13))
 
 
 class Database:
@@ -49,7 +48,7 @@ class Database:
         users: dict[str, str],
         procedure_seconds: float = 5.0,
         periods: Iterable[str] = PERIODS,
-        seed: int = 806,
+        seed: int = SEED,
         restart_on_recovery: bool = False,
         branch_count: int = 40,
     ):
@@ -169,7 +168,7 @@ class Session:
         """The columns of a query, None for any other statement; binds are taken for text."""
         if is_plsql(tokens(sql)):
             return None
-        types = [("VARCHAR2", 0)] * len(bind_names(sql))
+        types = [("VARCHAR2", 0)] * len(scan(sql).names)
         compiled = self.database.compiled(
             (sql, self.user, self.schema, tuple(types)), lambda: self._compile(sql, types)
         )[1]

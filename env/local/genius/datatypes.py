@@ -49,17 +49,21 @@ _MINUS_HEAD = [[bytes((size + 2, 127 - power)) for size in range(20)] for power 
 _SMALL_NUMBERS: list[bytes] = []
 
 
-def number(value: int | Decimal | float | None) -> bytes:
+def number(value: int | Decimal | float | None, text: str = "") -> bytes:
     """NUMBER: an exponent and pairs of digits; exact up to 38 digits, rounded beyond 40.
 
-    Raises ORA-01426 for what does not fit, ValueError for what is no number. The hot spot of a fetch: all digits
-    are read at once, as hexadecimal, which fails on an exponent.
+    text: the value's own without an exponent, where it is known.
+
+    Raises ORA-01426 for what does not fit, ValueError for what is no number, which text is not even where it has
+    only digits. The hot spot of a fetch: all digits are read at once, as hexadecimal, which fails on an exponent.
     """
     if value is None:
         return NULL
     if value.__class__ is int and 0 <= value < 10000:
         return _SMALL_NUMBERS[value]
-    text = str(value)
+    text = text or str(value)
+    if text is value:
+        raise ValueError(f"not a number: {value!r}")
     minus = text < "."
     whole, _, fraction = (text[1:] if minus else text).partition(".")
     if len(fraction) & 1:
@@ -68,7 +72,7 @@ def number(value: int | Decimal | float | None) -> bytes:
     try:
         packed = bytes.fromhex(f"0{whole}{fraction}" if size & 1 else whole + fraction)
     except ValueError:
-        return number(_plain(value))
+        return number(value, _plain(value))
     power = 64 + (size + 1 >> 1)
     if not packed[0]:
         power += len(packed.lstrip(b"\0")) - len(packed)

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from sqlglot import exp
 
-from . import functions, operations, values
+from . import conditions, functions, operations, values
 from .expr import Expr, choice, constant, converted
-from .grammar import TYPES, name_of, position
+from .grammar import TYPES, name_of, position, unknown
 from .model import Column, OracleError
 from .operations import compared
 
@@ -77,11 +77,6 @@ class Compiler:
         if expr.type not in ("BOOLEAN", "NULL"):
             raise OracleError(920, "invalid relational operator", position(node))
         return expr.fn
-
-
-def unknown(node: exp.Expression) -> OracleError:
-    """What is said to SQL that this engine was not taught."""
-    return OracleError(900, f"invalid SQL statement: the stand-in does not know {type(node).__name__}", position(node))
 
 
 def _column(self: Compiler, node: exp.Column, scope: Scope) -> Expr:
@@ -171,95 +166,6 @@ def _interval(self: Compiler, node: exp.Interval, scope: Scope) -> Expr:
         return constant(-span if sign == "-" else span, "INTERVAL DAY TO SECOND")
     span = functions.numtodsinterval(values.number(text), unit.name)
     return constant(span, "INTERVAL DAY TO SECOND")
-
-
-def _not(self: Compiler, node: exp.Not, scope: Scope) -> Expr:
-    inner = self.condition(node.this, scope)
-
-    def negation(row, run):
-        value = inner(row, run)
-        return None if value is None else not value
-
-    return Expr(negation, "BOOLEAN")
-
-
-def _logic(self: Compiler, node: exp.And | exp.Or, scope: Scope) -> Expr:
-    left, right = self.condition(node.this, scope), self.condition(node.expression, scope)
-    decisive = isinstance(node, exp.Or)
-
-    def logic(row, run):
-        first = left(row, run)
-        if first is decisive:
-            return decisive
-        second = right(row, run)
-        if second is decisive:
-            return decisive
-        return None if first is None or second is None else not decisive
-
-    return Expr(logic, "BOOLEAN")
-
-
-_COMPARISONS = {exp.EQ: operator.eq, exp.NEQ: operator.ne, exp.LT: operator.lt, exp.LTE: operator.le}
-_COMPARISONS |= {exp.GT: operator.gt, exp.GTE: operator.ge}
-
-
-def _compare(self: Compiler, node: exp.Binary, scope: Scope) -> Expr:
-    if isinstance(node.this, exp.Tuple) or isinstance(node.expression, (exp.All, exp.Any)):
-        raise unknown(node)
-    pair = self.compile(node.this, scope), self.compile(node.expression, scope)
-    return Expr(compared(_COMPARISONS[type(node)], *pair, position(node)), "BOOLEAN")
-
-
-def _between(self: Compiler, node: exp.Between, scope: Scope) -> Expr:
-    value, low, high = self.all([node.this, node.args["low"], node.args["high"]], scope)
-    above, below = compared(operator.ge, value, low), compared(operator.le, value, high)
-
-    def between(row, run):
-        first, second = above(row, run), below(row, run)
-        if first is False or second is False:
-            return False
-        return None if first is None or second is None else True
-
-    return Expr(between, "BOOLEAN")
-
-
-def _is(self: Compiler, node: exp.Is, scope: Scope) -> Expr:
-    if not isinstance(node.expression, exp.Null):
-        raise OracleError(908, "missing NULL keyword", position(node))
-    fn = self.compile(node.this, scope).fn
-    return Expr(lambda row, run: fn(row, run) is None, "BOOLEAN")
-
-
-def _like(self: Compiler, node: exp.Like, scope: Scope, escape: Expr | None = None) -> Expr:
-    value, pattern = self.all([node.this, node.expression], scope)
-    text, model = converted(value, "VARCHAR2"), converted(pattern, "VARCHAR2")
-    mark = escape.fn if escape else lambda row, run: None
-
-    wanted = not node.args.get("negate")
-
-    def like(row, run):
-        a, b = text(row, run), model(row, run)
-        if a is None or b is None:
-            return None
-        return (operations.like_pattern(b, mark(row, run)).fullmatch(a) is not None) is wanted
-
-    return Expr(like, "BOOLEAN")
-
-
-def _escape(self: Compiler, node: exp.Escape, scope: Scope) -> Expr:
-    if not isinstance(node.this, exp.Like):
-        raise unknown(node)
-    return _like(self, node.this, scope, self.compile(node.expression, scope))
-
-
-def _in(self: Compiler, node: exp.In, scope: Scope) -> Expr:
-    if node.args.get("query") is not None:
-        return self.query.membership(node, scope)
-    if not node.expressions:
-        raise unknown(node)
-    value = self.compile(node.this, scope)
-    tests = [compared(operator.eq, value, self.compile(item, scope), position(node)) for item in node.expressions]
-    return Expr(operations.any_of(tests), "BOOLEAN")
 
 
 def _concat(self: Compiler, node: exp.DPipe, scope: Scope) -> Expr:
@@ -397,15 +303,7 @@ _HANDLERS: dict[type, Callable] = {
     exp.DateStrToDate: _date_literal,
     exp.StrToTime: _date_literal,
     exp.Interval: _interval,
-    exp.Not: _not,
-    exp.And: _logic,
-    exp.Or: _logic,
-    **dict.fromkeys(_COMPARISONS, _compare),
-    exp.Between: _between,
-    exp.Is: _is,
-    exp.Like: _like,
-    exp.Escape: _escape,
-    exp.In: _in,
+    **conditions.HANDLERS,
     exp.DPipe: _concat,
     **dict.fromkeys((exp.Add, exp.Sub, exp.Mul, exp.Div), _arithmetic),
     exp.Neg: _negative,

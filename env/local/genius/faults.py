@@ -1,13 +1,44 @@
 """Faults on demand: one file per fault in the folder `faults` under the stand-in's data.
 
-The file's name is the fault, its content is the value: `echo 5 > data/faults/procedure_seconds`. A one-shot
-fault is consumed by removing its file, so exactly one call meets it. Files outlive a restart of the stand-in,
-need no connection (the listener may be the fault), and `ls` shows what is planted.
+The file's name is the fault, its content is the value: `echo 5 > data/faults/procedure_seconds`, or
+`inv genius.fault procedure_seconds=5`. A one-shot fault is consumed by removing its file, so exactly one call meets
+it. Files outlive a restart of the stand-in, need no connection (the listener may be the fault), and `ls` shows what
+is planted. KNOWN is the list of all.
+
+The value of a cut is a regular expression that the call must match: its SQL, FETCH and the SQL for a fetch, COMMIT,
+ROLLBACK or PING; an empty one matches the next call.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+KNOWN = {
+    "procedure_seconds": "seconds that the closing procedure takes",
+    "procedure_status": "what it gives as its status, such as 0 or NULL; the balances then stay stale",
+    "procedure_message": "what it gives as its message, where procedure_status is planted",
+    "procedure_error": "an error inside it, such as ORA-01555: snapshot too old",
+    "slave_dies": "once: the process under the running, or else the next, job is gone, and the job STOPPED",
+    "jobs_never_start": "jobs stay SCHEDULED, as with JOB_QUEUE_PROCESSES = 0",
+    "restart_on_recovery": "as 12c: what ran when the database went down is started again when it comes up",
+    "log_purged": "no run detail can be seen",
+    "detail_gap_seconds": "seconds from a run's end until its detail can be seen; without it 0.02",
+    "nls_characterset": "the database's character set in NLS_DATABASE_PARAMETERS",
+    "latency_ms": "milliseconds before each call",
+    "listener_down": "new connections are dropped at once; sessions go on",
+    "cut_before": "once: the call never runs and its connection is reset",
+    "cut_during": "once: the call runs to its end but its connection is reset while it does",
+    "cut_after": "once: the call runs, commits included, and its connection is reset before the reply",
+    "password": "USER:new, in force instead of that user's own",
+    "verifier": "11g or 12c, how passwords are checked",
+}
+
+
+class UnknownFault(ValueError):
+    """A fault that nothing looks for; its text names those that there are."""
+
+    def __init__(self, name: str):
+        super().__init__(f"No fault '{name}'. Known: {', '.join(sorted(KNOWN))}.")
 
 
 class Faults:
@@ -20,13 +51,13 @@ class Faults:
     def value(self, name: str) -> str | None:
         """The content of a planted fault, stripped, or None where it is not planted."""
         try:
-            return (self.folder / name).read_text().strip()
+            return self._path(name).read_text().strip()
         except FileNotFoundError:
             return None
 
     def take(self, name: str) -> str | None:
         """Consume a one-shot fault: its content for exactly one caller, None for all others."""
-        path = self.folder / name
+        path = self._path(name)
         claimed = path.with_name(f".{name}.taken")
         try:
             path.rename(claimed)
@@ -38,10 +69,21 @@ class Faults:
 
     def plant(self, name: str, value: object = "") -> None:
         """Plant a fault, whole or not at all."""
-        partial = self.folder / f".{name}.new"
+        path, partial = self._path(name), self.folder / f".{name}.new"
         partial.write_text(str(value))
-        partial.rename(self.folder / name)
+        partial.rename(path)
 
     def lift(self, name: str) -> None:
         """Remove a fault; one that is not planted is no error."""
-        (self.folder / name).unlink(missing_ok=True)
+        self._path(name).unlink(missing_ok=True)
+
+    def planted(self) -> dict[str, str]:
+        """All faults in force, by name, with their values."""
+        found = {name: self.value(name) for name in KNOWN}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _path(self, name: str) -> Path:
+        """A fault's file. Raises UnknownFault: a mistyped one would be planted and do nothing."""
+        if name not in KNOWN:
+            raise UnknownFault(name)
+        return self.folder / name

@@ -134,3 +134,8 @@ def name_of(identifier: exp.Expression | str | None) -> str:
     if identifier is None or isinstance(identifier, str):
         return (identifier or "").upper()
     return identifier.name if identifier.args.get("quoted") else identifier.name.upper()
+
+
+def unknown(node: exp.Expression) -> OracleError:
+    """What is said to SQL that this engine was not taught."""
+    return OracleError(900, f"invalid SQL statement: the stand-in does not know {type(node).__name__}", position(node))

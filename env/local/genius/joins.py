@@ -14,8 +14,8 @@ from typing import NamedTuple
 from sqlglot import exp
 
 from .expr import Expr
-from .expressions import Scope, unknown
-from .grammar import name_of, position
+from .expressions import Scope
+from .grammar import name_of, position, unknown
 from .model import Column
 from .operations import aligned
 

@@ -23,6 +23,9 @@ from itertools import accumulate
 from random import Random
 from typing import NamedTuple
 
+SEED = 806
+# One year; each period is made when it is first read.
+PERIODS = tuple(f"2025-{month:02d}" for month in range(1, 13))
 CLASSES = {"1": "Assets", "2": "Liabilities", "3": "Equity", "4": "Income", "5": "Expenses"}
 # Code -> name, what it stands at over all branches in 10^9 IDR, names of its accounts. 32 takes the difference.
 GROUPS = {
@@ -118,15 +121,13 @@ class Entry(NamedTuple):
     credit: Decimal
 
 
-class Line(NamedTuple):
-    """An Entry before it is dressed: the day of the month, and amounts in cents."""
+class Voucher(NamedTuple):
+    """The lines of one journal_no: the day of the month, and what each account moves by in cents, debits positive."""
 
     number: int
     day: int
-    account: str
     branch: str
-    debit: int
-    credit: int
+    moves: list[tuple[str, int]]
 
 
 @lru_cache(maxsize=4)
@@ -168,8 +169,10 @@ def journal(seed: int, period: str, branch_count: int = 40) -> Iterator[Entry]:
     year, month = map(int, period.split("-"))
     days = [date(year, month, day) for day in range(1, calendar.monthrange(year, month)[1] + 1)]
     prefix = f"J{year:04d}{month:02d}"
-    for number, day, account, branch, debit, credit in lines(seed, period, branch_count):
-        yield Entry(f"{prefix}{number:06d}", days[day - 1], account, branch, amount(debit), amount(credit))
+    for number, day, branch, moves in vouchers(seed, period, branch_count):
+        for account, cents in moves:
+            debit, credit = amount(max(cents, 0)), amount(max(-cents, 0))
+            yield Entry(f"{prefix}{number:06d}", days[day - 1], account, branch, debit, credit)
 
 
 def amount(cents: int) -> Decimal:
@@ -177,27 +180,22 @@ def amount(cents: int) -> Decimal:
     return Decimal(cents).scaleb(-2)
 
 
-def lines(seed: int, period: str, branch_count: int = 40) -> Iterator[Line]:
-    """The journal in cents: per branch some business, then the transfers that lead to the period's end."""
+def vouchers(seed: int, period: str, branch_count: int = 40) -> Iterator[Voucher]:
+    """The journal by voucher: per branch some business, then the transfers that lead to the period's end."""
     before, after = endings(seed, previous(period), branch_count), endings(seed, period, branch_count)
     rng = Random(f"{seed}:journal:{period}")
     days = calendar.monthrange(*map(int, period.split("-")))[1]
     number = 0
     for branch in after:
         open_moves = {code: cents - before[branch][code] for code, cents in after[branch].items()}
-        for voucher in _business(open_moves, rng):
+        for moves in _business(open_moves, rng):
             number, day = number + 1, int(rng.random() * days) + 1
-            for code, cents in voucher:
+            for code, cents in moves:
                 open_moves[code] -= cents
-                yield _line(number, day, code, branch, cents)
-        for voucher in _transfers(open_moves):
+            yield Voucher(number, day, branch, moves)
+        for moves in _transfers(open_moves):
             number, day = number + 1, int(rng.random() * days) + 1
-            for code, cents in voucher:
-                yield _line(number, day, code, branch, cents)
-
-
-def _line(number: int, day: int, account: str, branch: str, cents: int) -> Line:
-    return Line(number, day, account, branch, max(cents, 0), max(-cents, 0))
+            yield Voucher(number, day, branch, moves)
 
 
 def _business(moves: dict[str, int], rng: Random) -> Iterator[list[tuple[str, int]]]:

@@ -91,13 +91,6 @@ def is_plsql(words: list[Token]) -> bool:
     return bool(words) and words[0].bare in (*PLSQL_STARTS, "<<")
 
 
-def bind_names(sql: str) -> list[str]:
-    """The binds of a statement: each occurrence in SQL, each name once in PL/SQL."""
-    words = tokens(sql)
-    names = [bind_name(word) for word in words if word.kind == "bind"]
-    return list(dict.fromkeys(names)) if is_plsql(words) else names
-
-
 class Plain(NamedTuple):
     """A statement in plain words, and the way back from its positions to those of the text that was sent."""
 

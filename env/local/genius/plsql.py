@@ -51,6 +51,8 @@ class Parser:
         self.numbers = {name: i for i, name in enumerate(names)}
         self.writes: set[int] = set()
         self.names = Names()
+        # The label of the loop that comes next, and those of the loops around.
+        self.label, self.labels = "", []
         self.rowcount = self.names.declare("SQL%ROWCOUNT", Column("", "NUMBER"))
         self.bind = bind_expr(types)
 
@@ -151,7 +153,7 @@ class Parser:
 
     def whole_block(self) -> Step:
         """The block that was sent, to its last word."""
-        step = self.block()
+        step = self.labelled() if self.word == "<<" else self.block()
         self.skip("/")
         if self.at < len(self.words):
             raise unexpected(self.token, self.token)
@@ -279,6 +281,8 @@ class Parser:
     def statement(self) -> Step:
         """One statement with its semicolon."""
         word = self.word
+        if word == "<<":
+            return self.labelled()
         if word in ("BEGIN", "DECLARE"):
             return self.block()
         if word in STATEMENTS and not self._is_assignment():
@@ -289,6 +293,14 @@ class Parser:
         if self._is_assignment():
             return self.assignment()
         return plsql_sql.call(self)
+
+    def labelled(self) -> Step:
+        """<<label>> statement; only a loop's means anything here."""
+        self.take("<<")
+        label = self.take().word
+        self.take(">>")
+        self.label = label if self.word in ("LOOP", "WHILE", "FOR") else ""
+        return self.statement()
 
     def _is_assignment(self) -> bool:
         """Whether a name or bind, perhaps with dots, and := follow."""

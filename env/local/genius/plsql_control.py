@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 from . import plsql_sql
 from .model import OracleError
-from .plsql_names import Continue, Exit, Names, Return, Step, UserException, catches, undeclared
+from .operations import compared
+from .plsql_names import Continue, Exit, Jump, Names, Return, Step, UserException, catches, undeclared
 from .sql import Interrupted
 
 
@@ -63,38 +65,60 @@ def _if(self) -> Step:
     return run_if
 
 
-def _loop_body(self) -> Step:
-    self.take("LOOP")
-    body = self.statements("END")
-    for word in ("END", "LOOP", ";"):
+def _case(self) -> Step:
+    """CASE [selector] WHEN … THEN …; without a match and ELSE it is ORA-06592."""
+    subject = None if self.word == "WHEN" else self.expression(self.until("WHEN"))
+    branches = []
+    while self.skip("WHEN"):
+        words = self.until("THEN")
+        test = self.condition(words) if subject is None else compared(operator.eq, subject, self.expression(words))
+        self.take("THEN")
+        branches.append((test, self.statements("WHEN", "ELSE", "END")))
+    default = self.statements("END") if self.skip("ELSE") else None
+    for word in ("END", "CASE", ";"):
         self.take(word)
-    return body
+
+    def run_case(run) -> None:
+        step = next((step for holds, step in branches if holds((), run)), default)
+        if step is None:
+            raise OracleError(6592, "CASE not found while executing CASE statement")
+        step(run)
+
+    return run_case
 
 
-def _repeated(turns: Callable, body: Step) -> Step:
-    """A loop: body once for each turn that the generator `turns` yields."""
+def _repeated(self, turns: Callable) -> Step:
+    """LOOP … END LOOP [label]: its body once for each turn that the generator `turns` yields."""
+    label, self.label = self.label, ""
+    self.take("LOOP")
+    self.labels.append(label)
+    body = self.statements("END")
+    self.labels.pop()
+    for word in ("END", "LOOP", *([label] if label and self.word != ";" else []), ";"):
+        self.take(word)
 
     def run_loop(run) -> None:
         for _ in turns(run):
             run.check()
             try:
                 body(run)
-            except Continue:
-                continue
-            except Exit:
-                return
+            except (Continue, Exit) as jump:
+                if jump.label not in ("", label):
+                    raise
+                if isinstance(jump, Exit):
+                    return
 
     return run_loop
 
 
 def _loop(self) -> Step:
     self.at -= 1
-    return _repeated(lambda run: iter(int, 1), _loop_body(self))
+    return _repeated(self, lambda run: iter(int, 1))
 
 
 def _while(self) -> Step:
     test = self.condition(self.until("LOOP"))
-    return _repeated(lambda run: iter(lambda: bool(test((), run)), False), _loop_body(self))
+    return _repeated(self, lambda run: iter(lambda: bool(test((), run)), False))
 
 
 def _for(self) -> Step:
@@ -104,23 +128,38 @@ def _for(self) -> Step:
     reverse = self.skip("REVERSE")
     words = self.until("LOOP")
     turns = plsql_sql.query_turns(self, name, words) if words and words[0].bare == "(" else None
-    step = _repeated(turns or plsql_sql.range_turns(self, name, words, reverse), _loop_body(self))
+    step = _repeated(self, turns or plsql_sql.range_turns(self, name, words, reverse))
     self.names = outer
     return step
 
 
-def _leave(kind: type[Exception]) -> Callable[..., Step]:
+def _jump(kind: type[Jump]) -> Callable[..., Step]:
+    """EXIT and CONTINUE, of the innermost loop or of a labelled one."""
+
     def build(self) -> Step:
+        token = self.token
+        label = "" if self.word in ("WHEN", ";") else self.take().word
+        if label not in ("", *self.labels):
+            raise undeclared(token, label)
         test = self.condition(self.until(";")) if self.skip("WHEN") else None
         self.take(";")
 
         def leave(run) -> None:
             if test is None or test((), run):
-                raise kind
+                raise kind(label)
 
         return leave
 
     return build
+
+
+def _return(self) -> Step:
+    self.take(";")
+
+    def leave(run) -> None:
+        raise Return
+
+    return leave
 
 
 def _raise(self) -> Step:
@@ -162,9 +201,10 @@ STATEMENTS: dict[str, Callable[..., Step]] = {
     "LOOP": _loop,
     "WHILE": _while,
     "FOR": _for,
-    "EXIT": _leave(Exit),
-    "CONTINUE": _leave(Continue),
-    "RETURN": _leave(Return),
+    "CASE": _case,
+    "EXIT": _jump(Exit),
+    "CONTINUE": _jump(Continue),
+    "RETURN": _return,
     "RAISE": _raise,
     "NULL": _nothing,
     "COMMIT": _transaction("commit"),

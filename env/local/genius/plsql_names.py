@@ -40,11 +40,19 @@ class UserException(OracleError):
         self.identity = identity
 
 
-class Exit(Exception):
-    """EXIT: leaves the innermost loop."""
+class Jump(Exception):
+    """Ends a loop's turn: the innermost loop's where label is empty."""
+
+    def __init__(self, label: str):
+        super().__init__(label)
+        self.label = label
 
 
-class Continue(Exception):
+class Exit(Jump):
+    """EXIT: leaves the loop."""
+
+
+class Continue(Jump):
     """CONTINUE: goes to the loop's next turn."""
 
 

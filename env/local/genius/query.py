@@ -15,8 +15,8 @@ from sqlglot import exp
 
 from . import aggregates, joins
 from .expr import Expr
-from .expressions import Compiler, Names, Scope, unknown
-from .grammar import name_of, position
+from .expressions import Compiler, Names, Scope
+from .grammar import name_of, position, unknown
 from .model import Column, OracleError
 from .operations import compared
 

@@ -58,9 +58,6 @@ class Reader:
     def u16(self) -> int:
         return int.from_bytes(self.take(2), "big")
 
-    def u16le(self) -> int:
-        return int.from_bytes(self.take(2), "little")
-
     def u32(self) -> int:
         return int.from_bytes(self.take(4), "big")
 
