@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -168,6 +169,11 @@ def keep(new: Path, place: Path, digest: str, unzipped: int) -> dict:
 
 
 def forget_old(folder: Path) -> None:
+    """Keep the newest zips, and nothing of a build that was killed a day ago."""
+    for path in folder.glob("making-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 86400:
+                shutil.rmtree(path, ignore_errors=True)
     for pattern in ("*.zip", "*.json"):
         # Another build may remove the same ones.
         with suppress(FileNotFoundError):
