@@ -14,19 +14,12 @@ from invoke import Collection, Exit, task
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT)]
 
-from env import bundle as bundles  # noqa: E402
-from env import closings, doors, environment, repair  # noqa: E402
-from env.doors import read_json, request, write  # noqa: E402
+from env import closings, doors, environment, limits, repair, shipping  # noqa: E402
+from env.doors import aws, read_json, request, write  # noqa: E402
 from handler.request import real_date  # noqa: E402
 
 PYTHONPATH = ":".join(str(ROOT / folder) for folder in (".", "tests", "env/local"))
-BUNDLE = "build/lambda.zip"
 ENV_HELP = {"env": "a file name in env/, such as local"}
-
-
-def aws(cfg: dict, words: str) -> str:
-    profile = f" --profile {q(cfg['AWS_PROFILE'])}" if cfg["AWS_PROFILE"] else ""
-    return f"aws --region {q(cfg['AWS_REGION'])}{profile} {words}"
 
 
 def get_role(cfg):
@@ -65,17 +58,18 @@ def shape(cfg, role_arn, environment_file):
     )
 
 
-def create_function(cfg, role_arn, environment_file, digest):
+def create_function(cfg, role_arn, environment_file, made):
     return aws(
         cfg,
-        f"lambda create-function --function-name {q(cfg['FUNCTION_NAME'])} --zip-file fileb://{BUNDLE}"
-        f" {shape(cfg, role_arn, environment_file)} --tags bundle-digest={digest}",
+        f"lambda create-function --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_create(cfg, made)}"
+        f" {shape(cfg, role_arn, environment_file)} --tags bundle-digest={made.digest}",
     )
 
 
-def update_code(cfg):
+def update_code(cfg, made):
     return aws(
-        cfg, f"lambda update-function-code --function-name {q(cfg['FUNCTION_NAME'])} --zip-file fileb://{BUNDLE}"
+        cfg,
+        f"lambda update-function-code --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_update(cfg, made)}",
     )
 
 
@@ -135,18 +129,6 @@ def invoke_function(cfg, payload_file, answer_file):
 
 
 @task(help=ENV_HELP)
-def bundle(c, env):
-    """Make build/lambda.zip: handler/ and its dependencies for the environment's runtime."""
-    make_bundle(c, environment.load(env))
-
-
-def make_bundle(c, cfg) -> str:
-    made = bundles.make(c, cfg["RUNTIME"], cfg["BUNDLE_PLATFORM"])
-    print(f"bundle    {BUNDLE}  {made.megabytes:.1f} MB  digest {made.digest[:12]}  {made.remark}")
-    return made.digest
-
-
-@task(help=ENV_HELP)
 def env_json(c, env):
     """Print the function's part of an environment as JSON, secrets included, for a file of mode 0600."""
     print(json.dumps({"Variables": environment.function_environment(environment.load(env))}, indent=2))
@@ -158,10 +140,11 @@ def deploy(c, env):
     cfg = environment.load(env)
     print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
     before = doors.changes
-    digest = make_bundle(c, cfg)
+    limits.check_environment(environment.function_environment(cfg))
+    made = shipping.make(cfg)
     role_arn = ensure_role(c, cfg)
-    configuration = ensure_function(c, cfg, env, role_arn, digest)
-    version_arn = ensure_version(c, cfg, configuration, digest)
+    configuration = ensure_function(c, cfg, env, role_arn, made)
+    version_arn = ensure_version(c, cfg, configuration, made.digest)
     ensure_registered(c, cfg, version_arn)
     ensure_alias(c, cfg, version_arn.rpartition(":")[2])
     if c.config.run.dry:
@@ -197,7 +180,7 @@ def fill_policy(name: str, cfg: dict, account: str) -> Path:
     return path
 
 
-def ensure_function(c, cfg, env, role_arn, digest) -> dict:
+def ensure_function(c, cfg, env, role_arn, made) -> dict:
     """Create the function or bring code and configuration up to date; returns its configuration then.
 
     Under --dry a changed function has no configuration yet: {}.
@@ -205,22 +188,24 @@ def ensure_function(c, cfg, env, role_arn, digest) -> dict:
     found = read_json(c, cfg, get_function(cfg), missing="ResourceNotFoundException")
     before = doors.changes
     if found:
-        update_function(c, cfg, env, role_arn, digest, found)
+        update_function(c, cfg, env, role_arn, made, found)
     else:
+        shipping.prepare(c, cfg, made, [])
         with environment_file(c, cfg, env) as file:
-            write(c, cfg, create_function(cfg, role_arn, file, digest))
+            write(c, cfg, create_function(cfg, role_arn, file, made))
         write(c, cfg, wait_until_active(cfg))
     if doors.changes == before:
         return found["Configuration"]
     return {} if c.config.run.dry else read_json(c, cfg, get_function(cfg))["Configuration"]
 
 
-def update_function(c, cfg, env, role_arn, digest, found) -> None:
+def update_function(c, cfg, env, role_arn, made, found) -> None:
     configuration = found["Configuration"]
-    if found.get("Tags", {}).get("bundle-digest") != digest:
-        write(c, cfg, update_code(cfg))
+    if found.get("Tags", {}).get("bundle-digest") != made.digest:
+        shipping.prepare(c, cfg, made, configuration.get("Layers") or [])
+        write(c, cfg, update_code(cfg, made))
         write(c, cfg, wait_until_updated(cfg))
-        write(c, cfg, tag_function(cfg, configuration["FunctionArn"], digest))
+        write(c, cfg, tag_function(cfg, configuration["FunctionArn"], made.digest))
     shaped = differs(configuration, cfg, role_arn)
     if shaped:
         print(f"the configuration differs in {', '.join(shaped)}")
@@ -414,8 +399,8 @@ def load_module(path: str):
     return module
 
 
-namespace = Collection(bundle, env_json, deploy, schema, close, status, demo, bench, chaos)
-for step in (repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
+namespace = Collection(env_json, deploy, schema, close, status, demo, bench, chaos)
+for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
     namespace.add_task(step)
 for name, path in (("local", "env/local/tasks.py"), ("genius", "env/local/genius/tasks.py")):
     namespace.add_collection(Collection.from_module(load_module(path)), name)

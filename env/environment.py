@@ -54,6 +54,7 @@ DEPLOY_SETTINGS = [
         "the platform whose wheels go into the bundle; empty: this machine's",
         "x86_64-manylinux_2_34",
     ),
+    Setting("DEPLOY_BUCKET", optional, "a bucket's name, or empty", "the bucket for a bundle over 50 MB", ""),
     Setting("TIMEOUT", whole_number(1, 900), "seconds from 1 to 900", "the function's time-out in seconds", "900"),
     Setting("MEMORY", whole_number(128, 10240), "MB from 128 to 10240", "the function's memory in MB", "1024"),
     Setting("RESTATE_ADMIN_URL", url, "a URL without a closing slash", "Restate's admin API"),

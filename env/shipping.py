@@ -1,0 +1,81 @@
+"""The bundle's way to AWS: within its limits, and through a bucket where it is too large for a direct upload."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from shlex import quote as q
+
+from invoke import task
+
+from env import bundle as bundles
+from env import environment, limits, packages
+from env.bundle import Bundle
+from env.doors import aws, read_json, write
+
+
+@task(help={"env": "a file name in env/, such as local"})
+def bundle(c, env):
+    """Make build/lambda.zip: handler/ and its dependencies for the environment's runtime."""
+    make(environment.load(env))
+
+
+@task
+def lock(c):
+    """Renew handler/requirements.txt, the pins and hashes of what handler/requirements.in asks for."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with c.cd(str(packages.ROOT)):
+        c.run(packages.lock_command(), echo=True, env={"PATH": path})
+
+
+def copy_to_bucket(cfg, made: Bundle) -> str:
+    return aws(cfg, f"s3 cp --only-show-errors {made.file} s3://{q(cfg['DEPLOY_BUCKET'])}/{q(key(cfg, made))}")
+
+
+def get_layer_version(cfg, arn: str) -> str:
+    return aws(cfg, f"lambda get-layer-version-by-arn --arn {q(arn)}")
+
+
+def code_to_create(cfg, made: Bundle) -> str:
+    if made.size > limits.DIRECT_BYTES:
+        return f"--code S3Bucket={q(cfg['DEPLOY_BUCKET'])},S3Key={q(key(cfg, made))}"
+    return f"--zip-file fileb://{made.file}"
+
+
+def code_to_update(cfg, made: Bundle) -> str:
+    if made.size > limits.DIRECT_BYTES:
+        return f"--s3-bucket {q(cfg['DEPLOY_BUCKET'])} --s3-key {q(key(cfg, made))}"
+    return f"--zip-file fileb://{made.file}"
+
+
+def key(cfg, made: Bundle) -> str:
+    return f"{cfg['FUNCTION_NAME']}/{made.sha256}.zip"
+
+
+def make(cfg) -> Bundle:
+    """Have the bundle of an environment, within the limits that it must keep alone; raises Exit."""
+    made = bundles.make(cfg)
+    known_as = f"digest {made.digest[:12]}  {made.remark}, {made.bytecode}"
+    print(f"bundle    build/lambda.zip  {made.size / 1e6:.1f} MB  {known_as}")
+    limits.check_bundle(made.size, made.unzipped, cfg["DEPLOY_BUCKET"], {})
+    return made
+
+
+def prepare(c, cfg, made: Bundle, layers: list[dict]) -> None:
+    """What comes before the code is sent: the limit with the layers, and the bucket."""
+    limits.check_bundle(made.size, made.unzipped, cfg["DEPLOY_BUCKET"], layer_sizes(c, cfg, layers))
+    if made.size > limits.DIRECT_BYTES:
+        write(c, cfg, copy_to_bucket(cfg, made))
+
+
+def layer_sizes(c, cfg, layers: list[dict]) -> dict[str, int]:
+    """ARN -> bytes unzipped; a layer that cannot be measured is AWS's to check."""
+    sizes = {}
+    for arn in (layer["Arn"] for layer in layers):
+        found = read_json(c, cfg, get_layer_version(cfg, arn), missing="Exception")
+        try:
+            sizes[arn] = limits.unzipped_behind(found["Content"]["Location"] if found else "")
+        except (OSError, ValueError) as error:
+            print(f"the size of {arn} cannot be read ({error}): the bundle is checked without it")
+    return sizes
