@@ -16,17 +16,14 @@ sys.path[:0] = [str(ROOT)]
 
 from env import bundle as bundles  # noqa: E402
 from env import closings, doors, environment, repair  # noqa: E402
+from env.aws import aws  # noqa: E402
 from env.doors import read_json, request, write  # noqa: E402
 from handler.request import real_date  # noqa: E402
+from layer import publish as layers  # noqa: E402
 
 PYTHONPATH = ":".join(str(ROOT / folder) for folder in (".", "tests", "env/local"))
 BUNDLE = "build/lambda.zip"
 ENV_HELP = {"env": "a file name in env/, such as local"}
-
-
-def aws(cfg: dict, words: str) -> str:
-    profile = f" --profile {q(cfg['AWS_PROFILE'])}" if cfg["AWS_PROFILE"] else ""
-    return f"aws --region {q(cfg['AWS_REGION'])}{profile} {words}"
 
 
 def get_role(cfg):
@@ -58,10 +55,12 @@ def get_function(cfg):
 
 
 def shape(cfg, role_arn, environment_file):
+    # Without a value the option detaches all.
+    layer = cfg["LAYER_VERSION_ARN"] and q(cfg["LAYER_VERSION_ARN"])
     return (
         f"--runtime {q(cfg['RUNTIME'])} --handler handler.app.handler --role {q(role_arn)}"
         f" --timeout {q(cfg['TIMEOUT'])} --memory-size {q(cfg['MEMORY'])}"
-        f" --environment file://{q(environment_file)}"
+        f" --environment file://{q(environment_file)} --layers {layer}"
     )
 
 
@@ -158,6 +157,7 @@ def deploy(c, env):
     cfg = environment.load(env)
     print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
     before = doors.changes
+    cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
     digest = make_bundle(c, cfg)
     role_arn = ensure_role(c, cfg)
     configuration = ensure_function(c, cfg, env, role_arn, digest)
@@ -250,6 +250,8 @@ def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
         "Handler": "handler.app.handler",
     }
     parts = [key for key, value in wanted.items() if configuration.get(key) != value]
+    layer_arns = [one["Arn"] for one in configuration.get("Layers", [])]
+    parts += ["Layers"] if layer_arns != [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn] else []
     given = configuration.get("Environment", {}).get("Variables", {})
     target = environment.function_environment(cfg)
     return parts + [key for key in sorted({*given, *target}) if given.get(key) != target.get(key)]
@@ -418,3 +420,4 @@ namespace = Collection(bundle, env_json, deploy, schema, close, status, demo, be
 for step in (repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
     namespace.add_task(step)
 namespace.add_collection(Collection.from_module(load_module("env/local/tasks.py")), "local")
+namespace.add_collection(Collection.from_module(load_module("layer/tasks.py")), "layer")
