@@ -16,8 +16,7 @@ sys.path[:0] = [str(ROOT)]
 
 from env import bundle as bundles  # noqa: E402
 from env import closings, doors, environment, repair  # noqa: E402
-from env.aws import aws  # noqa: E402
-from env.doors import read_json, request, write  # noqa: E402
+from env.doors import aws, read_json, request, write  # noqa: E402
 from handler.request import real_date  # noqa: E402
 from layer import publish as layers  # noqa: E402
 

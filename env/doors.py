@@ -19,6 +19,12 @@ ANSWER_SECONDS = 30
 changes = 0
 
 
+def aws(cfg: dict[str, str], words: str) -> str:
+    """A command of the AWS CLI, as it is pasted."""
+    profile = f" --profile {shlex.quote(cfg['AWS_PROFILE'])}" if cfg["AWS_PROFILE"] else ""
+    return f"aws --region {shlex.quote(cfg['AWS_REGION'])}{profile} {words}"
+
+
 def command_environment(cfg: dict[str, str]) -> dict[str, str]:
     """What the AWS and restate CLIs read beside their arguments; tokens travel here and not as arguments."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), str(TOOLS)])

@@ -7,8 +7,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from env.aws import aws
-from env.doors import read_json, write
+from env.doors import aws, read_json, write
 from layer.build import LAYER, ROOT, about_layer
 
 FILE = LAYER.relative_to(ROOT)
@@ -76,6 +75,12 @@ def attached(c, cfg, env: str) -> str:
         raise Exit(
             f"{env}: ORACLE_CLIENT=thick needs the layer {cfg['LAYER_NAME']}, and {cfg['AWS_REGION']} has no version of"
             f" it; publish it with `make layer publish ENV={env}`, then deploy. Nothing was touched."
+        )
+    suits = found[0].get("CompatibleRuntimes") or [cfg["RUNTIME"]]
+    if cfg["RUNTIME"] not in suits:
+        raise Exit(
+            f"{env}: RUNTIME is {cfg['RUNTIME']}, and {found[0]['LayerVersionArn']} was made for {', '.join(suits)};"
+            f" publish one for it with `make layer publish ENV={env} RUNTIME={cfg['RUNTIME']}`. Nothing was touched."
         )
     return found[0]["LayerVersionArn"]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import instantclient
 import pytest
 from kit import STATE, inv
 
@@ -45,3 +48,12 @@ def function_settings(cfg, monkeypatch):
     settings.current.cache_clear()
     yield cfg
     settings.current.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def zips(tmp_path_factory) -> dict[str, Path]:
+    """ZIPs of Instant Client's shape, one a layout; the folders they were made of stay beside them."""
+    if not instantclient.COMPILER:
+        pytest.skip("needs a C compiler, to make libraries from")
+    base = tmp_path_factory.mktemp("instantclient")
+    return {one.version: instantclient.make_zip(one, base / one.version) for one in instantclient.LAYOUTS.values()}

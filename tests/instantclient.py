@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -83,6 +85,14 @@ L21 = Layout(
     "BASIC_LITE_LICENSE",
 )
 LAYOUTS = {one.version: one for one in (L12, L19, L21)}
+# What the loader says it opened, in a process whose only other libraries are the system's.
+LOAD = """
+import ctypes, os, sys
+ctypes.CDLL("libclntsh.so", os.RTLD_NOW)
+for name in sys.argv[1:]:
+    ctypes.CDLL(name, os.RTLD_NOW)
+print(*{line.split()[-1] for line in open("/proc/self/maps") if ".so" in line})
+"""
 # What the driver calls of OCI when it initialises it. The environment needs the data library, which OCI opens by
 # name, and the very file of libclntsh that has the version in its name, as Oracle's does (ORA-01804 without).
 OCI = """
@@ -211,3 +221,20 @@ def unzip(layer: Path, folder: Path) -> Path:
                 place.write_bytes(archive.read(entry))
                 place.chmod(mode & 0o777)
     return folder
+
+
+def run_with(lib: Path, code: str, *words: str) -> subprocess.CompletedProcess:
+    """A fresh process with the layer's lib/ as its library path, as Lambda starts one."""
+    environ = {"LD_LIBRARY_PATH": str(lib), "PATH": os.environ["PATH"]}
+    return subprocess.run([sys.executable, "-c", code, *words], env=environ, capture_output=True, text=True, timeout=60)
+
+
+def check_loads(lib: Path, data: str) -> None:
+    done = run_with(lib, LOAD, data)
+    assert done.returncode == 0, done.stderr
+    # All that is not the system's own comes from the layer: no other folder was asked.
+    opened = {Path(one) for one in done.stdout.split()}
+    from_layer = {one.name for one in opened if one.parent == lib}
+    names = {place.name for place in lib.iterdir() if not place.is_symlink()}
+    assert {data, *(name for name in names if name.startswith("libclntsh"))} <= from_layer
+    assert not {one for one in opened if one.name in names and one.parent != lib}

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,29 +15,13 @@ from pathlib import Path
 
 import instantclient
 import pytest
-from instantclient import AIO, L12, L19, L21, LAYOUTS, NSL, unzip
+from instantclient import AIO, L12, L19, L21, LAYOUTS, NSL, check_loads, run_with, unzip
 from invoke import Exit
 from kit import ROOT, inv
 
 from layer import borrowed, build, client, elf
 
 pytestmark = pytest.mark.skipif(not instantclient.COMPILER, reason="needs a C compiler, to make libraries from")
-REAL = os.environ.get("INSTANT_CLIENT", "")
-# What the loader says it opened, in a process whose only other libraries are the system's.
-LOAD = """
-import ctypes, os, sys
-ctypes.CDLL("libclntsh.so", os.RTLD_NOW)
-for name in sys.argv[1:]:
-    ctypes.CDLL(name, os.RTLD_NOW)
-print(*{line.split()[-1] for line in open("/proc/self/maps") if ".so" in line})
-"""
-
-
-@pytest.fixture(scope="module")
-def zips(tmp_path_factory) -> dict[str, Path]:
-    """One ZIP a layout; the folders it was made of stay beside it."""
-    base = tmp_path_factory.mktemp("instantclient")
-    return {version: instantclient.make_zip(layout, base / version) for version, layout in LAYOUTS.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -53,23 +36,6 @@ def target(tmp_path) -> Path:
 
 def make(zipped: Path, target: Path, runtime: str = "python3.13", insist: bool = True) -> dict:
     return build.build(str(zipped), runtime, insist, target)
-
-
-def run_with(lib: Path, code: str, *words: str) -> subprocess.CompletedProcess:
-    """A fresh process with the layer's lib/ as its library path, as Lambda starts one."""
-    environ = {"LD_LIBRARY_PATH": str(lib), "PATH": os.environ["PATH"]}
-    return subprocess.run([sys.executable, "-c", code, *words], env=environ, capture_output=True, text=True, timeout=60)
-
-
-def check_loads(lib: Path, data: str) -> None:
-    done = run_with(lib, LOAD, data)
-    assert done.returncode == 0, done.stderr
-    # All that is not the system's own comes from the layer: no other folder was asked.
-    opened = {Path(one) for one in done.stdout.split()}
-    from_layer = {one.name for one in opened if one.parent == lib}
-    names = {place.name for place in lib.iterdir() if not place.is_symlink()}
-    assert {data, *(name for name in names if name.startswith("libclntsh"))} <= from_layer
-    assert not {one for one in opened if one.name in names and one.parent != lib}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
@@ -87,19 +53,6 @@ def test_the_driver_starts_in_thick_mode_with_the_layer(zips, target, tmp_path):
     code = "import oracledb; oracledb.init_oracle_client(); print(oracledb.clientversion())"
     done = run_with(lib, code)
     assert (done.stdout.strip(), done.stderr) == ("(19, 28, 0, 0, 0)", "")
-
-
-@pytest.mark.skipif(not REAL, reason="needs a real Instant Client ZIP: INSTANT_CLIENT=path")
-def test_a_real_client_loads_and_starts(target, tmp_path, monkeypatch):
-    monkeypatch.delenv("LIBAIO")
-    about = make(Path(REAL), target)
-    lib = unzip(target, tmp_path / "opt") / "lib"
-    check_loads(lib, next(name for name in client.DATA_LIBRARIES if (lib / name).exists()))
-    done = run_with(lib, "import oracledb; oracledb.init_oracle_client(); print(oracledb.clientversion())")
-    if tuple(map(int, about["client"].split(".")[:2])) < (19, 1):
-        assert "DPI-1050" in done.stderr
-    else:
-        assert done.returncode == 0, done.stderr
 
 
 LEFT_OUT = {
@@ -170,148 +123,6 @@ def test_a_version_that_cannot_work_is_refused_unless_one_insists(zips, target, 
         make(zips[version], target, insist=False)
     assert list(target.parent.iterdir()) == []
     make(zips[version], target, insist=True)
-
-
-# --- changed clients ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(zips, tmp_path) -> Path:
-    """A copy of the 19 client, to be changed."""
-    source = next(zips["19"].parent.glob("instantclient_*"))
-    return shutil.copytree(source, tmp_path / "in" / source.name, symlinks=True)
-
-
-def refused(folder: Path, target: Path, **given) -> str:
-    zipped = instantclient.zip_folder(folder, folder.parent / "client.zip")
-    with pytest.raises(Exit) as caught:
-        make(zipped, target, **given)
-    assert not list(target.parent.iterdir()), "something was left behind"
-    line = str(caught.value)
-    assert "\n" not in line
-    assert line.endswith("Nothing was built.")
-    return line
-
-
-def rewrite(folder: Path, name: str, source: str, *words: str, needed: tuple[str, ...] = ()) -> None:
-    (folder / name).unlink(missing_ok=True)
-    instantclient.compile_library(folder / name, source, name, needed, *words)
-
-
-def test_a_library_for_another_machine_is_named(folder, target):
-    raw = bytearray((folder / L19.soname).read_bytes())
-    raw[18] = 183
-    (folder / L19.soname).write_bytes(raw)
-    assert "libclntsh.so.19.1 is built for arm64 and the function runs on x86-64" in refused(folder, target)
-
-
-def test_a_library_that_is_nowhere_is_named(folder, target):
-    (folder / "libnnz19.so").unlink()
-    assert "libclntsh.so.19.1 needs libnnz19.so, which is neither in the layer nor in python3.13" in refused(
-        folder, target
-    )
-
-
-def test_a_damaged_library_is_named(folder, target):
-    raw = (folder / "libnnz19.so").read_bytes()
-    (folder / "libnnz19.so").write_bytes(raw[:900])
-    assert "libnnz19.so is a damaged ELF file" in refused(folder, target)
-
-
-def test_a_symbol_newer_than_the_runtimes_glibc_is_named(folder, target):
-    """A library that asks for pthread_getattr_np's present version, 2.32, loads on python3.12 and not on 3.11."""
-    source = "int pthread_getattr_np(); int f_libnnz19_so() { return pthread_getattr_np(); }"
-    rewrite(folder, "libnnz19.so", source)
-    zipped = instantclient.zip_folder(folder, folder.parent / "client.zip")
-    assert make(zipped, target, "python3.12")["runtimes"] == ["python3.12", "python3.13", "python3.14"]
-    target.unlink()
-    line = refused(folder, target, runtime="python3.11")
-    assert "libnnz19.so needs pthread_getattr_np of GLIBC_2.32" in line
-    assert "python3.11 has glibc 2.26" in line
-
-
-def test_a_symbol_of_glibc_newer_than_any_runtime_is_named(folder, target):
-    """This machine's glibc may be too old to link against such a symbol, so the version's name is changed."""
-    rewrite(folder, "libnnz19.so", "int pthread_getattr_np(); int f_libnnz19_so() { return pthread_getattr_np(); }")
-    raw = (folder / "libnnz19.so").read_bytes()
-    (folder / "libnnz19.so").write_bytes(raw.replace(b"GLIBC_2.32", b"GLIBC_2.38"))
-    assert "libnnz19.so needs pthread_getattr_np of GLIBC_2.38 in libc.so.6" in refused(folder, target)
-
-
-def test_a_libaio_that_is_tied_to_its_glibc_is_named(folder, target, tmp_path, monkeypatch):
-    instantclient.compile_library(
-        tmp_path / AIO, "int pthread_getattr_np(); int io_setup() { return pthread_getattr_np(); }", AIO
-    )
-    raw = (tmp_path / AIO).read_bytes()
-    (tmp_path / AIO).write_bytes(raw.replace(b"GLIBC_2.32\0", b"GLIBC_PRIV\0"))
-    monkeypatch.setenv("LIBAIO", str(tmp_path / AIO))
-    line = refused(folder, target)
-    assert "libaio.so.1 needs pthread_getattr_np of GLIBC_PRIV" in line
-    assert "make layer LIBAIO=path" in line
-
-
-def test_a_version_that_the_layers_own_library_lacks_is_named(folder, target, tmp_path):
-    script = tmp_path / "versions"
-    script.write_text("NNZ_2 { global: *; };")
-    rewrite(folder, "libnnz19.so", instantclient.source_of(L19, "libnnz19.so"), f"-Wl,--version-script={script}")
-    needed = tuple(name for name in L19.needed[L19.soname])
-    for name in (AIO, NSL):
-        shutil.copy(next(iter([Path(os.environ["LIBAIO"]).parent / name])), folder / name)
-    rewrite(folder, L19.soname, instantclient.source_of(L19, L19.soname), needed=needed)
-    script.write_text("NNZ_1 { global: *; };")
-    rewrite(folder, "libnnz19.so", instantclient.source_of(L19, "libnnz19.so"), f"-Wl,--version-script={script}")
-    (folder / AIO).unlink()
-    (folder / NSL).unlink()
-    assert "libclntsh.so.19.1 needs f_libnnz19_so of NNZ_2 in libnnz19.so" in refused(folder, target)
-
-
-def test_a_client_that_uses_libnsl_gets_no_empty_one(folder, target):
-    shutil.copy(Path(os.environ["LIBAIO"]).parent / NSL, folder / NSL)
-    source = (
-        instantclient.source_of(L19, "libnnz19.so")
-        + "int yp_get_default_domain(); int g() { return yp_get_default_domain(); }"
-    )
-    rewrite(folder, "libnnz19.so", source, needed=(NSL,))
-    (folder / NSL).unlink()
-    line = refused(folder, target)
-    assert "libnnz19.so takes yp_get_default_domain from libnsl.so.1" in line
-    assert "Docker" in line
-
-
-def test_a_program_in_a_librarys_place_is_named(folder, target):
-    shutil.copy(folder / "genezi", folder / "libnnz19.so")
-    assert "libnnz19.so is a program and not a shared library" in refused(folder, target)
-
-
-def test_no_data_library(folder, target):
-    (folder / "libociicus.so").unlink()
-    line = refused(folder, target)
-    assert "ORA-01804" in line
-    assert "libociei.so" in line
-
-
-def test_a_library_that_oci_opens_by_name_goes_in(folder, target):
-    text = 'const char *opened = "libmql1.so"; const char *not_loadable = "libocci.so.19.1";'
-    rewrite(folder, "libnnz19.so", instantclient.source_of(L19, "libnnz19.so") + text)
-    about = make(instantclient.zip_folder(folder, folder.parent / "client.zip"), target)
-    assert "libmql1.so" in about["files"]
-    assert "libocci.so.19.1" not in about["files"]
-
-
-def test_copies_where_links_were_become_links_again(folder, target):
-    for name in L19.links:
-        (folder / name).unlink()
-        if name.startswith("libclntsh.so"):
-            shutil.copy(folder / L19.soname, folder / name)
-    make(instantclient.zip_folder(folder, folder.parent / "client.zip"), target)
-    with zipfile.ZipFile(target) as layer:
-        assert layer.read("lib/libclntsh.so") == layer.read("lib/libclntsh.so.18.1") == b"libclntsh.so.19.1"
-
-
-def test_a_link_that_became_a_text_is_refused(folder, target):
-    (folder / "libclntsh.so").unlink()
-    (folder / "libclntsh.so").write_text("libclntsh.so.19.1")
-    assert "libclntsh.so is a text where a link should be" in refused(folder, target)
 
 
 # --- libaio and libnsl --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import instantclient
 import pytest
-from instantclient import AIO, L19
+from instantclient import AIO
 from invoke import Context, Exit
 from kit import ROOT, inv
 
@@ -37,8 +37,8 @@ def environment_file(name: str, **changes: str):
 
 
 @pytest.fixture(scope="module")
-def client_zip(tmp_path_factory) -> Path:
-    return instantclient.make_zip(L19, tmp_path_factory.mktemp("layer"))
+def client_zip(zips) -> Path:
+    return zips["19"]
 
 
 def make_layer(zipped: Path) -> dict:
@@ -136,11 +136,14 @@ def pinned(deployed, published, cfg):
     assert tasks.invoke_event(Context(), cfg, {"ping": "deep"})["client"]["libraries"] == []
 
 
-def test_a_thick_deploy_attaches_the_newest_version_and_tns_admin(deployed, published, cfg):
+def test_a_thick_deploy_attaches_the_newest_version_and_tns_admin(deployed, published, cfg, monkeypatch):
     with environment_file("testthick", ORACLE_CLIENT="thick") as env:
         rehearsed = inv("--dry", "deploy", "--env", env).stdout
     assert "differs in Layers, ORACLE_CLIENT, TNS_ADMIN" in rehearsed
     assert f"--layers {published}" in rehearsed
+    monkeypatch.setattr(publish, "versions", lambda c, cfg: [{"LayerVersionArn": "x", "CompatibleRuntimes": ["y"]}])
+    with pytest.raises(Exit, match=r"x was made for y; publish one for it with `make layer publish"):
+        publish.attached(Context(), {**cfg, "ORACLE_CLIENT": "thick"}, "local")
     assert environment.function_environment({**cfg, "ORACLE_CLIENT": "thick"})["TNS_ADMIN"] == "/opt/network/admin"
     assert "TNS_ADMIN" not in environment.function_environment(cfg)
 
@@ -180,7 +183,8 @@ def test_make_publish_publishes_what_make_layer_made(cfg, client_zip):
     assert next(at for at, line in enumerate(lines) if "Instant Client 19.28" in line) < len(lines) - 2
     assert sum("Instant Client 19.28.0" in line and "from" in line for line in lines) == 1
     assert ":layer:oracle-instantclient:" in lines[-1]
-    again = subprocess.run(["make", "-n", "publish", "ENV=local"], cwd=ROOT, capture_output=True, text=True)
+    words = ["make", "-n", "publish", "ENV=local", "INSTANT_CLIENT="]
+    again = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert again.stdout.split() == [".venv/bin/inv", "layer.publish", "--env", '"local"']
 
 
