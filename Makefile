@@ -1,5 +1,6 @@
 # The short list. Everything else: `.venv/bin/inv --list`.
 INV := .venv/bin/inv
+LAYER := build/oracle-instantclient-layer.zip
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -26,7 +27,14 @@ chaos: .venv/ready ## Close days under faults: make chaos N=100 SEED=1
 lint: .venv/ready ## Check layout, names and scripts
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/shellcheck env/venv.sh .ci/run
+	.venv/bin/shellcheck env/*.sh .ci/run
+
+.PHONY: layer
+layer: $(LAYER) ## Make the Instant Client layer: make layer INSTANT_CLIENT=path/to/the.zip
+
+.PHONY: publish
+publish: .venv/ready $(if $(ENV),$(LAYER)) ## Publish the layer as a new version: make layer publish ENV=prod
+	@$(INV) layer.publish --env "$(ENV)"
 
 .PHONY: deploy
 deploy: .venv/ready ## Deploy the function: make deploy ENV=prod
@@ -38,3 +46,12 @@ down: .venv/ready ## End the cloud on this machine
 
 .venv/ready: requirements.txt handler/requirements.txt env/venv.sh
 	@env/venv.sh
+
+$(LAYER): $(wildcard layer/*.py $(INSTANT_CLIENT)) $(if $(INSTANT_CLIENT),.local/layer-input) | .venv/ready
+	@$(INV) layer.build $(if $(RUNTIME),--runtime $(RUNTIME))
+
+# The ZIP that was named: another one, however old, is another layer.
+.local/layer-input: FORCE
+	@env/changed.sh $@ "$$INSTANT_CLIENT $$INSTANT_CLIENT_ANY $$LIBAIO $$RUNTIME"
+
+FORCE:

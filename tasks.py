@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT)]
 from env import closings, doors, environment, limits, repair, shipping  # noqa: E402
 from env.doors import aws, read_json, request, write  # noqa: E402
 from handler.request import real_date  # noqa: E402
+from layer import publish as layers  # noqa: E402
 
 PYTHONPATH = ":".join(str(ROOT / folder) for folder in (".", "tests", "env/local"))
 ENV_HELP = {"env": "a file name in env/, such as local"}
@@ -51,10 +52,12 @@ def get_function(cfg):
 
 
 def shape(cfg, role_arn, environment_file):
+    # Without a value the option detaches all.
+    layer = cfg["LAYER_VERSION_ARN"] and q(cfg["LAYER_VERSION_ARN"])
     return (
         f"--runtime {q(cfg['RUNTIME'])} --handler handler.app.handler --role {q(role_arn)}"
         f" --timeout {q(cfg['TIMEOUT'])} --memory-size {q(cfg['MEMORY'])}"
-        f" --environment file://{q(environment_file)}"
+        f" --environment file://{q(environment_file)} --layers {layer}"
     )
 
 
@@ -141,6 +144,7 @@ def deploy(c, env):
     print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
     before = doors.changes
     limits.check_environment(environment.function_environment(cfg))
+    cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
     made = shipping.make(cfg)
     role_arn = ensure_role(c, cfg)
     configuration = ensure_function(c, cfg, env, role_arn, made)
@@ -235,6 +239,8 @@ def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
         "Handler": "handler.app.handler",
     }
     parts = [key for key, value in wanted.items() if configuration.get(key) != value]
+    layer_arns = [one["Arn"] for one in configuration.get("Layers", [])]
+    parts += ["Layers"] if layer_arns != [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn] else []
     given = configuration.get("Environment", {}).get("Variables", {})
     target = environment.function_environment(cfg)
     return parts + [key for key in sorted({*given, *target}) if given.get(key) != target.get(key)]
@@ -402,5 +408,10 @@ def load_module(path: str):
 namespace = Collection(env_json, deploy, schema, close, status, demo, bench, chaos)
 for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
     namespace.add_task(step)
-for name, path in (("local", "env/local/tasks.py"), ("genius", "env/local/genius/tasks.py")):
+FOLDERS = {
+    "local": "env/local/tasks.py",
+    "genius": "env/local/genius/tasks.py",
+    "layer": "layer/tasks.py",
+}
+for name, path in FOLDERS.items():
     namespace.add_collection(Collection.from_module(load_module(path)), name)

@@ -14,6 +14,8 @@ from invoke.exceptions import Exit
 from handler.settings import SETTINGS, Setting, one_of, optional, port, text
 
 ROOT = Path(__file__).resolve().parents[1]
+# Lambda unpacks layers to /opt; layer/build.py puts sqlnet.ora there.
+TNS_ADMIN = "/opt/network/admin"
 
 
 def url(value: str) -> str:
@@ -46,6 +48,13 @@ DEPLOY_SETTINGS = [
     Setting("FUNCTION_NAME", text, "a name", "the function", "finance-closing"),
     Setting("ROLE_NAME", text, "a name", "the function's execution role", "finance-closing-lambda-role"),
     Setting("LAYER_NAME", text, "a name", "the Instant Client layer", "oracle-instantclient"),
+    Setting(
+        "LAYER_VERSION_ARN",
+        optional,
+        "the ARN of a layer version, or empty",
+        "the layer version to attach; empty: the newest of LAYER_NAME",
+        "",
+    ),
     Setting("RUNTIME", runtime, "a runtime such as python3.13", "the function's runtime", "python3.13"),
     Setting(
         "BUNDLE_PLATFORM",
@@ -141,5 +150,9 @@ def unknown_keys(given: dict[str, str | None]) -> list[str]:
 
 
 def function_environment(cfg: dict[str, str]) -> dict[str, str]:
-    """What the function gets: the keys that the handler reads, the empty ones left to their defaults."""
-    return {setting.name: cfg[setting.name] for setting in SETTINGS if cfg[setting.name] != ""}
+    """What the function gets: the keys that the handler reads, the empty ones left to their defaults.
+
+    And TNS_ADMIN for the client library, which reads the layer's sqlnet.ora there.
+    """
+    tns_admin = {"TNS_ADMIN": TNS_ADMIN} if cfg["ORACLE_CLIENT"] == "thick" else {}
+    return {setting.name: cfg[setting.name] for setting in SETTINGS if cfg[setting.name] != ""} | tns_admin

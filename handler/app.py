@@ -8,7 +8,7 @@ import time
 
 import restate
 
-from . import ledger
+from . import genius, ledger
 from .closing import closing
 from .period import period
 from .scheduler import scheduler
@@ -21,16 +21,25 @@ serve = restate.app([closing, period, scheduler])
 def handler(event: dict, context) -> dict:
     """Answer one Lambda event.
 
-    {"ping": true} -> {"ok", "version", "uptimeSeconds"}; {"schema": true} applies schema.sql; Restate's own
+    {"ping": true} -> {"ok", "version", "uptimeSeconds"}; {"ping": "deep"} -> the same and {"client"}, how Oracle is
+    reached, with the client library's version; {"schema": true} applies schema.sql; Restate's own
     events and Function URL events (payload v2) go to the SDK.
     """
     if "rawPath" in event:
         event = from_function_url(event)
     elif "ping" in event:
-        return {"ok": True, "version": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"), "uptimeSeconds": uptime()}
+        return ping(deep=event["ping"] == "deep")
     elif "schema" in event:
         return {"ok": True, "schema": ledger.apply_schema()}
     return serve(event, context)
+
+
+def ping(deep: bool) -> dict:
+    answer = {"ok": True, "version": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"), "uptimeSeconds": uptime()}
+    if not deep:
+        return answer
+    client = genius.look_at_client()
+    return answer | {"ok": client["error"] is None, "client": client}
 
 
 def uptime() -> float:

@@ -6,12 +6,13 @@ import contextlib
 import functools
 import hashlib
 import re
+import sys
 import time
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
-from . import settings
+from . import client, settings
 from .errors import Refused, Unavailable
 
 CONNECT_SECONDS = 10
@@ -128,15 +129,36 @@ def job_action(period: str, job: str, user_id: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def driver():
-    """python-oracledb, imported at the first need of Oracle and initialised as the settings say."""
+    """python-oracledb, imported at the first need of Oracle and initialised as the settings say; raises Refused."""
     import oracledb
 
     oracledb.defaults.fetch_decimals = True
     oracledb.defaults.fetch_lobs = False
     if settings.current().oracle_client == "thick":
         # No fall back to thin: that would end in DPY-3010 at midnight.
-        oracledb.init_oracle_client()
+        try:
+            oracledb.init_oracle_client()
+        except oracledb.Error as error:
+            raise Refused(client.cause(str(error), client.libraries(client.folders()))) from error
+        print(f"Oracle client {client_version()}, thick mode", file=sys.stderr, flush=True)
     return oracledb
+
+
+def client_version() -> str:
+    import oracledb
+
+    return ".".join(map(str, oracledb.clientversion()))
+
+
+def look_at_client() -> dict:
+    """How this process reaches Oracle: {"mode", "version", "libraries", "error"}; initialises the client."""
+    mode = settings.current().oracle_client
+    seen = {"mode": mode, "version": None, "error": None, "libraries": sorted(client.libraries(client.folders()))}
+    try:
+        driver()
+    except Refused as error:
+        return seen | {"error": str(error)}
+    return seen | ({"version": client_version()} if mode == "thick" else {})
 
 
 def connect_descriptor() -> str:

@@ -186,11 +186,11 @@ async def settle_earlier(ctx: ObjectContext, owner: str) -> None:
 
 async def run_procedure(ctx: ObjectContext, owner: str, request: dict, done: list[str]) -> dict:
     """Submit the closing job, wait for its end and record it; raises TerminalError unless it succeeded."""
+    job = genius.job_name(ctx.key(), owner)
     left_out = await leave_out(ctx, owner, "genius", request["skipGeniusClosing"], done)
     if left_out:
-        await await_live_jobs(ctx, "")
+        await await_live_jobs(ctx, job)
         return left_out
-    job = genius.job_name(ctx.key(), owner)
     closing = {"owner": owner, "date": request["date"], "job": job, "userId": request["userId"], "submitted": False}
     # Journaled before the submit, because the step between the two is acknowledged by a new invocation.
     ctx.set("closing", closing)

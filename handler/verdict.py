@@ -68,7 +68,7 @@ def judge_state(state: str | None, known: dict, deadline: float) -> dict:
     if state in ("SUCCEEDED", "COMPLETED"):
         return {"outcome": "succeeded", "message": "its run is not in the log; the job's own state says so"}
     if state == "FAILED":
-        return {"outcome": "failed", "message": "its run is not in the log; the job's own state says so"}
+        return unknown("the job FAILED and its run is not in the log: the procedure may have failed or never started")
     if state is None:
         return unknown("neither the job nor a run of it is in Genius' dictionary")
     if state in NEVER_SURE:

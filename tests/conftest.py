@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
+from pathlib import Path
 
+import instantclient
 import oracledb
 import pytest
 from closing_jobs import PASSWORD, StandIn
@@ -94,3 +96,12 @@ def owner(handler_settings) -> str:
 def impatient(monkeypatch):
     """Calls that may take a quarter of a second."""
     monkeypatch.setattr(genius.connected.__wrapped__, "__defaults__", (0.25,))
+
+
+@pytest.fixture(scope="session")
+def zips(tmp_path_factory) -> dict[str, Path]:
+    """ZIPs of Instant Client's shape, one a layout; the folders they were made of stay beside them."""
+    if not instantclient.COMPILER:
+        pytest.skip("needs a C compiler, to make libraries from")
+    base = tmp_path_factory.mktemp("instantclient")
+    return {one.version: instantclient.make_zip(one, base / one.version) for one in instantclient.LAYOUTS.values()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import books
+import oracledb
 import pytest
 from genius.faults import Faults
 from kit import STATE, close, inv, run_rows, starts
@@ -100,6 +101,19 @@ def test_a_closing_that_skips_the_procedure_copies_stale_balances(deployed, data
     row = run_row(deployed, "2025-02-28")
     assert [row[name] for name in ("genius", "ledger", "metrics")] == ["skipped", "succeeded", "skipped"]
     assert not starts("2025-02")
+
+
+def test_a_closing_that_skips_the_procedure_still_waits_for_a_job_of_somebody_else(deployed):
+    """One that a person started under a name of the older service's pattern."""
+    block = "BEGIN DBMS_LOCK.SLEEP(3); END;"
+    create = "BEGIN DBMS_SCHEDULER.CREATE_JOB('GNS_2512_BY_HAND', 'PLSQL_BLOCK', :action, enabled => TRUE); END;"
+    with oracledb.connect(
+        user=deployed["ORACLE_USER"], password=deployed["ORACLE_PASSWORD"], dsn=deployed["ORACLE_CONNECT_STRING"]
+    ) as connection:
+        connection.cursor().execute(create, action=block)
+    began = time.monotonic()
+    assert "other job  GNS_2512_BY_HAND" in close("2025-12-15", "--skip-genius", "--skip-sync", "--skip-metrics").stdout
+    assert time.monotonic() - began > 2
 
 
 def test_a_failed_procedure_ends_the_closing_with_genius_own_message(deployed, database):

@@ -1,0 +1,92 @@
+"""Why the Oracle client library does not work, told from the driver's own words and from the files that are there."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import struct
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+LIBRARY = "libclntsh.so"
+BUILD = "build and publish it again from Oracle's ZIP (make layer publish ENV=E), then make deploy ENV=E"
+# e_machine of an ELF header, as platform.machine() calls it.
+MACHINES = {62: "x86_64", 183: "aarch64", 3: "i386"}
+
+
+def folders(environ=os.environ) -> list[Path]:
+    """Where the loader looks for a client: its path, and the lib/ of what Python has been given."""
+    named = [Path(one) for one in environ.get("LD_LIBRARY_PATH", "").split(":") if one]
+    beside = [Path(one) / "lib" for one in sys.path if one]
+    return list(dict.fromkeys(named + [one for one in beside if next(one.glob(f"{LIBRARY}*"), None)]))
+
+
+def libraries(places: Iterable[Path]) -> dict[str, str]:
+    """The shared libraries of the folders that hold a client: {name: machine, or what is wrong with the file}."""
+    client = [place for place in places if next(place.glob(f"{LIBRARY}*"), None)]
+    return {file.name: machine_of(file) for place in reversed(client) for file in sorted(place.glob("*.so*"))}
+
+
+def machine_of(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(20)
+    except OSError as error:
+        return f"a link to nothing ({error.strerror})"
+    if head[:4] != b"\x7fELF" or len(head) < 20:
+        return "no library"
+    number = struct.unpack_from("<H", head, 18)[0]
+    return MACHINES.get(number, f"machine {number}")
+
+
+def cause(said: str, found: dict[str, str], machine: str | None = None) -> str:
+    """One line for a client that could not be initialised: which known cause it is, and the command that mends it.
+
+    said: the driver's message; found: libraries() of the folders; machine: this machine's, for a test.
+    """
+    machine = machine or platform.machine()
+    first = said.splitlines()[0] if said else "the driver said nothing"
+    return f"thick mode cannot start: {diagnosis(first, found, machine)}; the driver said: {first}"
+
+
+def diagnosis(said: str, found: dict[str, str], machine: str) -> str:
+    if re.match(r"DPI-(1050|1072|1079)\b", said):
+        return f"the layer's Instant Client is too old for this driver, or of no known version; take a 19.x and {BUILD}"
+    if "ORA-01804" in said:
+        return (
+            "the layer's client does not find its own data: libociicus.so or libociei.so, or one of the two names"
+            f" {LIBRARY} and {LIBRARY}.VERSION, is missing from it; {BUILD}"
+        )
+    if version := re.search(r"version `([^']+)' not found \(required by ([^)]+)\)", said):
+        return (
+            f"{Path(version[2]).name} needs {version[1]}, which this runtime does not have: the layer was built for"
+            f" another one; build it with `inv layer.build --runtime` and this function's RUNTIME, then {BUILD}"
+        )
+    if "wrong ELF class" in said:
+        return f"a library in the layer is of the wrong architecture, not {machine}; {BUILD} for Linux x86-64"
+    if "file too short" in said or "invalid ELF header" in said:
+        return f"a link in the layer has become a text, as when a program that knows no links packed it; {BUILD}"
+    if symbol := re.search(r"undefined symbol: (\w+)", said):
+        return f"the layer's libraries are of different releases: {symbol[1]} is in none of them; {BUILD}"
+    missing = re.search(r"([\w.+-]+): cannot open shared object file", said)
+    if missing:
+        return unopened(missing[1], found, machine)
+    return f"the cause is none that is known; look at the layer with inv layer.list, or {BUILD}"
+
+
+def unopened(name: str, found: dict[str, str], machine: str) -> str:
+    """The loader says the same of a file that is not there and of one that is built for another machine."""
+    if name in found and found[name] in MACHINES.values() and found[name] != machine:
+        return f"{name} in the layer is of the wrong architecture, {found[name]} and not {machine}; {BUILD}"
+    if name in found and found[name] != machine:
+        return f"{name} in the layer is {found[name]}; {BUILD}"
+    if name == LIBRARY and not any(one.startswith(LIBRARY) for one in found):
+        return (
+            "the Instant Client layer is not attached: no folder of LD_LIBRARY_PATH holds libclntsh.so; publish it"
+            " (make layer publish ENV=E), then attach it (make deploy ENV=E)"
+        )
+    if name == LIBRARY and name not in found:
+        return f"the layer has {min(found)} and more, but not the name {LIBRARY}, a link to it; {BUILD}"
+    return f"the layer lacks the library {name}; {BUILD}"

@@ -1,0 +1,167 @@
+"""The Instant Client ZIP: where it comes from, that it is the right one, and which client it holds."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+from invoke import Exit
+
+from layer.archive import CHUNK, digest_of
+
+ROOT = Path(__file__).resolve().parents[1]
+PINNED = "instantclient-basiclite-linux.x64-19.28.0.0.0dbru.zip"
+ADDRESS = f"https://download.oracle.com/otn_software/linux/instantclient/1928000/{PINNED}"
+PAGE = "https://www.oracle.com/database/technologies/instant-client/linux-x86-64-downloads.html"
+CHECKSUM = ROOT / "layer" / "client.sha256"
+ANSWER_SECONDS = 30
+MOST_BYTES = 400_000_000
+REAL_NAME = re.compile(r"libclntsh\.so\.(\d+)\.(\d+)")
+# Basic Lite's and Basic's; OCI opens it by name.
+DATA_LIBRARIES = ("libociicus.so", "libociei.so")
+
+
+class Client(NamedTuple):
+    """folder: where its files lie; library: the real file of libclntsh; version: as the README says it, such as
+    19.28.0.0.0, or else as the library's name does; data: the data library; kind: Basic Lite or Basic."""
+
+    folder: Path
+    library: str
+    version: str
+    data: str
+    kind: str
+
+
+def find_zip(given: str) -> Path:
+    """The ZIP to build from: the one that was named, or the pinned one, downloaded at the first need."""
+    if given:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise Exit(f"layer: INSTANT_CLIENT names {given}, and there is no such file. Nothing was built.")
+    else:
+        path = ROOT / "layer" / PINNED
+        if not path.exists():
+            download(ADDRESS, path)
+    check_recorded(path)
+    return path
+
+
+def check_recorded(path: Path) -> None:
+    """A ZIP of the name whose checksum was recorded must be that one."""
+    if not CHECKSUM.exists():
+        return
+    wanted, name = CHECKSUM.read_text().split()
+    if path.name == name and digest_of(path) != wanted:
+        raise Exit(
+            f"layer: {path} is not the file that was downloaded first: its sha256 is not the one in"
+            f" layer/client.sha256; remove it and take it again from {PAGE}. Nothing was built."
+        )
+
+
+def download(address: str, target: Path) -> None:
+    """Download the pinned ZIP; the first download's checksum is recorded, later ones must match it."""
+    aside = target.with_suffix(".part")
+    print(f"layer     downloading {address}", flush=True)
+    try:
+        fetch(address, aside)
+        found = digest_of(aside)
+        if not CHECKSUM.exists():
+            CHECKSUM.write_text(f"{found}  {target.name}\n")
+            print("layer     recorded its sha256 in layer/client.sha256: commit that file")
+        elif CHECKSUM.read_text().split() != [found, target.name]:
+            raise Exit(
+                f"layer: what {address} gave has sha256 {found}, and layer/client.sha256 says otherwise;"
+                " find out why before you change that file. Nothing was built."
+            )
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def fetch(address: str, target: Path) -> None:
+    try:
+        with urllib.request.urlopen(address, timeout=ANSWER_SECONDS) as answer, target.open("wb") as file:
+            expected, size = answer.headers.get("content-length"), 0
+            while chunk := answer.read(CHUNK):
+                size += len(chunk)
+                if size > MOST_BYTES:
+                    raise OSError(f"more than {MOST_BYTES / 1e6:.0f} MB came")
+                file.write(chunk)
+        with target.open("rb") as file:
+            if (expected and int(expected) != size) or file.read(4) != b"PK\x03\x04":
+                raise OSError("what came is not a whole ZIP file")
+    except (OSError, http.client.HTTPException) as error:
+        raise Exit(
+            f"layer: Oracle's download does not work from here ({getattr(error, 'reason', error)}); get {target.stem}"
+            f".zip from {PAGE} and put it into layer/, or name it: make layer INSTANT_CLIENT=path. Nothing was built."
+        ) from error
+
+
+def find_client(path: Path, unpacked: Path) -> Client:
+    """The one client in an unpacked ZIP; raises Exit where there is none or more than one."""
+    found = [place for place in unpacked.rglob("libclntsh.so*") if REAL_NAME.fullmatch(place.name)]
+    real = sorted((place for place in found if not place.is_symlink()), key=version_key)
+    if not real:
+        raise Exit(
+            f"layer: {path.name} holds no Instant Client: there is no libclntsh.so.VERSION in it; take Basic Lite or"
+            f" Basic for Linux x86-64 from {PAGE}. Nothing was built."
+        )
+    library = real.pop()
+    for other in real:
+        if other.parent != library.parent or digest_of(other) != digest_of(library):
+            names = " and ".join(place.relative_to(unpacked).as_posix() for place in (other, library))
+            raise Exit(f"layer: {path.name} holds two clients, {names}; name a ZIP of one. Nothing was built.")
+        # A copy where Oracle has a link: a program that knows no links packed it again.
+        other.unlink()
+        other.symlink_to(library.name)
+    flat = library.with_name("libclntsh.so")
+    if flat.is_file() and not flat.is_symlink() and flat.stat().st_size < 1024:
+        raise Exit(
+            f"layer: in {path.name} libclntsh.so is a text where a link should be: it was packed again by a program"
+            " that knows no links; take the ZIP as Oracle gives it. Nothing was built."
+        )
+    data = [name for name in DATA_LIBRARIES if library.with_name(name).is_file()]
+    if not data:
+        raise Exit(
+            f"layer: {path.name} has neither {' nor '.join(DATA_LIBRARIES)}, and without its data library the client"
+            f" ends in ORA-01804; take Basic Lite or Basic from {PAGE}. Nothing was built."
+        )
+    kind = "Basic Lite" if data[0] == DATA_LIBRARIES[0] else "Basic"
+    return Client(library.parent, library.name, version_of(library), data[0], kind)
+
+
+def version_key(library: Path) -> tuple[int, ...]:
+    return tuple(map(int, REAL_NAME.fullmatch(library.name).groups()))
+
+
+def version_of(library: Path) -> str:
+    """The full version from the README beside the library if it agrees with the library's name."""
+    major, minor = version_key(library)
+    for readme in sorted(library.parent.glob("*README")):
+        with readme.open(errors="replace") as file:
+            told = re.search(r"Client Shared Library 64-bit - (\d+(?:\.\d+){2,4})\b", file.read(10_000))
+        if told and int(told[1].split(".")[0]) == major:
+            return told[1]
+    return f"{major}.{minor}"
+
+
+def check_version(client: Client, insist: bool) -> None:
+    """Refuse a client that the driver cannot use or that cannot reach the database, unless somebody insists."""
+    major, minor = version_key(Path(client.library))
+    if (major, minor) < (19, 1):
+        fault = "the pinned python-oracledb needs a client of 19.1 or later (DPI-1050)"
+    elif major >= 21:
+        fault = "a client of 21 or later cannot reach Oracle 11.2 (ORA-03134)"
+    else:
+        return
+    if insist:
+        print(f"layer     Instant Client {client.version}: {fault}; built all the same, as INSTANT_CLIENT_ANY=1 says")
+        return
+    raise Exit(
+        f"layer: this is Instant Client {client.version}, and {fault}; take a 19.x from {PAGE},"
+        " or insist with INSTANT_CLIENT_ANY=1. Nothing was built."
+    )

@@ -1,0 +1,55 @@
+"""The Instant Client layer as tasks: inv layer.build | publish | list | prune."""
+
+from __future__ import annotations
+
+import os
+
+from invoke import Exit, task
+
+from env import environment
+from layer import build as builds
+from layer import publish as publishing
+
+ENV_HELP = {"env": "a file name in env/, such as local"}
+DEFAULT_RUNTIME = next(one.default for one in environment.DEPLOY_SETTINGS if one.name == "RUNTIME")
+
+
+@task(help={"runtime": f"the function's runtime; default {DEFAULT_RUNTIME}"})
+def build(c, runtime=DEFAULT_RUNTIME):
+    """Make build/oracle-instantclient-layer.zip from the ZIP that INSTANT_CLIENT names, or from the pinned one."""
+    insist = os.environ.get("INSTANT_CLIENT_ANY") == "1"
+    builds.build(os.environ.get("INSTANT_CLIENT", ""), runtime, insist)
+
+
+@task(help=ENV_HELP)
+def publish(c, env):
+    """Publish the layer at build/ as a new version, unless the newest one is the same."""
+    cfg = environment.load(env)
+    print(f"{env}: layer {cfg['LAYER_NAME']} in {cfg['AWS_REGION']}")
+    publishing.publish(c, cfg, env)
+
+
+@task(name="list", help=ENV_HELP)
+def list_(c, env):
+    """Show the layer's versions, the newest first, and which of them a function version uses."""
+    cfg = environment.load(env)
+    found = publishing.versions(c, cfg)
+    if not found:
+        print(f"{env}: {cfg['AWS_REGION']} has no version of {cfg['LAYER_NAME']}")
+        return
+    in_use = publishing.used(c, cfg)
+    for one in found:
+        mark = "used  " if one["LayerVersionArn"] in in_use else "unused"
+        print(f"{one['LayerVersionArn']}  {one['CreatedDate'][:19]}  {mark}  {one.get('Description', '')}")
+
+
+@task(help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"})
+def prune(c, env, keep):
+    """Delete old versions of the layer; never one that a version of a function uses."""
+    if not keep.isdigit() or int(keep) < 1:
+        raise Exit(f"--keep {keep!r}: expected a number from 1; the newest version always stays. Nothing was deleted.")
+    cfg = environment.load(env)
+    print(f"{env}: layer {cfg['LAYER_NAME']} in {cfg['AWS_REGION']}")
+    removed = publishing.prune(c, cfg, int(keep))
+    done = "would be deleted" if c.config.run.dry else "deleted"
+    print(f"{env}: {len(removed)} {done}")
