@@ -379,13 +379,14 @@ def bench(c, only=""):
         "n": "how many closings",
         "seed": "what everything random is drawn from",
         "strikes": "the faults that may strike, comma-separated; default all",
+        "scenarios": "what is done with a closing, comma-separated; default all",
         "plant": "a break of the service that the run must report",
     }
 )
-def chaos(c, n=20, seed=1, strikes="", plant=""):
+def chaos(c, n=20, seed=1, strikes="", scenarios="", plant=""):
     """Close days under faults on this machine and check the promise after each; exit 1 names what broke."""
-    words = f"--n {n} --seed {seed}" + (f" --strikes {q(strikes)}" if strikes else "")
-    words += f" --plant {q(plant)}" if plant else ""
+    given = {"n": str(n), "seed": str(seed), "strikes": strikes, "scenarios": scenarios, "plant": plant}
+    words = " ".join(f"--{name} {q(value)}" for name, value in given.items() if value)
     if not c.run(f"{q(sys.executable)} -m chaos {words}", env={"PYTHONPATH": PYTHONPATH}, warn=True).ok:
         raise Exit(code=1)
 

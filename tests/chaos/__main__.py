@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from chaos.arena import Arena
+from chaos.arena import SCENARIOS, Arena
 from chaos.checkout import PLANTS
 
 
@@ -15,11 +15,13 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--strikes", default="")
+    parser.add_argument("--scenarios", default="")
     parser.add_argument("--plant", choices=sorted(PLANTS))
     options = parser.parse_args()
     begin = time.monotonic()
     strikes = [name for name in options.strikes.split(",") if name] or None
-    arena = Arena(options.n, options.seed, strikes, options.plant)
+    scenarios = [name for name in options.scenarios.split(",") if name] or SCENARIOS
+    arena = Arena(options.n, options.seed, strikes, scenarios, options.plant)
     broken = arena.run()
     for name, count in sorted(arena.told.items()):
         print(f"  {name:<24} {count:5d}")

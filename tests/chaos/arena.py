@@ -20,18 +20,25 @@ from chaos.checkout import ROOT, Checkout
 from chaos.faults import Strikes
 from env import closings, environment, repair
 from env.doors import request
+from handler import genius, settings
 
 PERIODS = ("2025-01", "2025-04", "2025-07", "2025-10")
 # With a person that repairs it: a closing that takes longer is stuck.
 BOUND_SECONDS = 150
-SCENARIOS = ("plain", "plain", "plain", "twice", "two-dates", "kill", "cancel", "pause")
+SCENARIOS = ("plain", "plain", "plain", "twice", "two-dates", "kill", "cancel", "pause", "rival")
 
 
 class Arena:
-    """One chaos run. count closings in all, drawn from seed; strikes: the faults that may strike, default all."""
+    """One chaos run: count closings in all, drawn from seed.
 
-    def __init__(self, count: int, seed: int, strikes: list[str] | None = None, plant: str | None = None, say=print):
-        self.count, self.seed, self.say = count, seed, say
+    strikes: the faults that may strike; scenarios: what is done with a closing; by default all. plant: a break of the
+    service that the run must report.
+    """
+
+    def __init__(
+        self, count: int, seed: int, strikes: list[str] | None = None, scenarios=SCENARIOS, plant: str | None = None
+    ):
+        self.count, self.seed, self.scenarios = count, seed, scenarios
         self.rng = random.Random(seed)
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.cloud = Cloud(ROOT / ".local" / f"chaos-{seed}", say=lambda line: None)
@@ -70,6 +77,8 @@ class Arena:
             raise RuntimeError(done.stderr)
         cfg = environment.load("local", {**os.environ, "FINANCE_CLOSING_STATE": str(self.cloud.state.path)})
         password = self.cloud.settings()["LOCAL_PG_ADMIN_PASSWORD"]
+        os.environ |= environment.function_environment(cfg)
+        settings.current.cache_clear()
         admin = checks.connect(cfg, "postgres", password)
         for statement in checks.AUDIT.split(";\n"):
             if statement.strip():
@@ -106,14 +115,14 @@ class Arena:
                 if self.left <= 0:
                     return
                 self.left -= 1
-            scenario = rng.choice(SCENARIOS)
+            scenario = rng.choice(self.scenarios)
             dates = [f"{period}-{day % 27 + 1:02d}", f"{period}-{day % 27 + 2:02d}"][
                 : 2 if scenario == "two-dates" else 1
             ]
             day += len(dates)
             self.told[f"scenario {scenario}"] += 1
             self.close(rng, scenario, period, dates)
-            self.say(f"  {self.count - self.left:4d}  {dates[0]}  {scenario}")
+            print(f"  {self.count - self.left:4d}  {dates[0]}  {scenario}", flush=True)
 
     def close(self, rng: random.Random, scenario: str, period: str, dates: list[str]) -> None:
         for date in dates:
@@ -123,6 +132,8 @@ class Arena:
         elif scenario in ("kill", "cancel", "pause"):
             time.sleep(rng.uniform(0, 4))
             self.meddle(scenario, dates[0])
+        elif scenario == "rival":
+            self.rival(period, dates[0])
         for date in dates:
             self.bring_home(rng, period, date)
         self.check(period, dates[-1])
@@ -145,6 +156,17 @@ class Arena:
             if what == "pause":
                 target = (repair.children(self.cfg, run) or [target])[0]
             request(self.cfg, "PATCH", f"{self.cfg['RESTATE_ADMIN_URL']}/invocations/{target}/{what}")
+
+    def rival(self, period: str, date: str) -> None:
+        """A job out of nowhere, as a zombie would create it, between this closing's look and its submit."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not self.over.is_set():
+            with suppress(Exit):
+                if closings.state_of(self.cfg, "ClosingPeriod", period).get("closing"):
+                    break
+            time.sleep(0.02)
+        with suppress(Exception):
+            genius.submit(period, f"rival of {date}", "chaos", "a rival")
 
     def bring_home(self, rng: random.Random, period: str, date: str) -> None:
         """Be the operator: resume what is paused, resolve what is blocked by what the log says, rerun what failed."""

@@ -55,6 +55,12 @@ class Strikes:
         time.sleep(self.rng.uniform(1, 4))
         self.genius.lift("latency_ms")
 
+    def do_long_lines(self) -> None:
+        """Every call takes its time, so that looks are overtaken."""
+        self.genius.plant("latency_ms", "700")
+        time.sleep(self.rng.uniform(5, 10))
+        self.genius.lift("latency_ms")
+
     def do_cut_before(self) -> None:
         self.genius.plant("cut_before", self.rng.choice(["CREATE_JOB", ""]))
 
