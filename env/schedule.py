@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 from invoke import Exit, task
 
 from env import closings, environment
@@ -20,11 +22,20 @@ def start(c, env):
     answer = call(c, cfg, "start")
     if not answer:
         return
-    before = f"was running already, with its next tick at {answer['previousNext']}" if answer["alreadyRunning"] else ""
+    for line in started(answer):
+        print(f"{env}: {line}")
+
+
+def started(answer: dict) -> list[str]:
+    lines = []
     if answer["alreadyRunning"]:
-        print(f"{env}: {before}; {'that has changed' if answer['changed'] else 'nothing has changed'}")
-    print(f"{env}: runs; next tick {answer['next']}, generation {answer['generation']}")
-    print(f"{env}: it closes {answer['date']}; dates up to {answer['done']} are accounted for")
+        change = "that has changed" if answer["changed"] else "nothing has changed"
+        lines.append(f"was running already, with its next tick at {answer['previousNext']}; {change}")
+    lines.append(f"runs; next tick {answer['next']}, closes {answer['date']}, generation {answer['generation']}")
+    missed = date.fromisoformat(answer["done"]) + timedelta(days=1)
+    if missed < date.fromisoformat(answer["date"]):
+        lines.append(f"due with it: what was missed from {missed} on; close one now with `inv close` if it cannot wait")
+    return lines
 
 
 @task(help=ENV_HELP)
