@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from invoke import Exit, task
 
 from env import closings, environment
-from env.doors import request, sql
+from env.doors import announce, request, sql
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
 SERVICE, KEY = "DailyClosingScheduler", "main"
@@ -74,14 +74,9 @@ def url(cfg: dict, verb: str) -> str:
     return f"{cfg['RESTATE_INGRESS_URL']}/{SERVICE}/{KEY}/{verb}"
 
 
-def command(cfg: dict, verb: str) -> str:
-    token = ' -H "authorization: Bearer $RESTATE_AUTH_TOKEN"' if cfg["RESTATE_AUTH_TOKEN"] else ""
-    return f"curl -X POST {url(cfg, verb)}{token}"
-
-
 def call(c, cfg: dict, verb: str) -> dict:
     """Call a handler of the scheduler and return its answer; empty under --dry. Exit in one line."""
-    print(command(cfg, verb))
+    announce(closings.curl(cfg, "POST", url(cfg, verb)))
     if c.config.run.dry:
         return {}
     held = holder(cfg)

@@ -8,13 +8,12 @@ the date of the newest closing that was sent; `covered` and `leftOut` are what o
 from __future__ import annotations
 
 import json
-import sys
 from datetime import date, timedelta
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError, VirtualObject
 from restate.retry_policy import InvocationRetryPolicy
 
-from . import closing, settings, ticks
+from . import closing, log, settings, ticks
 
 SETTINGS = settings.current()
 MAIN = "main"
@@ -205,9 +204,5 @@ async def close_due(ctx: ObjectContext, now: float) -> dict:
             ctx.set(name, [*(await ctx.get(name, type_hint=list) or []), *tick[name]][-KEPT:])
     if covered or left_out:
         # A step, so that a replay does not say it again.
-        await ctx.run_typed("log", log, line={"event": "dates missed", **tick})
+        await ctx.run_typed("log", log.write, event="dates_missed", **tick)
     return tick
-
-
-def log(line: dict) -> None:
-    print(json.dumps({"service": "DailyClosingScheduler", **line}), file=sys.stderr, flush=True)

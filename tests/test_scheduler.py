@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
@@ -13,8 +15,9 @@ from genius.faults import Faults
 from kit import STATE, inv
 from pg8000 import native
 
+import tasks
 from env import closings, schedule
-from env.doors import request, sql
+from env.doors import command_environment, request, sql
 from env.environment import function_environment
 from handler import settings
 
@@ -261,6 +264,29 @@ def test_the_operator_s_commands_and_what_a_deploy_says(stopped):
     assert "generation 2" in inv("schedule", "status", "--env", "local").stdout
     assert "will not come" in inv("schedule", "stop", "--env", "local").stdout
     assert inv("schedule", "status", "--env", "local", check=False).returncode == 1
+
+
+def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stopped):
+    have_closed(stopped.cfg, "2023-11-20", "2024-08-06")
+    stopped.deploy(SCHEDULE_CLOCK=clock_of("2023-11-20"))
+    generation = stopped.call("start")["generation"]
+    stopped.deploy(SCHEDULE_CLOCK=clock_of("2024-08-07"))
+    tick = stopped.call("trigger", {"generation": generation})
+    months = ("2024-02-29", "2024-03-31", "2024-04-30", "2024-05-31", "2024-06-30", "2024-07-31")
+    assert tick["dates"] == [*months, "2024-08-06"]
+    assert tick["leftOut"] == stopped.state()["leftOut"] == [{"from": "2023-11-20", "to": "2024-01-31"}]
+    assert stopped.state()["done"] == "2024-08-06"
+    words = f"logs filter-log-events --log-group-name /aws/lambda/{stopped.cfg['FUNCTION_NAME']}"
+    found = subprocess.run(
+        tasks.aws(stopped.cfg, f"{words} --filter-pattern dates_missed --output json"),
+        shell=True,
+        env={**os.environ, **command_environment(stopped.cfg)},
+        capture_output=True,
+        check=True,
+    )
+    lines = [event["message"] for event in json.loads(found.stdout)["events"]]
+    said = [json.loads(line[line.index("{") :]) for line in lines if '"dates_missed"' in line]
+    assert [one["leftOut"] for one in said if one["leftOut"]] == [tick["leftOut"]]
 
 
 BERLIN = ZoneInfo("Europe/Berlin")
