@@ -15,9 +15,8 @@ from genius.faults import Faults
 from kit import STATE, inv
 from pg8000 import native
 
-import tasks
 from env import closings, schedule
-from env.doors import command_environment, request, sql
+from env.doors import aws, command_environment, request, sql
 from env.environment import function_environment
 from handler import settings
 
@@ -278,7 +277,7 @@ def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stoppe
     assert stopped.state()["done"] == "2024-08-06"
     words = f"logs filter-log-events --log-group-name /aws/lambda/{stopped.cfg['FUNCTION_NAME']}"
     found = subprocess.run(
-        tasks.aws(stopped.cfg, f"{words} --filter-pattern dates_missed --output json"),
+        aws(stopped.cfg, f"{words} --filter-pattern dates_missed --output json"),
         shell=True,
         env={**os.environ, **command_environment(stopped.cfg)},
         capture_output=True,
