@@ -14,7 +14,7 @@ from invoke import Collection, Exit, task
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT)]
 
-from env import closings, doors, environment, limits, repair, shipping  # noqa: E402
+from env import closings, doors, environment, limits, repair, schedule, shipping  # noqa: E402
 from env.doors import aws, read_json, request, write  # noqa: E402
 from handler.request import real_date  # noqa: E402
 from layer import publish as layers  # noqa: E402
@@ -157,6 +157,7 @@ def deploy(c, env):
         print(f"{env}: {version_arn} is live")
     else:
         print(f"{env}: nothing changed; {version_arn} is live")
+    schedule.reminder(cfg, env)
 
 
 def ensure_role(c, cfg) -> str:
@@ -416,3 +417,4 @@ FOLDERS = {
 }
 for name, path in FOLDERS.items():
     namespace.add_collection(Collection.from_module(load_module(path)), name)
+namespace.add_collection(Collection.from_module(schedule), "schedule")

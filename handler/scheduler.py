@@ -1,54 +1,208 @@
-"""DailyClosingScheduler: starts one closing a day and never waits for it."""
+"""DailyClosingScheduler, key `main`: starts one closing a day, for years, and never waits for it.
+
+Its state: `generation` counts the chains; `next` is the one planned tick, absent while stopped; `done` is the last
+date that is accounted for, closed or covered or left out; `last` is the last tick that found dates due; `closing` is
+the date of the newest closing that was sent; `covered` and `leftOut` are what outages have left behind.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import json
+from datetime import date, timedelta
 
-from restate import ObjectContext, VirtualObject
+from restate import ObjectContext, ObjectSharedContext, TerminalError, VirtualObject
+from restate.retry_policy import InvocationRetryPolicy
 
-from . import closing, period, settings
+from . import closing, log, settings, ticks
 
 SETTINGS = settings.current()
+MAIN = "main"
+# Entries of `covered` and of `leftOut`: one a period of an outage, so these are those of years.
+KEPT = 100
 
-scheduler = VirtualObject("DailyClosingScheduler", invocation_retry_policy=period.RETRY_THEN_PAUSE)
-
-
-def next_tick(after: datetime, hour: int, minute: int) -> datetime:
-    """The first local time of day hour:minute that lies after a moment; both aware, in the same zone."""
-    tick = after.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    return tick if tick > after else tick + timedelta(days=1)
-
-
-async def schedule(ctx: ObjectContext, generation: int) -> str:
-    """Send the next trigger of this generation, remember it, and return its local time."""
-    now = datetime.fromtimestamp(await ctx.time(), SETTINGS.schedule_zone)
-    tick = next_tick(now, *SETTINGS.daily_closing_schedule_time)
-    # Two moments of one zone subtract as wall clocks do, wrong across a change of the offset.
-    delay = timedelta(seconds=tick.timestamp() - now.timestamp())
-    handle = ctx.object_send(trigger, key=ctx.key(), arg={"generation": generation}, send_delay=delay)
-    ctx.set("next", {"generation": generation, "at": tick.isoformat(), "invocation": await handle.invocation_id()})
-    return tick.isoformat()
+scheduler = VirtualObject(
+    "DailyClosingScheduler",
+    journal_retention=timedelta(days=SETTINGS.retention_days),
+    # A paused tick would hold the key, and the chain with it, until a person comes; a tick may as well try for ever.
+    invocation_retry_policy=InvocationRetryPolicy(
+        initial_interval=timedelta(milliseconds=500),
+        exponentiation_factor=2.0,
+        max_interval=timedelta(minutes=5),
+        max_attempts=10_000_000,
+        on_max_attempts="pause",
+    ),
+)
 
 
 @scheduler.handler()
 async def start(ctx: ObjectContext) -> dict:
-    """Start the daily chain, in place of one that runs; returns {"next", "generation"}."""
-    planned = await ctx.get("next", type_hint=dict)
-    if planned:
-        ctx.cancel_invocation(planned["invocation"])
-    generation = (planned["generation"] if planned else 0) + 1
-    return {"next": await schedule(ctx, generation), "generation": generation}
+    """Start the daily chain, in place of one that runs; also what makes a changed time take effect at once.
+
+    Returns {"next", "date", "generation", "alreadyRunning", "previousNext", "changed", "done"}: the next tick, the
+    date that it closes, and the last date that is accounted for; the dates between the two are due with it.
+    """
+    check_key(ctx)
+    now = await moment(ctx)
+    stored = await ctx.get("next", type_hint=dict)
+    generation = (await ctx.get("generation", type_hint=int) or 0) + 1
+    ctx.set("generation", generation)
+    # A tick that is due already waits behind this call; its dates must not wait until tomorrow.
+    overdue = stored is not None and ticks.read(stored["at"]) <= now
+    planned = await plan(ctx, generation, now, stored if overdue else None)
+    done = await ctx.get("done", type_hint=str)
+    if done is None:
+        done = (date.fromisoformat(planned["date"]) - ticks.DAY).isoformat()
+        ctx.set("done", done)
+    return {
+        "next": planned["at"],
+        "date": planned["date"],
+        "generation": generation,
+        "alreadyRunning": stored is not None,
+        "previousNext": stored and stored["at"],
+        "changed": stored is None or stored["at"] != planned["at"],
+        "done": done,
+    }
+
+
+@scheduler.handler()
+async def stop(ctx: ObjectContext) -> dict:
+    """End the daily chain; a closing that runs is left alone. Returns {"generation", "wasRunning", "previousNext"}."""
+    check_key(ctx)
+    stored = await ctx.get("next", type_hint=dict)
+    generation = await ctx.get("generation", type_hint=int) or 0
+    if stored:
+        ctx.cancel_invocation(stored["invocation"])
+        ctx.clear("next")
+        generation += 1
+        ctx.set("generation", generation)
+    return {"generation": generation, "wasRunning": stored is not None, "previousNext": stored and stored["at"]}
 
 
 @scheduler.handler()
 async def trigger(ctx: ObjectContext, payload: dict | None = None) -> dict:
-    """Start today's closing; a tick of the chain plans the next one first, and a stale one does nothing."""
-    generation = (payload or {}).get("generation")
-    if generation is not None:
-        planned = await ctx.get("next", type_hint=dict)
-        if not planned or planned["generation"] != generation:
-            return {"stale": generation}
-        await schedule(ctx, generation)
-    day = datetime.fromtimestamp(await ctx.time(), SETTINGS.schedule_zone).date().isoformat()
+    """Without a payload: start today's closing beside the chain. With the chain's own: a tick of it."""
+    check_key(ctx)
+    generation = checked_generation(payload)
+    if generation is None:
+        return await close_today(ctx)
+    stored = await ctx.get("next", type_hint=dict)
+    if not stored or stored["generation"] != generation:
+        return {"stale": generation}
+    now = await moment(ctx)
+    # Before anything else, so that nothing that happens to this tick can end the chain.
+    await plan(ctx, generation, now)
+    return await close_due(ctx, now)
+
+
+@scheduler.handler(kind="shared")
+async def status(ctx: ObjectSharedContext) -> dict:
+    """How the chain stands, answered at once.
+
+    Returns {"running", "generation", "next", "last", "closing", "covered", "leftOut"}; closing is what
+    DailyClosing/getStatus says of the newest date that was sent.
+    """
+    check_key(ctx)
+    planned = await ctx.get("next", type_hint=dict)
+    newest = await ctx.get("closing", type_hint=str)
+    return {
+        "running": planned is not None,
+        "generation": await ctx.get("generation", type_hint=int) or 0,
+        "next": planned,
+        "last": await ctx.get("last", type_hint=dict),
+        "closing": newest and await ctx.workflow_call(closing.get_status, key=newest, arg=None),
+        "covered": await ctx.get("covered", type_hint=list) or [],
+        "leftOut": await ctx.get("leftOut", type_hint=list) or [],
+    }
+
+
+def check_key(ctx: ObjectContext | ObjectSharedContext) -> None:
+    """Another key would be another chain, closing every date beside this one."""
+    if ctx.key() != MAIN:
+        raise TerminalError(
+            f"the scheduler's key is {MAIN!r}, not {ctx.key()!r}; nothing was done; call DailyClosingScheduler/{MAIN}",
+            status_code=400,
+        )
+
+
+def checked_generation(payload: object) -> int | None:
+    """The generation of a tick's payload, None for a person's call; raises TerminalError for anything else."""
+    if payload is None or payload == {}:
+        return None
+    generation = payload.get("generation") if isinstance(payload, dict) else None
+    if isinstance(generation, bool) or not isinstance(generation, int):
+        raise TerminalError(
+            f"trigger takes no payload such as {json.dumps(payload)[:100]}: it starts today's closing;"
+            " nothing was started; close another date with `inv close --env ENV --date DATE`",
+            status_code=400,
+        )
+    return generation
+
+
+async def moment(ctx: ObjectContext) -> float:
+    """Now, as the journal and the schedule's clock have it."""
+    return SETTINGS.schedule_clock.shown(await ctx.time())
+
+
+async def plan(ctx: ObjectContext, generation: int, now: float, overdue: dict | None = None) -> dict:
+    """Put the next tick, or the overdue one at once, in the place of the stored one, and return it."""
+    stored = await ctx.get("next", type_hint=dict)
+    # A tick that plans the next one is itself the stored one.
+    if stored and stored["invocation"] != ctx.request().id:
+        ctx.cancel_invocation(stored["invocation"])
+    at, zone = SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone
+    day = ticks.next_day(now, at, zone)
+    planned = {
+        "generation": generation,
+        "at": ticks.written(ticks.moment_of(day, at, zone), zone),
+        "date": closing_date(day).isoformat(),
+    }
+    if overdue:
+        planned |= {"at": overdue["at"], "date": closing_date(day - ticks.DAY).isoformat()}
+    seconds = SETTINGS.schedule_clock.real_seconds(max(0, ticks.read(planned["at"]) - now))
+    handle = ctx.object_send(trigger, key=MAIN, arg={"generation": generation}, send_delay=timedelta(seconds=seconds))
+    planned["invocation"] = await handle.invocation_id()
+    ctx.set("next", planned)
+    return planned
+
+
+def closing_date(day: date) -> date:
+    """The date that the tick of a day closes."""
+    return day + timedelta(days=SETTINGS.closing_day_offset)
+
+
+async def close_today(ctx: ObjectContext) -> dict:
+    today = closing_date(ticks.local_date(await moment(ctx), SETTINGS.schedule_zone)).isoformat()
+    send(ctx, today)
+    return {"date": today}
+
+
+def send(ctx: ObjectContext, day: str) -> None:
+    """Start a date's closing; one that was accepted before is not started again, because the date is its key."""
     ctx.workflow_send(closing.run, key=day, arg={"date": day})
-    return {"date": day}
+    ctx.set("closing", day)
+
+
+async def close_due(ctx: ObjectContext, now: float) -> dict:
+    """Start the closings of the dates that are due by now and account for every date; returns them as `last` has them.
+
+    After an outage that is more than one date: see ticks.due.
+    """
+    newest = closing_date(ticks.next_day(now, SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone) - ticks.DAY)
+    done = await ctx.get("done", type_hint=str)
+    due = ticks.due(date.fromisoformat(done) if done else newest - ticks.DAY, newest)
+    for day in due.dates:
+        send(ctx, day.isoformat())
+    covered = [{"from": f"{one.first}", "to": f"{one.last}", "by": f"{one.by}"} for one in due.covered]
+    left_out = [{"from": f"{due.left_out[0]}", "to": f"{due.left_out[1]}"}] if due.left_out else []
+    tick = {"at": ticks.written(now, SETTINGS.schedule_zone), "dates": [f"{day}" for day in due.dates]}
+    tick |= {"covered": covered, "leftOut": left_out}
+    if due.dates:
+        ctx.set("done", newest.isoformat())
+        ctx.set("last", tick)
+    for name in ("covered", "leftOut"):
+        if tick[name]:
+            ctx.set(name, [*(await ctx.get(name, type_hint=list) or []), *tick[name]][-KEPT:])
+    if covered or left_out:
+        # A step, so that a replay does not say it again.
+        await ctx.run_typed("log", log.write, event="dates_missed", **tick)
+    return tick

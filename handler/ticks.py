@@ -1,0 +1,100 @@
+"""When the scheduler ticks and which dates are due then: plain values in, plain values out, no clock of its own.
+
+The tick of a date is the first moment at which the zone's clocks show that date and the time of day, or a later one.
+So a time that is shown twice, when clocks are put back, ticks the first time, and one that is skipped, when they are
+put forward, ticks at the jump. Each date has exactly one tick, and a later date never ticks earlier.
+
+Moments are seconds since 1970: two times of one zone would compare and subtract as wall clocks do.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+DAY = timedelta(days=1)
+# How many closings one tick starts at most: more than half a year of outage is for a person to look at.
+CAP = 7
+
+
+class Clock(NamedTuple):
+    """How the schedule's time follows the real one: shown = since + (real - real_since) * factor."""
+
+    since: float = 0
+    real_since: float = 0
+    factor: float = 1
+
+    def shown(self, real: float) -> float:
+        return self.since + (real - self.real_since) * self.factor
+
+    def real_seconds(self, shown_seconds: float) -> float:
+        return shown_seconds / self.factor
+
+
+class Covered(NamedTuple):
+    """Dates, both included, that are not closed themselves because a later one of their period is."""
+
+    first: date
+    last: date
+    by: date
+
+
+class Due(NamedTuple):
+    """dates: to be closed, oldest first; left_out: the first and the last date that the cap left out, or None."""
+
+    dates: list[date]
+    covered: list[Covered]
+    left_out: tuple[date, date] | None
+
+
+def moment_of(day: date, at: tuple[int, int], zone: ZoneInfo) -> float:
+    """The moment of a date's tick; at: hour and minute."""
+    wall = datetime.combine(day, time(*at))
+    # The offsets after and before a change: only where it skips the time is the former's moment the earlier one.
+    early, late = (wall.replace(tzinfo=zone, fold=fold).timestamp() for fold in (1, 0))
+    while late - early > 1:
+        middle = (early + late) // 2
+        if datetime.fromtimestamp(middle, zone).replace(tzinfo=None) < wall:
+            early = middle
+        else:
+            late = middle
+    return late
+
+
+def next_day(after: float, at: tuple[int, int], zone: ZoneInfo) -> date:
+    """The first date whose tick lies after a moment."""
+    # A skip around midnight may put the tick of one date into the next.
+    day = local_date(after, zone) - DAY
+    while moment_of(day, at, zone) <= after:
+        day += DAY
+    return day
+
+
+def due(done: date, newest: date, cap: int = CAP) -> Due:
+    """What to close of the dates after `done` up to `newest`: the newest date of each period covers its others.
+
+    Beyond `cap` periods the oldest ones are left out.
+    """
+    dates, covered, last = [], [], newest
+    while last > done and len(dates) < cap:
+        first = max(last.replace(day=1), done + DAY)
+        dates.append(last)
+        if first < last:
+            covered.append(Covered(first, last - DAY, last))
+        last = first - DAY
+    return Due(dates[::-1], covered[::-1], (done + DAY, last) if last > done else None)
+
+
+def local_date(moment: float, zone: ZoneInfo) -> date:
+    return datetime.fromtimestamp(moment, zone).date()
+
+
+def written(moment: float, zone: ZoneInfo) -> str:
+    """A moment as a person of the zone reads it, to the second."""
+    return datetime.fromtimestamp(int(moment), zone).isoformat()
+
+
+def read(text: str) -> float:
+    """The moment of a text that `written` made."""
+    return datetime.fromisoformat(text).timestamp()
