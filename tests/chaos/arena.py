@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from cloud import Cloud
@@ -170,20 +171,29 @@ class Arena:
 
     def bring_home(self, rng: random.Random, period: str, date: str) -> None:
         """Be the operator: resume what is paused, resolve what is blocked by what the log says, rerun what failed."""
-        deadline = time.monotonic() + BOUND_SECONDS
+        deadline, reruns = time.monotonic() + BOUND_SECONDS, 0
         while time.monotonic() < deadline and not self.over.is_set():
             with suppress(Exit, OSError):
                 run = closings.invocation_of(self.cfg, "DailyClosing", date, "run")
                 if run and run["status"] == closings.ENDED:
                     if run["completion_result"] == "success":
                         return
+                    self.patiently(partial(self.check_own_row, period, date, run, reruns))
                     if self.repair(rng, period, date, run):
                         self.told["reruns"] += 1
+                        reruns += 1
                 elif run:
                     self.resume(period)
             time.sleep(0.4)
         if not self.over.is_set():
             raise checks.Broken(f"{date} is stuck: {closings.standing(self.cfg, date)}")
+
+    def check_own_row(self, period: str, date: str, run: dict, reruns: int) -> None:
+        """A run whose job has failed has begun, and so has a row of its own beside those of the runs before."""
+        rows = [row for row in self.rows(period) if row["closing_date"] == date]
+        failed = [row for row in rows if row["genius"] == "failed"]
+        if " failed: ORA-" in (run["completion_failure"] or "") and len(failed) > 0 and len(rows) < reruns + 1:
+            raise checks.Broken(f"{date}: {reruns + 1} runs, {len(rows)} rows: a rerun took an earlier run for its own")
 
     def resume(self, period: str) -> None:
         for close in repair.live_closes(self.cfg, period):
