@@ -29,6 +29,9 @@ UNUSED = {
 }
 for name, value in UNUSED.items():
     os.environ.setdefault(name, value)
+# A `make` that a test starts is not part of the `make test` around it.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(name, None)
 os.environ["FINANCE_CLOSING_STATE"] = str(STATE)
 os.environ["LOCAL_PROCEDURE_SECONDS"] = PROCEDURE_SECONDS
 

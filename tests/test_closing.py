@@ -106,13 +106,13 @@ def test_a_closing_that_skips_the_procedure_copies_stale_balances(deployed, data
 def test_a_closing_that_skips_the_procedure_still_waits_for_a_job_of_somebody_else(deployed):
     """One that a person started under a name of the older service's pattern."""
     block = "BEGIN DBMS_LOCK.SLEEP(3); END;"
-    create = "BEGIN DBMS_SCHEDULER.CREATE_JOB('GNS_2512_BY_HAND', 'PLSQL_BLOCK', :action, enabled => TRUE); END;"
+    create = "BEGIN DBMS_SCHEDULER.CREATE_JOB('GNS_2506_BY_HAND', 'PLSQL_BLOCK', :action, enabled => TRUE); END;"
     with oracledb.connect(
         user=deployed["ORACLE_USER"], password=deployed["ORACLE_PASSWORD"], dsn=deployed["ORACLE_CONNECT_STRING"]
     ) as connection:
         connection.cursor().execute(create, action=block)
     began = time.monotonic()
-    assert "other job  GNS_2512_BY_HAND" in close("2025-12-15", "--skip-genius", "--skip-sync", "--skip-metrics").stdout
+    assert "other job  GNS_2506_BY_HAND" in close("2025-06-05", "--skip-genius", "--skip-sync", "--skip-metrics").stdout
     assert time.monotonic() - began > 2
 
 

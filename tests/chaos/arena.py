@@ -100,7 +100,7 @@ class Arena:
 
     def strike_on(self) -> None:
         rng = random.Random(self.seed + 2)
-        while self.allowed and not self.over.wait(rng.uniform(1, 5)):
+        while self.allowed and not self.over.wait(rng.uniform(0.5, 3)):
             name = rng.choice(self.allowed)
             self.told[name] += 1
             before = time.time()
