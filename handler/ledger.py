@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import socket
 import ssl
 import struct
@@ -13,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-from . import deadline, rollup, settings
+from . import deadline, log, rollup, settings
 from .errors import Refused, Unavailable
 
 CONNECT_SECONDS = 10
@@ -34,7 +33,6 @@ HINTS = {
     "42P01": "`inv schema` makes our own table and names what is missing",
     "57014": "the time that the invocation had left was over; nothing of this step was kept",
 }
-log = logging.getLogger("finance-closing")
 
 # The job whose result a run copies: its own one, or the one of an earlier run of the same date.
 JOB_OF = """
@@ -146,6 +144,10 @@ class Session:
     @property
     def row_count(self) -> int:
         return self.connection.row_count
+
+    @property
+    def columns(self) -> list[dict]:
+        return self.connection.columns
 
 
 @contextlib.contextmanager
@@ -287,7 +289,7 @@ def report_strays(period: str, strays: dict) -> None:
         return
     if settings.current().ledger_stray_postings == "fail":
         raise Refused(f"{period}: {said}; LEDGER_STRAY_POSTINGS is fail; nothing was replaced")
-    log.warning("%s: %s", period, said)
+    log.write("stray_postings", period=period, **strays)
 
 
 def compute_metrics(owner: str, period: str) -> dict:
