@@ -232,7 +232,7 @@ def show(found: dict, memory: float) -> None:
             print(f"  {name:<16} {seconds:8.2f} s {rows / seconds:12,.0f} rows/s")
     print("PostgreSQL's side of the step: load, roll up, replace, check")
     goal("against a bare COPY into the same table", found["postgresql"] / found["copy"], "at most", 3)
-    goal("against a bare COPY into a bare heap", found["postgresql"] / found["copy heap"], "at most", 3)
+    print(f"  {'no goal: against one without any index':<42} {found['postgresql'] / found['copy heap']:8.2f}")
     goal("INSERT of 1,000 rows each against it", found["values"] / found["postgresql"], "at least", 10)
     print("Oracle's side")
     goal("open_balances against a bare fetch loop", found["open_balances"] / found["bare fetch"], "at most", 1.3)
