@@ -149,7 +149,7 @@ def test_the_lock_is_held_before_genius_is_read(session, old, admin):
 
     @contextlib.contextmanager
     def look(period):
-        taken = admin.run("SELECT pg_try_advisory_lock(806, 202501)")
+        taken = admin.run("SELECT pg_try_advisory_xact_lock(806, 202501)")
         raise Read(taken)
         yield
 
