@@ -8,7 +8,7 @@ import time
 
 import restate
 
-from . import genius, ledger
+from . import deadline, genius, schema
 from .closing import closing
 from .period import period
 from .scheduler import scheduler
@@ -25,12 +25,13 @@ def handler(event: dict, context) -> dict:
     reached, with the client library's version; {"schema": true} applies schema.sql; Restate's own
     events and Function URL events (payload v2) go to the SDK.
     """
+    deadline.begin(context)
     if "rawPath" in event:
         event = from_function_url(event)
     elif "ping" in event:
         return ping(deep=event["ping"] == "deep")
     elif "schema" in event:
-        return {"ok": True, "schema": ledger.apply_schema()}
+        return {"ok": True, "schema": schema.apply()}
     return serve(event, context)
 
 

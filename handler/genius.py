@@ -8,11 +8,11 @@ import hashlib
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
-from . import client, settings
+from . import client, deadline, settings
 from .errors import Refused, Unavailable
 
 CONNECT_SECONDS = 10
@@ -174,6 +174,11 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def call_milliseconds(seconds: float) -> int:
+    """What one call may take, within what the invocation has left; 0 would mean for ever."""
+    return max(1, int(min(seconds, deadline.left()) * 1000))
+
+
 @contextlib.contextmanager
 def connected(call_seconds: float = CALL_SECONDS):
     """One connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
@@ -192,7 +197,7 @@ def connected(call_seconds: float = CALL_SECONDS):
             ) from error
         raise Unavailable(f"Genius at {now.oracle_connect_string}: {first_line(error)}") from error
     try:
-        connection.call_timeout = int(call_seconds * 1000)
+        connection.call_timeout = call_milliseconds(call_seconds)
         yield connection
     finally:
         with contextlib.suppress(oracledb.Error):
@@ -307,10 +312,11 @@ def live_jobs(period: str, job: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def open_balances(period: str) -> Iterator[tuple[dict, Iterator[Balance]]]:
+def open_balances(period: str) -> Iterator[tuple[dict, Callable[[], Iterator[Balance]]]]:
     """A period's control totals and its balances, both of one read-consistent moment.
 
-    Yields ({"rows": int, "BEGINNING_DEBIT": Decimal, …}, iterator of Balance); the iterator fetches as it goes.
+    Yields ({"rows": int, "BEGINNING_DEBIT": Decimal, …}, function): the function reads the balances and returns an
+    iterator that fetches as it goes; called again it reads the same moment again.
     """
     year, month = period.split("-")
     with connected(FETCH_SECONDS) as connection, connection.cursor() as cursor:
@@ -319,5 +325,4 @@ def open_balances(period: str) -> Iterator[tuple[dict, Iterator[Balance]]]:
         cursor.execute("SET TRANSACTION READ ONLY")
         count, *sums = cursor.execute(TOTALS, year=year, month=month).fetchone()
         totals = {"rows": int(count)} | {name: value or Decimal(0) for name, value in zip(AMOUNTS, sums)}
-        cursor.execute(BALANCES, year=year, month=month)
-        yield totals, map(Balance._make, cursor)
+        yield totals, lambda: map(Balance._make, cursor.execute(BALANCES, year=year, month=month))

@@ -4,66 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import ssl
+import struct
+import time
 import uuid
-from collections.abc import Iterable, Iterator
-from decimal import Decimal
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
-from . import settings
+from . import deadline, log, rollup, settings
 from .errors import Refused, Unavailable
 
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 600
-CHUNK_LINES = 2000
+# The server's own time-out comes first, since it says more than a line that stays silent.
+SOCKET_GRACE_SECONDS = 2
+# The message by which a client asks for TLS, before anything else is said.
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+# A server that has lost us (a frozen function says no goodbye) lets go of lock and transaction after about two minutes.
+KEEPALIVE = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
 # The class of our advisory locks, so that they cannot meet those of the report's own programs.
 LOCK_CLASS = 806
 NAMESPACE = uuid.UUID("6f6b8d0e-5f0b-5c6e-9d0a-806806806806")
-
-# Genius' name of each amount -> our column.
-COLUMNS = {
-    "BEGINNING_DEBIT": "start_debit",
-    "BEGINNING_CREDIT": "start_credit",
-    "DEBIT_AMOUNT": "movement_debit",
-    "CREDIT_AMOUNT": "movement_credit",
-    "ENDING_DEBIT": "end_debit",
-    "ENDING_CREDIT": "end_credit",
+# SQLSTATEs of which no retry can rid us: the data do not fit the tables.
+HOPELESS = ("22", "23502", "23503", "23514")
+HINTS = {
+    "42501": "`inv schema` names the grants that are missing",
+    "42P01": "`inv schema` makes our own table and names what is missing",
+    "57014": "the time that the invocation had left was over; nothing of this step was kept",
 }
-SUMS = ", ".join(f"sum({column}) AS {column}" for column in COLUMNS.values())
 
-CREATE_INCOMING = f"""
-CREATE TEMPORARY TABLE incoming (
-  account text NOT NULL, description text, branch text NOT NULL,
-  {", ".join(f"{column} numeric NOT NULL" for column in COLUMNS.values())}
-) ON COMMIT DROP"""
-
-UNKNOWN_ACCOUNTS = """
-SELECT account, count(*) FROM incoming
- WHERE NOT EXISTS (SELECT FROM legacy_chart_of_accounts chart WHERE chart.code = incoming.account)
- GROUP BY account ORDER BY account"""
-
-# Every account is its own ancestor, so a posting counts once on its leaf and once on each parent up to the root.
-ROLL_UP = f"""
-WITH RECURSIVE ancestry (account, ancestor, parent) AS (
-  SELECT code, code, parent_code FROM legacy_chart_of_accounts
-   WHERE code IN (SELECT account FROM incoming)
-  UNION ALL
-  SELECT ancestry.account, chart.code, chart.parent_code
-    FROM ancestry JOIN legacy_chart_of_accounts chart ON chart.code = ancestry.parent
-) CYCLE ancestor SET looped USING path,
-rolled AS (
-  SELECT ancestor, branch, max(description) FILTER (WHERE ancestor = account) AS description, {SUMS}
-    FROM incoming JOIN ancestry USING (account) GROUP BY ancestor, branch
-)
-INSERT INTO legacy_trial_balances (
-  id, chart_of_account_code, description, branch_code, year, month, currency_code,
-  start_debit, start_credit, start_balance, movement_debit, movement_credit, movement_balance,
-  end_debit, end_credit, end_balance, created_at, updated_at)
-SELECT gen_random_uuid(), ancestor, coalesce(rolled.description, chart.name), branch, :year, :month, 'IDR',
-  start_debit, start_credit, start_debit - start_credit,
-  movement_debit, movement_credit, movement_debit - movement_credit,
-  end_debit, end_credit, end_debit - end_credit, now(), now()
-  FROM rolled JOIN legacy_chart_of_accounts chart ON chart.code = ancestor"""
+# The job whose result a run copies: its own one, or the one of an earlier run of the same date.
+JOB_OF = """
+SELECT source.job, source.detail #>> '{genius,endedAt}'
+  FROM closing_runs own LEFT JOIN closing_runs source
+    ON source.closing_date = own.closing_date AND source.genius = 'succeeded'
+   AND (source.id = own.id OR own.genius = 'earlier')
+ WHERE own.id = CAST(:id AS uuid)
+ ORDER BY source.id = own.id DESC NULLS LAST, source.started_at DESC NULLS LAST LIMIT 1"""
+LATER_JOB = """
+SELECT ledger_job, ledger_job_ended_at FROM closing_runs
+ WHERE period = :period AND ledger_job_ended_at > CAST(:ended_at AS timestamp)
+ ORDER BY ledger_job_ended_at DESC LIMIT 1"""
 
 
 def run_id(owner: str) -> str:
@@ -80,44 +62,121 @@ def describe(error: Exception) -> str:
     return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
 
 
-def tls() -> ssl.SSLContext | bool:
+def where() -> str:
     now = settings.current()
-    # pg8000 would try TLS without verifying and fall back to plain text: say which of the two it is.
-    return False if now.pg_sslmode == "disable" else ssl.create_default_context(cafile=now.pg_sslrootcert)
+    return f"PostgreSQL at {now.pg_host}:{now.pg_port}"
+
+
+def open_line() -> socket.socket:
+    """A connection to the server's port, in TLS that verifies unless the settings say plain text.
+
+    Made here and not by pg8000, so that its time-out can follow the invocation's.
+    """
+    now = settings.current()
+    line = socket.create_connection((now.pg_host, now.pg_port), min(CONNECT_SECONDS, max(0.1, deadline.left())))
+    try:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if now.pg_sslmode == "disable":
+            return line
+        line.sendall(SSL_REQUEST)
+        if line.recv(1) != b"S":
+            raise Refused(
+                f"{where()} refuses TLS and PG_SSLMODE is {now.pg_sslmode}; turn ssl on there, or set PG_SSLMODE"
+                " to disable where nobody can listen"
+            )
+        return verifying(now.pg_sslrootcert).wrap_socket(line, server_hostname=now.pg_host)
+    except ssl.SSLCertVerificationError as error:
+        line.close()
+        raise Refused(
+            f"{where()}: its certificate is not trusted: {error.verify_message}; PG_SSLROOTCERT must name the CA"
+            " that signed it, and PG_HOST a name that is in it"
+        ) from error
+    except BaseException:
+        line.close()
+        raise
+
+
+def verifying(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise Refused(
+            f"PG_SSLROOTCERT {ca_file} cannot be used as a CA file: {error}; deploy it with the function"
+        ) from error
+
+
+class Session:
+    """A connection on which each statement ends, with an error that tells, before the invocation does."""
+
+    def __init__(self, connection, line: socket.socket, seconds: float):
+        self.connection, self.line = connection, line
+        self.end = time.monotonic() + seconds
+        # The server's own limit of a statement, in seconds, as it was told last.
+        self.allowed = 0.0
+
+    def run(self, sql: str, **parameters) -> list | None:
+        """Run one statement; raises Refused where its data can never be stored, Unavailable for any other error."""
+        from pg8000 import native
+
+        try:
+            self.bound()
+            return self.connection.run(sql, **parameters)
+        except (native.Error, OSError) as error:
+            state = error.args[0].get("C", "") if error.args and isinstance(error.args[0], dict) else ""
+            hint = f"; {HINTS[state]}" if state in HINTS else ""
+            raise (Refused if state.startswith(HOPELESS) else Unavailable)(
+                f"{where()}: {describe(error)}{hint}"
+            ) from error
+
+    def bound(self) -> None:
+        """Fit the time-outs of server and line to the time that is left."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise Unavailable(f"{where()}: {HINTS['57014']}")
+        self.line.settimeout(left + SOCKET_GRACE_SECONDS)
+        if not self.allowed or self.allowed > left + 1:
+            milliseconds = int(left * 1000) + 1
+            self.connection.run(
+                f"SET statement_timeout = {milliseconds}; SET idle_in_transaction_session_timeout = {milliseconds}"
+            )
+            self.allowed = left
+
+    @property
+    def row_count(self) -> int:
+        return self.connection.row_count
+
+    @property
+    def columns(self) -> list[dict]:
+        return self.connection.columns
 
 
 @contextlib.contextmanager
-def connected(statement_seconds: float = STATEMENT_SECONDS):
+def connected(statement_seconds: float = STATEMENT_SECONDS) -> Iterator[Session]:
     """One connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
     from pg8000 import native
 
     now = settings.current()
-    where = f"PostgreSQL at {now.pg_host}:{now.pg_port}"
     try:
+        line = open_line()
         connection = native.Connection(
             now.pg_user,
-            host=now.pg_host,
-            port=now.pg_port,
+            sock=line,
+            ssl_context=False,
             database=now.pg_database,
             password=now.pg_password,
-            ssl_context=tls(),
-            timeout=CONNECT_SECONDS,
             application_name="finance-closing",
         )
     except native.DatabaseError as error:
         state = error.args[0].get("C", "") if isinstance(error.args[0], dict) else ""
         # 28…: login refused; 3D000: no such database. 57P0x, while it starts or stops, is worth another try.
         kind = Refused if state[:2] in ("28", "3D") else Unavailable
-        raise kind(f"{where}: {describe(error)}") from error
+        raise kind(f"{where()}: {describe(error)}") from error
     except (native.InterfaceError, OSError) as error:
-        raise Unavailable(f"{where}: {describe(error)}") from error
+        raise Unavailable(f"{where()}: {describe(error)}") from error
+    session = Session(connection, line, min(statement_seconds, deadline.left()))
     try:
-        connection._usock.settimeout(statement_seconds + CONNECT_SECONDS)
-        connection.run(f"SET statement_timeout = {int(statement_seconds * 1000)}")
-        connection.run(f'SET search_path = "{now.pg_schema}"')
-        yield connection
-    except native.Error as error:
-        raise Unavailable(f"{where}: {describe(error)}") from error
+        session.run(f'{KEEPALIVE}; SET search_path = "{now.pg_schema}"')
+        yield session
     finally:
         # A connection that died in the middle of a COPY cannot be closed politely.
         with contextlib.suppress(native.Error, OSError):
@@ -125,25 +184,11 @@ def connected(statement_seconds: float = STATEMENT_SECONDS):
 
 
 @contextlib.contextmanager
-def transaction(connection):
+def transaction(session: Session) -> Iterator[Session]:
     """BEGIN … COMMIT around a block; an error leaves the roll-back to the server, which sees the line close."""
-    connection.run("START TRANSACTION")
-    yield connection
-    connection.run("COMMIT")
-
-
-def apply_schema() -> str:
-    """Create what is missing of our own tables, and return the schema that has them."""
-    with connected() as connection, transaction(connection):
-        for statement in statements((Path(__file__).parent / "schema.sql").read_text()):
-            connection.run(statement)
-    return settings.current().pg_schema
-
-
-def statements(script: str) -> list[str]:
-    """A script of plain statements, each ended by a semicolon at a line's end."""
-    lines = [line for line in script.splitlines() if not line.startswith("--")]
-    return [part.strip() for part in "\n".join(lines).split(";\n") if part.strip(" \n;")]
+    session.run("START TRANSACTION")
+    yield session
+    session.run("COMMIT")
 
 
 def record(connection, owner: str, step: str, outcome: str, detail: dict) -> None:
@@ -176,85 +221,75 @@ def finish(owner: str, status: str, message: str) -> None:
         )
 
 
-def copy_lines(balances: Iterable[tuple], tally: dict) -> Iterator[str]:
-    """Balances as chunks of COPY text; counts rows and sums the amounts into tally as they pass."""
-    lines, sums = [], [Decimal(0)] * len(COLUMNS)
-    for balance in balances:
-        account, description, branch, *amounts = balance
-        for place, amount in enumerate(amounts):
-            if amount is None or not amount.is_finite():
-                raise Refused(f"account {account}, branch {branch}: {amount} is not an amount; nothing was replaced")
-            sums[place] += amount
-        lines.append("\t".join((escape(account), escape(description), escape(branch), *map(str, amounts))))
-        tally["rows"] += 1
-        if len(lines) == CHUNK_LINES:
-            yield "\n".join(lines) + "\n"
-            lines.clear()
-    if lines:
-        yield "\n".join(lines) + "\n"
-    tally.update(zip(COLUMNS, sums))
+def replace_trial_balance(owner: str, period: str, open_balances: Callable[[str], AbstractContextManager]) -> dict:
+    """Replace a period's trial balance by Genius' balances, rolled up along the account tree, or leave it whole.
 
-
-def escape(value: str | None) -> str:
-    if value is None:
-        return r"\N"
-    return value.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
-
-
-def replace_trial_balance(owner: str, period: str, totals: dict, balances: Iterable[tuple]) -> dict:
-    """Replace a period's trial balance by these balances, rolled up along the account tree, or leave it whole.
-
-    totals: {"rows": int, Genius' column: Decimal}, as read beside the balances. Returns {"balances", "rows",
-    "unknownAccounts", "totals": {column: text}}. Raises Refused for an empty period and for any difference.
+    open_balances: see genius.open_balances. Genius is read with the period's lock held, so that of two
+    replacements the later one has also read later: a closing without a job of its own copies what stands in Genius
+    by then, which no recorded job can be newer than, and a zombie cannot bring an old reading back.
+    Returns {"balances", "rows", "totals": {column: text}, "job", "jobEndedAt"} and what rollup.find_strays returns.
+    Raises Refused for an empty period, for a later job's result and for any difference.
     """
-    if not totals["rows"]:
-        raise Refused(f"{period}: Genius has no balances of this period; the trial balance was left as it is")
     year, month = (int(part) for part in period.split("-"))
-    with connected() as connection, transaction(connection):
-        connection.run("SELECT pg_advisory_xact_lock(:class, :key)", **{"class": LOCK_CLASS}, key=year * 100 + month)
-        connection.run(CREATE_INCOMING)
-        tally = {"rows": 0}
-        connection.run("COPY incoming FROM STDIN", stream=copy_lines(balances, tally))
-        if tally != totals:
-            differing = ", ".join(f"{key} {tally[key]} of {totals[key]}" for key in totals if tally[key] != totals[key])
-            raise Refused(f"{period}: what was loaded differs from Genius' totals: {differing}; nothing was replaced")
-        connection.run("ANALYZE incoming")
-        unknown = connection.run(UNKNOWN_ACCOUNTS)
-        connection.run(
-            "DELETE FROM legacy_trial_balances WHERE year = :year AND month = :month", year=year, month=month
-        )
-        connection.run(ROLL_UP, year=year, month=month)
-        rows = connection.row_count
-        check_roots(connection, period, unknown)
+    with connected() as session, transaction(session):
+        session.run("SELECT pg_advisory_xact_lock(:class, :key)", **{"class": LOCK_CLASS}, key=year * 100 + month)
+        job, ended_at = job_of(session, owner, period)
+        session.run(rollup.PLANNING)
+        rollup.read_tree(session)
+        with open_balances(period) as (totals, read):
+            if not totals["rows"]:
+                raise Refused(f"{period}: Genius has no balances of this period; the trial balance was left as it is")
+            rollup.check_loaded(session, period, rollup.load(session, "incoming", read()), totals, read)
+        rollup.check_balanced(session, period, totals)
+        strays = rollup.find_strays(session)
+        report_strays(period, strays)
+        rows = rollup.write(session, year, month)
+        rollup.check_written(session, period)
         detail = {
             "balances": totals["rows"],
             "rows": rows,
-            "unknownAccounts": [f"{account} ({count} balances)" for account, count in unknown[:20]],
-            "unknownAccountCount": len(unknown),
-            "totals": {COLUMNS[name]: str(totals[name]) for name in COLUMNS},
+            "job": job,
+            "jobEndedAt": ended_at,
+            **strays,
+            "totals": {column: str(totals[name]) for name, column in rollup.COLUMNS.items()},
         }
-        record(connection, owner, "ledger", "succeeded", detail)
+        record(session, owner, "ledger", "succeeded", detail)
+        session.run(
+            "UPDATE closing_runs SET ledger_job = :job, ledger_job_ended_at = CAST(:ended_at AS timestamp)"
+            " WHERE id = CAST(:id AS uuid)",
+            job=job,
+            ended_at=ended_at,
+            id=run_id(owner),
+        )
     return detail
 
 
-def check_roots(connection, period: str, unknown: list) -> None:
-    """Raise Refused unless the roots of the tree hold what the known accounts hold, and debit equals credit."""
-    year, month = (int(part) for part in period.split("-"))
-    sums = ", ".join(f"coalesce(sum({column}), 0)" for column in COLUMNS.values())
-    (known,) = connection.run(
-        f"SELECT {sums} FROM incoming WHERE account IN (SELECT code FROM legacy_chart_of_accounts)"
-    )
-    (roots,) = connection.run(
-        f"SELECT {sums} FROM legacy_trial_balances balance"
-        " JOIN legacy_chart_of_accounts chart ON chart.code = balance.chart_of_account_code"
-        " WHERE year = :year AND month = :month AND chart.parent_code IS NULL",
-        year=year,
-        month=month,
-    )
-    if roots != known:
-        raise Refused(f"{period}: the roots hold {roots}, their leaves {known}; nothing was replaced")
-    if not unknown and roots[4] != roots[5]:
-        raise Refused(f"{period}: debit {roots[4]} and credit {roots[5]} differ at the end; nothing was replaced")
+def job_of(session, owner: str, period: str) -> tuple[str | None, str | None]:
+    """The job whose result this run copies and when it ended, by Genius' clock; nothing for a run without a job.
+
+    Raises Refused where the period holds the result of a job that ended later.
+    """
+    found = session.run(JOB_OF, id=run_id(owner))
+    if not found:
+        raise Refused(f"{period}: closing_runs has no row {run_id(owner)} of this closing; nothing was replaced")
+    job, ended_at = found[0]
+    later = session.run(LATER_JOB, period=period, ended_at=ended_at)
+    if later:
+        raise Refused(
+            f"{period}: the trial balance holds the result of {later[0][0]}, which ended at {later[0][1]};"
+            f" {job} ended before that, at {ended_at}; nothing was replaced"
+        )
+    return job, ended_at
+
+
+def report_strays(period: str, strays: dict) -> None:
+    """Say in the function's log which balances stand outside the tree's leaves; Refused where the settings say so."""
+    said = rollup.strays_text(strays)
+    if not said:
+        return
+    if settings.current().ledger_stray_postings == "fail":
+        raise Refused(f"{period}: {said}; LEDGER_STRAY_POSTINGS is fail; nothing was replaced")
+    log.write("stray_postings", period=period, **strays)
 
 
 def compute_metrics(owner: str, period: str) -> dict:
@@ -265,6 +300,10 @@ def compute_metrics(owner: str, period: str) -> dict:
     year, month = (int(part) for part in period.split("-"))
     identity = run_id(owner)
     with connected() as connection, transaction(connection):
+        # A replacement of the period that is on its way comes before or after, never in the middle.
+        connection.run(
+            "SELECT pg_advisory_xact_lock_shared(:class, :key)", **{"class": LOCK_CLASS}, key=year * 100 + month
+        )
         connection.run(
             "SELECT pg_advisory_xact_lock(hashtextextended(:id, :class))", id=identity, **{"class": LOCK_CLASS}
         )
@@ -279,7 +318,7 @@ def compute_metrics(owner: str, period: str) -> dict:
             found = read_metrics_run(connection, identity)
         if not found:
             raise Refused(f"{period}: calculate_financial_metrics left no row {identity} in calculation_runs")
-        if found["errors"]:
+        if found["errors"] or found["status"] == "failed":
             raise Refused(
                 f"{period}: the metrics run {identity} ended as {found['status']} with {found['errors']} errors"
             )

@@ -271,8 +271,7 @@ async def sync_ledger(ctx: ObjectContext, owner: str, request: dict, done: list[
 
 def sync_trial_balance(owner: str, period: str) -> dict:
     """Stream a period's open balances from Genius into the trial balance; see ledger.replace_trial_balance."""
-    with genius.open_balances(period) as (totals, balances):
-        return ledger.replace_trial_balance(owner, period, totals, balances)
+    return ledger.replace_trial_balance(owner, period, genius.open_balances)
 
 
 async def compute_metrics(ctx: ObjectContext, owner: str, request: dict, done: list[str]) -> dict:

@@ -157,6 +157,13 @@ SETTINGS = [
         "thick",
     ),
     Setting(
+        "LEDGER_STRAY_POSTINGS",
+        one_of("report", "fail"),
+        "report or fail",
+        "balances of accounts that the chart does not know or that have children: written and reported, or refused",
+        "report",
+    ),
+    Setting(
         "DAILY_CLOSING_SCHEDULE_TIME",
         time_of_day,
         "a time of day as HH:MM",

@@ -105,3 +105,39 @@ def zips(tmp_path_factory) -> dict[str, Path]:
         pytest.skip("needs a C compiler, to make libraries from")
     base = tmp_path_factory.mktemp("instantclient")
     return {one.version: instantclient.make_zip(one, base / one.version) for one in instantclient.LAYOUTS.values()}
+
+
+@pytest.fixture(scope="module")
+def admin(local):
+    """PostgreSQL's superuser in the finance database."""
+    from pg8000 import native
+
+    given = local.settings()
+    connection = native.Connection(
+        "postgres",
+        host="127.0.0.1",
+        port=int(given["LOCAL_PG_PORT"]),
+        database="finance",
+        password=given["LOCAL_PG_ADMIN_PASSWORD"],
+        ssl_context=False,
+    )
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def own_schema(cfg, admin):
+    """The ledger's own modules at work in a schema with bare tables, so that a test may fill them as it likes."""
+    import rollup_kit
+
+    from env import environment
+    from handler import schema, settings
+
+    rollup_kit.make_schema(admin)
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in {**environment.function_environment(cfg), "PG_SCHEMA": rollup_kit.SCHEMA}.items():
+            patch.setenv(key, value)
+        settings.current.cache_clear()
+        schema.apply()
+        yield
+    settings.current.cache_clear()

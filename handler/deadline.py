@@ -1,0 +1,27 @@
+"""How long the running invocation still has, so that a step tells its error before Lambda ends the process."""
+
+from __future__ import annotations
+
+import math
+import time
+
+# What is kept back to tell the error and to let the databases roll back: a tenth, within these bounds, in seconds.
+LEAST_MARGIN, MOST_MARGIN = 1, 10
+
+# By the monotonic clock; without an end outside of Lambda.
+_end = math.inf
+
+
+def begin(context) -> None:
+    """Take an invocation's remaining time from its Lambda context; None stands for none that has an end."""
+    global _end
+    if context is None:
+        _end = math.inf
+        return
+    left = context.get_remaining_time_in_millis() / 1000
+    _end = time.monotonic() + left - min(MOST_MARGIN, max(LEAST_MARGIN, left / 10))
+
+
+def left() -> float:
+    """Seconds that a step may still use; 0 or less when it should not begin anything."""
+    return _end - time.monotonic()
