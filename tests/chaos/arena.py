@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import tempfile
 import threading
 import time
@@ -53,7 +54,7 @@ class Arena:
         self.left = count
 
     def run(self) -> list[str]:
-        """Run to the end and return what broke; the cloud is ended in any case."""
+        """Run to the end and return what broke; the cloud is ended, and its state kept where something broke."""
         self.cloud.reset()
         self.cloud.up(procedure_seconds=2)
         try:
@@ -69,6 +70,9 @@ class Arena:
         finally:
             self.faults.lift_all()
             self.cloud.down()
+        if not self.broken:
+            self.cloud.reset()
+            shutil.rmtree(self.folder)
         return self.broken
 
     def prepare(self) -> dict:
