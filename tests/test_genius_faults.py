@@ -186,4 +186,4 @@ def test_a_look_whose_line_is_cut(stand_in, owner, fault):
 def test_balances_whose_line_is_cut_are_not_taken_for_all(stand_in, handler_settings):
     stand_in.faults.plant("cut_before", "^FETCH .*coacode")
     with pytest.raises(oracledb.Error, match="DPY-4011"), genius.open_balances(PERIOD) as (_, balances):
-        list(balances)
+        list(balances())

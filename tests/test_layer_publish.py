@@ -149,7 +149,7 @@ def test_a_thick_deploy_attaches_the_newest_version_and_tns_admin(deployed, publ
 
 
 def test_a_closing_runs_in_a_function_that_sees_the_layers_files(pinned):
-    assert "2025-12-30 accepted" in inv("close", "--env", "local", "--date", "2025-09-30", "--watch").stdout
+    assert "2025-12-30 accepted" in inv("close", "--env", "local", "--date", "2025-12-30", "--watch").stdout
     assert pinned["libraries"] == sorted(build.about_layer()["files"])
     assert (pinned["mode"], pinned["version"], pinned["error"]) == ("thin", None, None)
 
