@@ -13,10 +13,11 @@ from invoke import Collection, Exit, task
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT)]
 
-from env import closings, doors, environment, repair, schedule, shipping  # noqa: E402
+from env import closings, doors, environment, repair, schedule, shipping, versions  # noqa: E402
 from env.commands import get_alias, get_function  # noqa: E402, F401
-from env.deploy import deploy, find_deployment, invoke_event  # noqa: E402
+from env.deploy import deploy  # noqa: E402
 from env.doors import read_json  # noqa: E402
+from env.live import find_deployment, invoke_event  # noqa: E402
 from handler.request import real_date  # noqa: E402
 
 PYTHONPATH = ":".join(str(ROOT / folder) for folder in (".", "tests", "env/local"))
@@ -130,6 +131,8 @@ def load_module(path: str):
 
 
 namespace = Collection(env_json, deploy, schema, close, status, demo, bench, chaos)
+for step in (versions.versions, versions.rollback, versions.prune, versions.destroy):
+    namespace.add_task(step)
 for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
     namespace.add_task(step)
 FOLDERS = {

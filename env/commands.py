@@ -26,27 +26,38 @@ def create_function(cfg, role_arn, environment_file, made):
     return aws(
         cfg,
         f"lambda create-function --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_create(cfg, made)}"
-        f" {shape(cfg, role_arn, environment_file)} --tags bundle-digest={made.digest}",
+        f" {shape(cfg, role_arn, environment_file)} --tags {tags(made)}",
     )
 
 
-def update_code(cfg, made):
+def update_code(cfg, made, revision):
+    """revision: the function as it was looked at; where it is another by now, AWS refuses."""
     return aws(
         cfg,
-        f"lambda update-function-code --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_update(cfg, made)}",
+        f"lambda update-function-code --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_update(cfg, made)}"
+        f"{only(revision)}",
     )
 
 
-def update_configuration(cfg, role_arn, environment_file):
+def update_configuration(cfg, role_arn, environment_file, revision):
     return aws(
         cfg,
         f"lambda update-function-configuration --function-name {q(cfg['FUNCTION_NAME'])}"
-        f" {shape(cfg, role_arn, environment_file)}",
+        f" {shape(cfg, role_arn, environment_file)}{only(revision)}",
     )
 
 
-def tag_function(cfg, arn, digest):
-    return aws(cfg, f"lambda tag-resource --resource {q(arn)} --tags bundle-digest={digest}")
+def only(revision: str) -> str:
+    return f" --revision-id {q(revision)}" if revision else ""
+
+
+def tags(made) -> str:
+    """The digest of a bundle is the same on every host, and counts only for the very zip it was sent with."""
+    return f"bundle-digest={made.digest},bundle-sha256={made.sha256}"
+
+
+def tag_function(cfg, arn, made):
+    return aws(cfg, f"lambda tag-resource --resource {q(arn)} --tags {tags(made)}")
 
 
 def wait_until_updated(cfg):
@@ -57,10 +68,11 @@ def wait_until_active(cfg):
     return aws(cfg, f"lambda wait function-active-v2 --function-name {q(cfg['FUNCTION_NAME'])}")
 
 
-def publish_version(cfg, digest):
+def publish_version(cfg, description, revision):
     return aws(
         cfg,
-        f"lambda publish-version --function-name {q(cfg['FUNCTION_NAME'])} --description {digest[:12]}",
+        f"lambda publish-version --function-name {q(cfg['FUNCTION_NAME'])} --description {q(description)}"
+        f"{only(revision)}",
     )
 
 
@@ -77,6 +89,46 @@ def move_alias(cfg, verb, version):
         cfg,
         f"lambda {verb}-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live --function-version {q(version)}",
     )
+
+
+def list_aliases(cfg):
+    return aws(cfg, f"lambda list-aliases --function-name {q(cfg['FUNCTION_NAME'])}")
+
+
+def delete_version(cfg, version):
+    return aws(cfg, f"lambda delete-function --function-name {q(cfg['FUNCTION_NAME'])} --qualifier {q(version)}")
+
+
+def delete_function(cfg):
+    return aws(cfg, f"lambda delete-function --function-name {q(cfg['FUNCTION_NAME'])}")
+
+
+def delete_log_group(cfg):
+    return aws(cfg, f"logs delete-log-group --log-group-name {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
+
+
+def find_log_group(cfg):
+    return aws(cfg, f"logs describe-log-groups --log-group-name-prefix {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
+
+
+def save_environment(cfg, version, file):
+    """The variables of a published version, from AWS into a file of mode 0600 without a look at them."""
+    look = aws(
+        cfg,
+        f"lambda get-function-configuration --function-name {q(cfg['FUNCTION_NAME'])} --qualifier {q(version)}"
+        " --query '{Variables: Environment.Variables}' --output json",
+    )
+    return f"(umask 077 && {look} > {q(file)})"
+
+
+def save_code(cfg, version, file):
+    """The zip of a published version; its address is a key to it for ten minutes, so it is no argument either."""
+    look = aws(
+        cfg,
+        f"lambda get-function --function-name {q(cfg['FUNCTION_NAME'])} --qualifier {q(version)}"
+        " --query Code.Location --output text",
+    )
+    return f"{look} | sed 's/.*/url = \"&\"/' | curl -sSf -K - -o {q(file)}"
 
 
 def register(cfg, version_arn):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import commands, doors, environment, limits, roles, schedule, shipping
-from env.doors import ROOT, read_json, request, write
+from env import commands, doors, environment, limits, live, roles, schedule, shipping
+from env.doors import ROOT, read_json, write
 from layer import publish as layers
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
 
 
-@task(help=ENV_HELP)
-def deploy(c, env):
+@task(help={**ENV_HELP, "breaking": "accept that handlers are removed or renamed"})
+def deploy(c, env, breaking=False):
     """Bring the function of an environment in step with this checkout and register it with Restate."""
     cfg = environment.load(env)
     print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
@@ -26,16 +27,26 @@ def deploy(c, env):
     made = shipping.make(cfg)
     role_arn = roles.ensure_role(c, cfg)
     configuration = ensure_function(c, cfg, env, role_arn, made)
-    version_arn = ensure_version(c, cfg, configuration, made.digest)
-    ensure_registered(c, cfg, version_arn)
-    ensure_alias(c, cfg, version_arn.rpartition(":")[2])
+    version_arn = ensure_version(c, cfg, configuration, f"{made.digest[:12]} {revision(c)}".strip())
+    live.take(c, cfg, env, version_arn, breaking, before)
+    summary(c, env, version_arn, before)
+    schedule.reminder(cfg, env)
+
+
+def summary(c, env, version_arn, before) -> None:
     if c.config.run.dry:
         print(f"{env}: this was a rehearsal, nothing was changed")
     elif doors.changes > before:
         print(f"{env}: {version_arn} is live")
     else:
         print(f"{env}: nothing changed; {version_arn} is live")
-    schedule.reminder(cfg, env)
+
+
+def revision(c) -> str:
+    """The commit that is checked out, with a + where the files are not as it has them; empty without git."""
+    words = "describe --always --abbrev=8 --exclude '*' --dirty=+"
+    done = c.run(f"git -C {q(str(ROOT))} {words}", hide=True, warn=True, dry=False, in_stream=False)
+    return done.stdout.strip() if done.ok else ""
 
 
 def ensure_function(c, cfg, env, role_arn, made) -> dict:
@@ -59,17 +70,41 @@ def ensure_function(c, cfg, env, role_arn, made) -> dict:
 
 def update_function(c, cfg, env, role_arn, made, found) -> None:
     configuration = found["Configuration"]
-    if found.get("Tags", {}).get("bundle-digest") != made.digest:
+    revision = configuration.get("RevisionId", "")
+    if not carries(found, made):
         shipping.prepare(c, cfg, made, configuration.get("Layers") or [])
-        write(c, cfg, commands.update_code(cfg, made))
+        write(c, cfg, commands.update_code(cfg, made, revision))
         write(c, cfg, commands.wait_until_updated(cfg))
-        write(c, cfg, commands.tag_function(cfg, configuration["FunctionArn"], made.digest))
+        write(c, cfg, commands.tag_function(cfg, configuration["FunctionArn"], made))
+        revision = revision_of(c, cfg, made.sha256)
     shaped = differs(configuration, cfg, role_arn)
     if shaped:
         print(f"the configuration differs in {', '.join(shaped)}")
         with environment_file(c, cfg, env) as file:
-            write(c, cfg, commands.update_configuration(cfg, role_arn, file))
+            write(c, cfg, commands.update_configuration(cfg, role_arn, file, revision))
         write(c, cfg, commands.wait_until_updated(cfg))
+
+
+def carries(found: dict, made) -> bool:
+    """Whether a function has a bundle: by its digest, as long as the zip that it was written down for is there."""
+    tags = found.get("Tags", {})
+    there = found["Configuration"]["CodeSha256"] == as_aws(tags.get("bundle-sha256", ""))
+    return there and tags.get("bundle-digest") == made.digest
+
+
+def as_aws(sha256: str) -> str:
+    """A checksum in hexadecimal as AWS writes it."""
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
+
+
+def revision_of(c, cfg, sha256: str) -> str:
+    """The revision of the function, which a finished update changes; Exit where its code is no longer ours."""
+    if c.config.run.dry:
+        return ""
+    found = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    if found["CodeSha256"] != as_aws(sha256):
+        raise Exit("somebody else has changed the function's code meanwhile; nothing was published. Run it again")
+    return found["RevisionId"]
 
 
 @contextlib.contextmanager
@@ -104,57 +139,20 @@ def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
 PUBLISHED = ("CodeSha256", "Environment", "Runtime", "Role", "Timeout", "MemorySize", "Handler", "Layers")
 
 
-def ensure_version(c, cfg, configuration, digest) -> str:
+def ensure_version(c, cfg, configuration, description) -> str:
     """Publish the function as a numbered version unless the newest one is the same; returns the version's ARN."""
-    found = read_json(c, cfg, commands.list_versions(cfg), missing="ResourceNotFoundException") or {"Versions": []}
-    numbered = sorted(
-        (one for one in found["Versions"] if one["Version"] != "$LATEST"), key=lambda v: int(v["Version"])
-    )
-    if numbered and all(numbered[-1].get(key) == configuration.get(key) for key in PUBLISHED):
+    numbered = versions_of(c, cfg)
+    if numbered and same(numbered[-1], configuration):
         return numbered[-1]["FunctionArn"]
-    published = write(c, cfg, commands.publish_version(cfg, digest))
+    published = write(c, cfg, commands.publish_version(cfg, description, configuration.get("RevisionId", "")))
     return json.loads(published)["FunctionArn"] if published else f"{cfg['FUNCTION_NAME']}:NEXT"
 
 
-def ensure_registered(c, cfg, version_arn) -> None:
-    """Register a version's ARN with Restate and read it back: to Restate an option it does not know is no error."""
-    if find_deployment(cfg, version_arn):
-        return
-    write(c, cfg, commands.register(cfg, version_arn))
-    if c.config.run.dry:
-        return
-    deployment = find_deployment(cfg, version_arn)
-    if not deployment:
-        raise Exit(f"Restate does not list {version_arn} after its registration; run the deploy again")
-    role = deployment.get("assume_role_arn") or ""
-    if role != cfg["RESTATE_INVOKE_ROLE_ARN"]:
-        raise Exit(f"Restate registered {version_arn} with role {role!r}, not {cfg['RESTATE_INVOKE_ROLE_ARN']!r}")
+def versions_of(c, cfg) -> list[dict]:
+    """The numbered versions of the function, the oldest first."""
+    found = read_json(c, cfg, commands.list_versions(cfg), missing="ResourceNotFoundException") or {"Versions": []}
+    return sorted((one for one in found["Versions"] if one["Version"] != "$LATEST"), key=lambda v: int(v["Version"]))
 
 
-def find_deployment(cfg, version_arn) -> dict | None:
-    status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")
-    if status != 200:
-        raise Exit(f"Restate's admin API at {cfg['RESTATE_ADMIN_URL']} answered {status}: {answer}")
-    return next((one for one in answer["deployments"] if one.get("arn") == version_arn), None)
-
-
-def ensure_alias(c, cfg, version) -> None:
-    """Point the alias `live` to a version: pings and keep-warm calls go to what Restate invokes."""
-    found = read_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
-    if found and found["FunctionVersion"] == version:
-        return
-    write(c, cfg, commands.move_alias(cfg, "update" if found else "create", version))
-
-
-def invoke_event(c, cfg, event: dict) -> dict:
-    """Send one of our own events to the live version and return its answer; empty under --dry."""
-    payload, answer = "build/event.json", "build/answer.json"
-    (ROOT / payload).parent.mkdir(exist_ok=True)
-    (ROOT / payload).write_text(json.dumps(event))
-    said = write(c, cfg, commands.invoke_function(cfg, payload, answer))
-    if not said:
-        return {}
-    result = json.loads((ROOT / answer).read_text())
-    if "FunctionError" in json.loads(said):
-        raise Exit(f"the function failed: {result.get('errorMessage', result)}")
-    return result
+def same(version: dict, other: dict) -> bool:
+    return all(version.get(key) == other.get(key) for key in PUBLISHED)

@@ -33,6 +33,32 @@ def put_role_policy(cfg, document):
     )
 
 
+def delete_role_policy(cfg):
+    return aws(cfg, f"iam delete-role-policy --role-name {q(cfg['ROLE_NAME'])} --policy-name lambda-execution")
+
+
+def delete_role(cfg):
+    return aws(cfg, f"iam delete-role --role-name {q(cfg['ROLE_NAME'])}")
+
+
+def get_account(cfg):
+    return aws(cfg, "sts get-caller-identity")
+
+
+def found_account(c, cfg, function: dict | None) -> str:
+    """The account's number, without a call where an ARN tells it."""
+    if function:
+        return function["Configuration"]["FunctionArn"].split(":")[4]
+    return read_json(c, cfg, get_account(cfg))["Account"]
+
+
+def remove(c, cfg) -> None:
+    """Delete the execution role; its policy goes first, or AWS refuses."""
+    if read_json(c, cfg, get_role_policy(cfg), missing="NoSuchEntity"):
+        write(c, cfg, delete_role_policy(cfg))
+    write(c, cfg, delete_role(cfg))
+
+
 def ensure_role(c, cfg) -> str:
     """Have the execution role and its policy as policies/ says; returns its ARN."""
     found = read_json(c, cfg, get_role(cfg), missing="NoSuchEntity")
