@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from pathlib import Path
 from shlex import quote as q
@@ -22,12 +21,6 @@ from handler.request import real_date  # noqa: E402
 
 PYTHONPATH = ":".join(str(ROOT / folder) for folder in (".", "tests", "env/local"))
 ENV_HELP = {"env": "a file name in env/, such as local"}
-
-
-@task(help=ENV_HELP)
-def env_json(c, env):
-    """Print the function's part of an environment as JSON, secrets included, for a file of mode 0600."""
-    print(json.dumps({"Variables": environment.function_environment(environment.load(env))}, indent=2))
 
 
 @task(help=ENV_HELP)
@@ -130,12 +123,13 @@ def load_module(path: str):
     return module
 
 
-namespace = Collection(env_json, deploy, schema, close, status, demo, bench, chaos)
+namespace = Collection(deploy, schema, close, status, demo, bench, chaos)
 for step in (versions.versions, versions.rollback, versions.prune, versions.destroy):
     namespace.add_task(step)
 for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
     namespace.add_task(step)
 FOLDERS = {
+    "env": "env/tasks.py",
     "local": "env/local/tasks.py",
     "genius": "env/local/genius/tasks.py",
     "layer": "layer/tasks.py",

@@ -111,7 +111,7 @@ def revision_of(c, cfg, sha256: str) -> str:
 def environment_file(c, cfg, env):
     """The function's environment in a file of mode 0600 while a command needs it: no secret is ever an argument."""
     file = f"build/{env}.environment.json"
-    write(c, cfg, f"(umask 077 && inv env-json --env {q(env)} > {q(file)})")
+    write(c, cfg, f"(umask 077 && inv env.json --env {q(env)} > {q(file)})")
     try:
         yield file
     finally:
