@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import shlex
+import shutil
+import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,6 +20,17 @@ from invoke import Exit
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = Path(os.environ.get("FINANCE_CLOSING_TOOLS") or ROOT / ".local" / "tools") / "bin"
 ANSWER_SECONDS = 30
+# What AWS says while an update, a new role or its own haste is in the way; everything else is an error at once.
+PASSING = (
+    "An update is in progress",
+    "is currently in the following state: Pending",
+    "cannot be assumed by Lambda",
+    "TooManyRequestsException",
+    "(Throttling",
+)
+PATIENCE_SECONDS, PAUSE_SECONDS = 120, 3
+# The first CLI of generation 2 that heeds AWS_ENDPOINT_URL.
+HEEDS_ENDPOINT = (2, 13)
 # How many changes this process has made or, under --dry, has shown.
 changes = 0
 
@@ -41,9 +57,33 @@ def command_environment(cfg: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in given.items() if value or name == "AWS_PAGER"}
 
 
+def checked_environment(cfg: dict[str, str], command: str) -> dict[str, str]:
+    """command_environment; Exit where a CLI would send to AWS itself what is meant for another endpoint."""
+    environ = command_environment(cfg)
+    if cfg["AWS_ENDPOINT_URL"] and "aws --region" in command:
+        refuse_deaf_cli(shutil.which("aws", path=environ["PATH"]) or "", cfg["AWS_ENDPOINT_URL"])
+    return environ
+
+
+@functools.lru_cache
+def refuse_deaf_cli(cli: str, endpoint: str) -> None:
+    if not cli or Path(cli).parent == Path(sys.executable).parent:
+        # The one of requirements.txt, which heeds it.
+        return
+    said = subprocess.run([cli, "--version"], capture_output=True, text=True).stdout
+    found = re.match(r"aws-cli/(\d+)\.(\d+)", said)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if version < HEEDS_ENDPOINT and version[0] != 1:
+        raise Exit(
+            f"{cli} is {said.split(' ')[0].strip() or 'of no known version'}, which ignores AWS_ENDPOINT_URL={endpoint}"
+            " and would go to AWS itself; take AWS CLI 2.13 or the one that `make .venv/ready` installs. Nothing sent."
+        )
+
+
 def read(c, cfg: dict[str, str], command: str, missing: str | None = None) -> str | None:
     """Look something up, also under --dry; None where the service's error is the one named by `missing`."""
-    done = c.run(command, hide=True, warn=True, dry=False, env=command_environment(cfg), in_stream=False)
+    environ = checked_environment(cfg, command)
+    done = c.run(command, hide=True, warn=True, dry=False, env=environ, in_stream=False)
     if done.ok:
         return done.stdout.strip()
     if missing and missing in done.stderr:
@@ -63,10 +103,14 @@ def write(c, cfg: dict[str, str], command: str) -> str:
     announce(command)
     if c.config.run.dry:
         return ""
-    done = c.run(command, hide=True, warn=True, env=command_environment(cfg), in_stream=False)
-    if not done.ok:
-        raise Exit(failure(command, done))
-    return done.stdout.strip()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        done = c.run(command, hide=True, warn=True, env=checked_environment(cfg, command), in_stream=False)
+        if done.ok:
+            return done.stdout.strip()
+        if not any(words in done.stderr for words in PASSING) or time.monotonic() > deadline:
+            raise Exit(failure(command, done))
+        time.sleep(PAUSE_SECONDS)
 
 
 def announce(command: str) -> None:
@@ -77,6 +121,8 @@ def announce(command: str) -> None:
 def failure(command: str, done) -> str:
     said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
     words = " ".join(word for word in shlex.split(command)[:6] if not word.startswith("-"))
+    if "PreconditionFailedException" in done.stderr:
+        return f"`{words} …` was refused: somebody else has changed the function meanwhile; look, then run it again"
     return f"`{words} …` failed with exit {done.exited}: {said[-1] if said else 'it said nothing'}"
 
 

@@ -108,7 +108,7 @@ def test_a_large_layer_goes_through_the_bucket(published, cfg, monkeypatch, caps
         publish.publish(Context(), large, "local")
     large["DEPLOY_BUCKET"] = "finance-closing-deploy"
     subprocess.run(
-        tasks.aws(cfg, "s3 mb s3://finance-closing-deploy"),
+        doors.aws(cfg, "s3 mb s3://finance-closing-deploy"),
         shell=True,
         check=True,
         env={**os.environ, **doors.command_environment(cfg)},

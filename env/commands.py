@@ -1,0 +1,144 @@
+"""The AWS and restate commands of a deploy as they are pasted: each function only returns its text."""
+
+from __future__ import annotations
+
+from shlex import quote as q
+
+from env import shipping
+from env.doors import aws
+
+
+def get_function(cfg):
+    return aws(cfg, f"lambda get-function --function-name {q(cfg['FUNCTION_NAME'])}")
+
+
+def shape(cfg, role_arn, environment_file):
+    # Without a value the option detaches all.
+    layer = cfg["LAYER_VERSION_ARN"] and q(cfg["LAYER_VERSION_ARN"])
+    return (
+        f"--runtime {q(cfg['RUNTIME'])} --handler handler.app.handler --role {q(role_arn)}"
+        f" --timeout {q(cfg['TIMEOUT'])} --memory-size {q(cfg['MEMORY'])}"
+        f" --environment file://{q(environment_file)} --layers {layer}"
+    )
+
+
+def create_function(cfg, role_arn, environment_file, made):
+    return aws(
+        cfg,
+        f"lambda create-function --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_create(cfg, made)}"
+        f" {shape(cfg, role_arn, environment_file)} --tags {tags(made)}",
+    )
+
+
+def update_code(cfg, made, revision):
+    """revision: the function as it was looked at; where it is another by now, AWS refuses."""
+    return aws(
+        cfg,
+        f"lambda update-function-code --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_update(cfg, made)}"
+        f"{only(revision)}",
+    )
+
+
+def update_configuration(cfg, role_arn, environment_file, revision):
+    return aws(
+        cfg,
+        f"lambda update-function-configuration --function-name {q(cfg['FUNCTION_NAME'])}"
+        f" {shape(cfg, role_arn, environment_file)}{only(revision)}",
+    )
+
+
+def only(revision: str) -> str:
+    return f" --revision-id {q(revision)}" if revision else ""
+
+
+def tags(made) -> str:
+    """The digest of a bundle is the same on every host, and counts only for the very zip it was sent with."""
+    return f"bundle-digest={made.digest},bundle-sha256={made.sha256}"
+
+
+def tag_function(cfg, arn, made):
+    return aws(cfg, f"lambda tag-resource --resource {q(arn)} --tags {tags(made)}")
+
+
+def wait_until_updated(cfg):
+    return aws(cfg, f"lambda wait function-updated-v2 --function-name {q(cfg['FUNCTION_NAME'])}")
+
+
+def wait_until_active(cfg):
+    return aws(cfg, f"lambda wait function-active-v2 --function-name {q(cfg['FUNCTION_NAME'])}")
+
+
+def publish_version(cfg, description, revision):
+    return aws(
+        cfg,
+        f"lambda publish-version --function-name {q(cfg['FUNCTION_NAME'])} --description {q(description)}"
+        f"{only(revision)}",
+    )
+
+
+def list_versions(cfg):
+    return aws(cfg, f"lambda list-versions-by-function --function-name {q(cfg['FUNCTION_NAME'])}")
+
+
+def get_alias(cfg):
+    return aws(cfg, f"lambda get-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live")
+
+
+def move_alias(cfg, verb, version):
+    return aws(
+        cfg,
+        f"lambda {verb}-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live --function-version {q(version)}",
+    )
+
+
+def list_aliases(cfg):
+    return aws(cfg, f"lambda list-aliases --function-name {q(cfg['FUNCTION_NAME'])}")
+
+
+def delete_version(cfg, version):
+    return aws(cfg, f"lambda delete-function --function-name {q(cfg['FUNCTION_NAME'])} --qualifier {q(version)}")
+
+
+def delete_function(cfg):
+    return aws(cfg, f"lambda delete-function --function-name {q(cfg['FUNCTION_NAME'])}")
+
+
+def delete_log_group(cfg):
+    return aws(cfg, f"logs delete-log-group --log-group-name {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
+
+
+def find_log_group(cfg):
+    return aws(cfg, f"logs describe-log-groups --log-group-name-prefix {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
+
+
+def save_environment(cfg, version, file):
+    """The variables of a published version, from AWS into a file of mode 0600 without a look at them."""
+    look = aws(
+        cfg,
+        f"lambda get-function-configuration --function-name {q(cfg['FUNCTION_NAME'])} --qualifier {q(version)}"
+        " --query '{Variables: Environment.Variables}' --output json",
+    )
+    return f"(umask 077 && {look} > {q(file)})"
+
+
+def save_code(cfg, version, file):
+    """The zip of a published version; its address is a key to it for ten minutes, so it is no argument either."""
+    look = aws(
+        cfg,
+        f"lambda get-function --function-name {q(cfg['FUNCTION_NAME'])} --qualifier {q(version)}"
+        " --query Code.Location --output text",
+    )
+    return f"{look} | sed 's/.*/url = \"&\"/' | curl -sSf -K - -o {q(file)}"
+
+
+def register(cfg, version_arn):
+    role = f" --assume-role-arn {q(cfg['RESTATE_INVOKE_ROLE_ARN'])}" if cfg["RESTATE_INVOKE_ROLE_ARN"] else ""
+    return f"restate deployments register {q(version_arn)}{role} --yes"
+
+
+def invoke_function(cfg, payload_file, answer_file):
+    return aws(
+        cfg,
+        f"lambda invoke --function-name {q(cfg['FUNCTION_NAME'])}:live --payload fileb://{q(payload_file)}"
+        f" --cli-read-timeout 60 {q(answer_file)}",
+    )

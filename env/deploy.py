@@ -1,0 +1,158 @@
+"""The deploy: each step looks, changes what differs, and is done again without harm."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from shlex import quote as q
+
+from invoke import Exit, task
+
+from env import commands, doors, environment, limits, live, roles, schedule, shipping
+from env.doors import ROOT, read_json, write
+from layer import publish as layers
+
+ENV_HELP = {"env": "a file name in env/, such as local"}
+
+
+@task(help={**ENV_HELP, "breaking": "accept that handlers are removed or renamed"})
+def deploy(c, env, breaking=False):
+    """Bring the function of an environment in step with this checkout and register it with Restate."""
+    cfg = environment.load(env)
+    print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
+    before = doors.changes
+    limits.check_environment(environment.function_environment(cfg))
+    cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+    made = shipping.make(cfg)
+    role_arn = roles.ensure_role(c, cfg)
+    configuration = ensure_function(c, cfg, env, role_arn, made)
+    version_arn = ensure_version(c, cfg, configuration, f"{made.digest[:12]} {revision(c)}".strip())
+    live.take(c, cfg, env, version_arn, breaking, before)
+    summary(c, env, version_arn, before)
+    schedule.reminder(cfg, env)
+
+
+def summary(c, env, version_arn, before) -> None:
+    if c.config.run.dry:
+        print(f"{env}: this was a rehearsal, nothing was changed")
+    elif doors.changes > before:
+        print(f"{env}: {version_arn} is live")
+    else:
+        print(f"{env}: nothing changed; {version_arn} is live")
+
+
+def revision(c) -> str:
+    """The commit that is checked out, with a + where the files are not as it has them; empty without git."""
+    words = "describe --always --abbrev=8 --exclude '*' --dirty=+"
+    done = c.run(f"git -C {q(str(ROOT))} {words}", hide=True, warn=True, dry=False, in_stream=False)
+    return done.stdout.strip() if done.ok else ""
+
+
+def ensure_function(c, cfg, env, role_arn, made) -> dict:
+    """Create the function or bring code and configuration up to date; returns its configuration then.
+
+    Under --dry a changed function has no configuration yet: {}.
+    """
+    found = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    before = doors.changes
+    if found:
+        update_function(c, cfg, env, role_arn, made, found)
+    else:
+        shipping.prepare(c, cfg, made, [])
+        with environment_file(c, cfg, env) as file:
+            write(c, cfg, commands.create_function(cfg, role_arn, file, made))
+        write(c, cfg, commands.wait_until_active(cfg))
+    if doors.changes == before:
+        return found["Configuration"]
+    return {} if c.config.run.dry else read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+
+
+def update_function(c, cfg, env, role_arn, made, found) -> None:
+    configuration = found["Configuration"]
+    revision = configuration.get("RevisionId", "")
+    if not carries(found, made):
+        shipping.prepare(c, cfg, made, configuration.get("Layers") or [])
+        write(c, cfg, commands.update_code(cfg, made, revision))
+        write(c, cfg, commands.wait_until_updated(cfg))
+        write(c, cfg, commands.tag_function(cfg, configuration["FunctionArn"], made))
+        revision = revision_of(c, cfg, made.sha256)
+    shaped = differs(configuration, cfg, role_arn)
+    if shaped:
+        print(f"the configuration differs in {', '.join(shaped)}")
+        with environment_file(c, cfg, env) as file:
+            write(c, cfg, commands.update_configuration(cfg, role_arn, file, revision))
+        write(c, cfg, commands.wait_until_updated(cfg))
+
+
+def carries(found: dict, made) -> bool:
+    """Whether a function has a bundle: by its digest, as long as the zip that it was written down for is there."""
+    tags = found.get("Tags", {})
+    there = found["Configuration"]["CodeSha256"] == as_aws(tags.get("bundle-sha256", ""))
+    return there and tags.get("bundle-digest") == made.digest
+
+
+def as_aws(sha256: str) -> str:
+    """A checksum in hexadecimal as AWS writes it."""
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
+
+
+def revision_of(c, cfg, sha256: str) -> str:
+    """The revision of the function, which a finished update changes; Exit where its code is no longer ours."""
+    if c.config.run.dry:
+        return ""
+    found = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    if found["CodeSha256"] != as_aws(sha256):
+        raise Exit("somebody else has changed the function's code meanwhile; nothing was published. Run it again")
+    return found["RevisionId"]
+
+
+@contextlib.contextmanager
+def environment_file(c, cfg, env):
+    """The function's environment in a file of mode 0600 while a command needs it: no secret is ever an argument."""
+    file = f"build/{env}.environment.json"
+    write(c, cfg, f"(umask 077 && inv env.json --env {q(env)} > {q(file)})")
+    try:
+        yield file
+    finally:
+        write(c, cfg, f"rm -f {q(file)}")
+
+
+def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
+    """Which parts of a function's configuration are not as the environment says; never a value of them."""
+    wanted = {
+        "Runtime": cfg["RUNTIME"],
+        "Role": role_arn,
+        "Timeout": int(cfg["TIMEOUT"]),
+        "MemorySize": int(cfg["MEMORY"]),
+        "Handler": "handler.app.handler",
+    }
+    parts = [key for key, value in wanted.items() if configuration.get(key) != value]
+    layer_arns = [one["Arn"] for one in configuration.get("Layers", [])]
+    parts += ["Layers"] if layer_arns != [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn] else []
+    given = configuration.get("Environment", {}).get("Variables", {})
+    target = environment.function_environment(cfg)
+    return parts + [key for key in sorted({*given, *target}) if given.get(key) != target.get(key)]
+
+
+# What makes two versions different; a version takes all of it from the function at the moment it is published.
+PUBLISHED = ("CodeSha256", "Environment", "Runtime", "Role", "Timeout", "MemorySize", "Handler", "Layers")
+
+
+def ensure_version(c, cfg, configuration, description) -> str:
+    """Publish the function as a numbered version unless the newest one is the same; returns the version's ARN."""
+    numbered = versions_of(c, cfg)
+    if numbered and same(numbered[-1], configuration):
+        return numbered[-1]["FunctionArn"]
+    published = write(c, cfg, commands.publish_version(cfg, description, configuration.get("RevisionId", "")))
+    return json.loads(published)["FunctionArn"] if published else f"{cfg['FUNCTION_NAME']}:NEXT"
+
+
+def versions_of(c, cfg) -> list[dict]:
+    """The numbered versions of the function, the oldest first."""
+    found = read_json(c, cfg, commands.list_versions(cfg), missing="ResourceNotFoundException") or {"Versions": []}
+    return sorted((one for one in found["Versions"] if one["Version"] != "$LATEST"), key=lambda v: int(v["Version"]))
+
+
+def same(version: dict, other: dict) -> bool:
+    return all(version.get(key) == other.get(key) for key in PUBLISHED)

@@ -1,0 +1,58 @@
+"""The environments as tasks: inv env.check | diff | json."""
+
+from __future__ import annotations
+
+import json
+
+from invoke import Exit, task
+
+from env import commands, deploy, environment, limits
+from env.doors import read_json
+
+ENV_HELP = {"env": "a file name in env/, such as local"}
+SECRETS = {setting.name for setting in environment.ALL_SETTINGS if setting.secret}
+SHAPE = {"Timeout": "TIMEOUT", "MemorySize": "MEMORY", "Runtime": "RUNTIME", "Layers": "LAYER_VERSION_ARN"}
+
+
+@task(name="json", help=ENV_HELP)
+def json_(c, env):
+    """Print the function's part of an environment as JSON, secrets included, for a file of mode 0600."""
+    print(json.dumps({"Variables": environment.function_environment(environment.load(env))}, indent=2))
+
+
+@task(help=ENV_HELP)
+def check(c, env):
+    """Check an environment's file as a deploy does, keys, values and AWS's limits; asks nobody."""
+    cfg = environment.load(env)
+    variables = environment.function_environment(cfg)
+    limits.check_environment(variables)
+    print(f"{env}: env/{env}.env is in order; the function gets {len(variables)} variables")
+
+
+@task(help=ENV_HELP)
+def diff(c, env):
+    """Show what the deployed function has against what the file says; of a secret only that it differs."""
+    cfg = environment.load(env)
+    found = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    if not found:
+        raise Exit(f"{env}: there is no function {cfg['FUNCTION_NAME']}; `inv deploy --env {env}` makes it")
+    there = found["Configuration"]
+    # Which layer is the newest is the deploy's to look up; without a pin the function's own counts.
+    cfg["LAYER_VERSION_ARN"] = cfg["LAYER_VERSION_ARN"] or "".join(one["Arn"] for one in there.get("Layers") or [])
+    parts = deploy.differs(there, cfg, there["Role"])
+    for part in parts:
+        print(told(part, there, cfg))
+    print(f"{env}: {len(parts) or 'nothing'} {'differs' if len(parts) < 2 else 'differ'}")
+
+
+def told(part: str, there: dict, cfg: dict) -> str:
+    """One line on a part that differs."""
+    if part in SECRETS:
+        return f"{part}: differs"
+    if part in SHAPE:
+        return f"{part}: the function has {there.get(part)}, the file {cfg[SHAPE[part]]}"
+    given = there.get("Environment", {}).get("Variables", {})
+    wanted = environment.function_environment(cfg)
+    # A variable that is no setting may be anything, a secret of another service too.
+    shown = "one" if part not in wanted else repr(given.get(part, "nothing"))
+    return f"{part}: the function has {shown}, the file {wanted.get(part, 'nothing')!r}"

@@ -1,0 +1,275 @@
+"""The published versions: see them, go back to one, remove old ones, remove everything."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+from datetime import datetime, timezone
+from pathlib import Path
+from shlex import quote as q
+
+from invoke import Exit, task
+
+from env import bundle as bundles
+from env import closings, commands, deploy, doors, environment, live, roles, shipping
+from env.doors import ROOT, read_json, request, sql, write
+from env.repair import ask
+
+ENV_HELP = {"env": "a file name in env/, such as local"}
+# Latest of no service, and no invocation that has not ended began on it; paused and suspended ones have not ended.
+DRAINED = (
+    "SELECT d.id FROM sys_deployment d WHERE d.id NOT IN (SELECT deployment_id FROM sys_service) AND d.id NOT IN"
+    " (SELECT pinned_deployment_id FROM sys_invocation_status WHERE pinned_deployment_id IS NOT NULL"
+    " AND status != 'completed')"
+)
+RUNNING = (
+    "SELECT pinned_deployment_id AS id, count(*) AS n FROM sys_invocation_status"
+    " WHERE pinned_deployment_id IS NOT NULL AND status != 'completed' GROUP BY pinned_deployment_id"
+)
+WAITING = (
+    "SELECT target_service_name AS service, count(*) AS n FROM sys_invocation_status"
+    " WHERE pinned_deployment_id IS NULL AND status NOT IN ('completed', 'free') GROUP BY target_service_name"
+)
+# What a live invocation of a service is: running, waiting in a queue, or scheduled for later.
+LIVE = "SELECT id, target, status FROM sys_invocation WHERE status != 'completed' AND target_service_name IN ({})"
+
+
+def shown(env: str) -> dict[str, str]:
+    cfg = environment.load(env)
+    print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
+    return cfg
+
+
+def held(c, cfg) -> dict[str, list[str]]:
+    """version -> the aliases that hold it, a weighted second one included."""
+    found = read_json(c, cfg, commands.list_aliases(cfg), missing="ResourceNotFoundException") or {"Aliases": []}
+    by_version: dict[str, list[str]] = {}
+    for alias in found["Aliases"]:
+        weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+        for version in (alias["FunctionVersion"], *weights):
+            by_version.setdefault(version, []).append(alias["Name"])
+    return by_version
+
+
+def by_arn(cfg) -> dict[str, str]:
+    return {one["arn"]: one["id"] for one in live.deployments(cfg) if one.get("arn")}
+
+
+@task(help=ENV_HELP)
+def versions(c, env):
+    """Show the published versions: age, digest and commit, Restate's deployment, running invocations, what is live."""
+    cfg = shown(env)
+    found, aliases, registered = deploy.versions_of(c, cfg), held(c, cfg), by_arn(cfg)
+    if not found:
+        print(f"{env}: nothing is published; `inv deploy --env {env}` publishes the first version")
+        return
+    running = {row["id"]: row["n"] for row in sql(cfg, RUNNING)}
+    newest = {row["deployment_id"] for row in sql(cfg, "SELECT deployment_id FROM sys_service")}
+    print(f"{'version':<8} {'age':>6}  {'digest, commit':<28} {'Restate':<28} running")
+    for one in reversed(found):
+        identity = registered.get(one["FunctionArn"], "")
+        marks = [*aliases.get(one["Version"], []), *(["Restate's newest"] if identity in newest else [])]
+        known_as = one.get("Description") or "-"
+        print(
+            f"{one['Version']:<8} {age(one['LastModified']):>6}  {known_as:<28} {identity or 'not registered':<28}"
+            f" {running.get(identity, 0):>7}  {', '.join(marks)}".rstrip()
+        )
+    for row in sql(cfg, WAITING):
+        print(f"{row['n']} of {row['service']} wait and will start on Restate's newest")
+
+
+def age(moment: str) -> str:
+    """How long ago, in the largest unit that fills at least one."""
+    seconds = (datetime.now(timezone.utc) - datetime.strptime(moment, "%Y-%m-%dT%H:%M:%S.%f%z")).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+@task(
+    help={
+        **ENV_HELP,
+        "to": "the version to go back to; default: the newest that differs from what was published last",
+        "breaking": "accept that the old version lacks handlers of the new one",
+    }
+)
+def rollback(c, env, to="", breaking=False):
+    """Publish an older version's code and configuration as a new version and make that live."""
+    cfg = shown(env)
+    before = doors.changes
+    target = chosen(deploy.versions_of(c, cfg), to, env)
+    print(f"{env}: back to version {target['Version']}, {target.get('Description') or 'without a description'}")
+    restore(c, cfg, env, target)
+    found = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    if not c.config.run.dry and not deploy.same(found, target):
+        raise Exit("somebody else has changed the function meanwhile; nothing was published. Run it again")
+    said = (target.get("Description") or "").removeprefix("back to ").split(": ", 1)[-1]
+    version_arn = deploy.ensure_version(c, cfg, found, f"back to {target['Version']}: {said}".rstrip(": "))
+    live.take(c, cfg, env, version_arn, breaking, before)
+    deploy.summary(c, env, version_arn, before)
+
+
+def chosen(found: list[dict], to: str, env: str) -> dict:
+    """The version to go back to; Exit with those that there are."""
+    known = ", ".join(one["Version"] for one in found[-10:]) or "none"
+    if to:
+        candidates = [one for one in found if one["Version"] == to]
+    else:
+        candidates = [one for one in found if not deploy.same(one, found[-1])]
+    if not candidates:
+        wanted = f"no version {to!r}" if to else "no older version that differs from the newest"
+        raise Exit(f"{env}: there is {wanted}; known: {known}. Nothing was changed.")
+    return candidates[-1]
+
+
+def restore(c, cfg, env, target) -> None:
+    """Give the function a version's code and configuration; the variables travel from AWS to AWS in a file."""
+    now = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    if now["CodeSha256"] != target["CodeSha256"]:
+        zipped = code_of(c, cfg, target)
+        write(c, cfg, commands.update_code(cfg, zipped, now.get("RevisionId", "")))
+        write(c, cfg, commands.wait_until_updated(cfg))
+        now = {**now, "RevisionId": deploy.revision_of(c, cfg, zipped.sha256)}
+    if any(now.get(key) != target.get(key) for key in deploy.PUBLISHED if key != "CodeSha256"):
+        old = configured_as(cfg, target)
+        with saved_environment(c, cfg, env, target["Version"]) as file:
+            write(c, cfg, commands.update_configuration(old, target["Role"], file, now.get("RevisionId", "")))
+        write(c, cfg, commands.wait_until_updated(cfg))
+
+
+def configured_as(cfg: dict, target: dict) -> dict:
+    layers = target.get("Layers") or []
+    return {
+        **cfg,
+        "RUNTIME": target["Runtime"],
+        "TIMEOUT": str(target["Timeout"]),
+        "MEMORY": str(target["MemorySize"]),
+        "LAYER_VERSION_ARN": layers[0]["Arn"] if layers else "",
+    }
+
+
+@contextlib.contextmanager
+def saved_environment(c, cfg, env, version):
+    file = f"build/{env}.environment.json"
+    try:
+        write(c, cfg, commands.save_environment(cfg, version, file))
+        yield file
+    finally:
+        write(c, cfg, f"rm -f {q(file)}")
+
+
+def code_of(c, cfg, target) -> bundles.Bundle:
+    """A version's zip: one that was made here, or a copy from AWS; Exit where the copy is not what AWS says it is."""
+    for path in (ROOT / "build" / "bundles").glob("*.zip"):
+        if checksum(path) == target["CodeSha256"]:
+            return as_bundle(c, cfg, path)
+    path = ROOT / "build" / f"version-{target['Version']}.zip"
+    path.parent.mkdir(exist_ok=True)
+    write(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
+    if not c.config.run.dry and checksum(path) != target["CodeSha256"]:
+        path.unlink()
+        raise Exit(
+            f"the zip that AWS sent for version {target['Version']} is not the one it was published with; check out its"
+            " commit and deploy that. Nothing was changed."
+        )
+    return as_bundle(c, cfg, path)
+
+
+def as_bundle(c, cfg, path: Path) -> bundles.Bundle:
+    content = path.read_bytes() if path.exists() else b""
+    made = bundles.Bundle(path, "", hashlib.sha256(content).hexdigest(), len(content), 0, "", "")
+    shipping.prepare(c, cfg, made, [])
+    return made
+
+
+def checksum(path: Path) -> str:
+    return base64.b64encode(hashlib.sha256(path.read_bytes()).digest()).decode()
+
+
+@task(help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"})
+def prune(c, env, keep):
+    """Remove old versions from Restate and AWS; never one that an invocation, an alias or a service still needs."""
+    if not keep.isdigit() or int(keep) < 1:
+        raise Exit(f"--keep {keep!r}: expected a number from 1; the newest version always stays. Nothing was deleted.")
+    cfg = shown(env)
+    found = deploy.versions_of(c, cfg)
+    aliases, registered = held(c, cfg), by_arn(cfg)
+    removed = 0
+    for one in found[: -int(keep)]:
+        identity = registered.get(one["FunctionArn"])
+        reason = needed(cfg, one["Version"], identity, aliases)
+        if reason:
+            print(f"version {one['Version']} stays: {reason}")
+            continue
+        if identity:
+            delete_deployment(c, cfg, identity)
+        write(c, cfg, commands.delete_version(cfg, one["Version"]))
+        removed += 1
+    print(f"{env}: {removed} {'would be deleted' if c.config.run.dry else 'deleted'}")
+
+
+def needed(cfg, version: str, identity: str | None, aliases: dict[str, list[str]]) -> str:
+    """Why a version has to stay, asked of Restate at this moment; "" where nothing needs it."""
+    if version in aliases:
+        return f"the alias {', '.join(aliases[version])} holds it"
+    if identity and identity not in {row["id"] for row in sql(cfg, DRAINED)}:
+        running = {row["id"]: row["n"] for row in sql(cfg, RUNNING)}.get(identity, 0)
+        return f"{running} invocations run on it" if running else "Restate starts new invocations on it"
+    return ""
+
+
+def delete_deployment(c, cfg, identity: str) -> None:
+    """Restate deletes with force alone, and then checks nothing: whoever calls this has checked."""
+    url = f"{cfg['RESTATE_ADMIN_URL']}/deployments/{identity}?force=true"
+    doors.changes += 1
+    doors.announce(closings.curl(cfg, "DELETE", q(url)))
+    if c.config.run.dry:
+        return
+    status, answer = request(cfg, "DELETE", url)
+    if status not in (202, 204, 200, 404):
+        raise Exit(f"Restate did not delete {identity}: {status}: {closings.one_line(closings.message(answer))}")
+
+
+@task(help={**ENV_HELP, "yes": "do not ask"})
+def destroy(c, env, yes=False):
+    """Remove the function, its log, its role and its registrations; refuses while anything is live."""
+    cfg = shown(env)
+    function = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    account = roles.found_account(c, cfg, function)
+    prefix = f"arn:aws:lambda:{cfg['AWS_REGION']}:{account}:function:{cfg['FUNCTION_NAME']}"
+    ours = [one for one in live.deployments(cfg) if live.function_of(one.get("arn", "")) == prefix]
+    refuse_while_live(cfg, env, ours)
+    log = f"/aws/lambda/{cfg['FUNCTION_NAME']}"
+    logs = read_json(c, cfg, commands.find_log_group(cfg))["logGroups"]
+    role = read_json(c, cfg, roles.get_role(cfg), missing="NoSuchEntity")
+    if not c.config.run.dry:
+        ask(f"{len(ours)} registrations, every version, the log and the role go.", cfg["FUNCTION_NAME"], yes)
+    before = doors.changes
+    for one in ours:
+        # A call may have come since; what runs on a deleted deployment could never end.
+        refuse_while_live(cfg, env, ours)
+        delete_deployment(c, cfg, one["id"])
+    if function:
+        write(c, cfg, commands.delete_function(cfg))
+    if any(one["logGroupName"] == log for one in logs):
+        write(c, cfg, commands.delete_log_group(cfg))
+    if role:
+        roles.remove(c, cfg)
+    if c.config.run.dry:
+        print(f"{env}: this was a rehearsal, nothing was changed")
+    else:
+        print(f"{env}: {'nothing is left' if doors.changes > before else 'nothing was there'}")
+
+
+def refuse_while_live(cfg, env, ours: list[dict]) -> None:
+    """Exit while an invocation of our services has not ended, a scheduled one included."""
+    names = sorted({service["name"] for one in ours for service in one["services"]})
+    if not names:
+        return
+    rows = sql(cfg, LIVE.format(", ".join(f"'{name}'" for name in names)))
+    if rows:
+        first = f"{rows[0]['target']} is {rows[0]['status']}"
+        hint = f"end the schedule with `inv schedule stop --env {env}` and let closings end, or `inv cancel` them"
+        raise Exit(f"{env}: {len(rows)} invocations are live, such as {first}; {hint}. Nothing was removed.")

@@ -1,0 +1,104 @@
+"""What stands between a published version and its going live, with AWS and Restate as they may answer."""
+
+from __future__ import annotations
+
+import pytest
+from invoke import Context, Exit
+
+from env import doors, live
+
+ARN = "arn:aws:lambda:ap-southeast-3:000000000000:function:closing"
+CFG = {
+    "AWS_REGION": "ap-southeast-3",
+    "AWS_PROFILE": "",
+    "AWS_ENDPOINT_URL": "",
+    "FUNCTION_NAME": "closing",
+    "RESTATE_ADMIN_URL": "http://restate.invalid:9070",
+    "RESTATE_AUTH_TOKEN": "",
+    "RESTATE_INVOKE_ROLE_ARN": "arn:aws:iam::000000000000:role/restate",
+}
+
+
+def service(*handlers: str, deployment: str = "dp_1") -> dict:
+    there = [{"name": name} for name in handlers]
+    return {"name": "DailyClosing", "deployment_id": deployment, "handlers": there}
+
+
+@pytest.fixture
+def restate(monkeypatch):
+    """{(method, last word of the path): [answers, the last one again and again]}."""
+    answers = {
+        ("GET", "deployments"): [(200, {"deployments": [{"id": "dp_1", "arn": f"{ARN}:1"}]})],
+        ("GET", "services"): [(200, {"services": [service("run", "getStatus")]})],
+        ("POST", "deployments"): [(200, {"services": [service("run")]})],
+    }
+
+    def request(cfg, method, url, body=None):
+        left = answers[method, url.rpartition("/")[2]]
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    monkeypatch.setattr(live, "request", request)
+    monkeypatch.setattr(live.time, "sleep", lambda seconds: None)
+    return answers
+
+
+def test_a_removed_handler_is_refused_by_name_unless_it_is_meant(restate):
+    with pytest.raises(Exit, match=r"no longer has DailyClosing/getStatus, .*--breaking. Nothing was registered"):
+        live.refuse_removed_handlers(CFG, f"{ARN}:2", breaking=False)
+    live.refuse_removed_handlers(CFG, f"{ARN}:2", breaking=True)
+
+
+def test_another_functions_service_is_not_compared(restate):
+    restate["GET", "services"] = [(200, {"services": [service("run", "getStatus", deployment="dp_9")]})]
+    live.refuse_removed_handlers(CFG, f"{ARN}:2", breaking=False)
+
+
+def test_a_role_that_is_not_yet_there_is_waited_for(restate, capsys):
+    unreachable = (500, {"message": "[META0003] AccessDenied"})
+    restate["POST", "deployments"] = [unreachable, unreachable, (200, {"services": [service("run", "getStatus")]})]
+    live.refuse_removed_handlers(CFG, f"{ARN}:2", breaking=False)
+    assert capsys.readouterr().out.count("a new role takes about a minute") == 2
+
+
+def test_without_a_role_nothing_is_waited_for_and_the_line_says_what_is_live(restate, monkeypatch):
+    restate["POST", "deployments"] = [(500, {"message": "[META0003] no such function"})]
+    restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
+    monkeypatch.setattr(live, "read_json", lambda *words, **options: {"FunctionVersion": "1"})
+    with pytest.raises(Exit) as caught:
+        live.take(Context(), {**CFG, "RESTATE_INVOKE_ROLE_ARN": ""}, "prod", f"{ARN}:2", False, doors.changes)
+    assert "META0003" in str(caught.value)
+    assert "the alias has version 1, Restate starts closings on version 1" in str(caught.value)
+    assert str(caught.value).endswith("`inv deploy --env prod` mends it")
+
+
+def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(doors, "PAUSE_SECONDS", 0)
+    count = tmp_path / "count"
+    command = f"echo x >> {count}; [ $(wc -l < {count}) -gt 2 ] || ! echo 'SAID' >&2"
+    doors.write(
+        Context(), CFG, command.replace("SAID", "(ResourceConflictException): An update is in progress for resource")
+    )
+    assert len(count.read_text().split()) == 3
+    count.unlink()
+    with pytest.raises(Exit, match="Function already exist"):
+        doors.write(Context(), CFG, command.replace("SAID", "(ResourceConflictException): Function already exist"))
+    assert len(count.read_text().split()) == 1
+
+
+def test_a_function_that_somebody_else_has_changed_is_said_so():
+    with pytest.raises(Exit, match="somebody else has changed the function"):
+        doors.write(Context(), CFG, "echo '(PreconditionFailedException) The RevisionId' >&2; exit 254")
+
+
+@pytest.mark.parametrize(
+    ("said", "heeds"), [("2.9.19", False), ("2.12.9", False), ("2.13.0", True), ("2.27.1", True), ("1.46.3", True)]
+)
+def test_a_cli_that_ignores_the_endpoint_is_refused_before_anything_is_sent(tmp_path, said, heeds):
+    cli = tmp_path / "aws"
+    cli.write_text(f"#!/bin/sh\necho aws-cli/{said} Python/3.11\n")
+    cli.chmod(0o755)
+    if heeds:
+        doors.refuse_deaf_cli(str(cli), "http://127.0.0.1:1")
+        return
+    with pytest.raises(Exit, match=f"is aws-cli/{said}, which ignores AWS_ENDPOINT_URL"):
+        doors.refuse_deaf_cli(str(cli), "http://127.0.0.1:1")

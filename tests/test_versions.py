@@ -1,0 +1,117 @@
+"""Versions on a cloud of their own: a deploy in the middle of a closing, roll back, prune, destroy."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from kit import ROOT, STATE
+from kit import inv as shared_inv
+
+from env import environment
+from env.doors import request, sql
+
+OWN = STATE.with_name("test-versions")
+OTHER = ROOT / "env" / "testversions.env"
+# The procedure has to outlast a deploy on a busy machine.
+PROCEDURE_SECONDS = 18
+CLOSES = (
+    "SELECT id, status, pinned_deployment_id AS pin FROM sys_invocation WHERE target_service_name = 'ClosingPeriod'"
+    " AND target_handler_name = 'close' ORDER BY created_at"
+)
+
+
+def inv(*words: str, **options):
+    return shared_inv(*words, FINANCE_CLOSING_STATE=str(OWN), **options)
+
+
+@pytest.fixture(scope="module")
+def cfg():
+    """A deployed function on a cloud of its own, and a second environment of it that differs in one setting."""
+    import cloud
+
+    there = cloud.Cloud(OWN, say=lambda line: None)
+    there.reset()
+    there.up(str(PROCEDURE_SECONDS))
+    text = (ROOT / "env" / "local.env").read_text()
+    OTHER.write_text(text.replace("RETRY_CAP_SECONDS=60", "RETRY_CAP_SECONDS=59"))
+    try:
+        inv("deploy", "--env", "local")
+        inv("schema", "--env", "local")
+        yield environment.load("local", {"FINANCE_CLOSING_STATE": str(OWN)})
+    finally:
+        OTHER.unlink()
+        there.reset()
+
+
+def closes(cfg: dict, expected: int) -> list[dict]:
+    deadline = time.monotonic() + 30
+    while len(rows := sql(cfg, CLOSES)) < expected or not rows[0].get("pin"):
+        assert time.monotonic() < deadline, rows
+        time.sleep(0.3)
+    return rows
+
+
+def lines(output: str) -> dict[str, str]:
+    """version -> its line of `inv versions`."""
+    return {line.split()[0]: line for line in output.splitlines() if re.match(r"\d+ .*(dp_|not registered)", line)}
+
+
+@pytest.fixture(scope="module")
+def two(cfg):
+    """One closing that runs and one that waits behind it, while a second version goes live."""
+    for date, words in (("2025-01-30", []), ("2025-01-31", ["--skip-genius"])):
+        inv("close", "--env", "local", "--date", date, *words)
+    began = closes(cfg, 2)
+    inv("deploy", "--env", "testversions")
+    return began
+
+
+def test_a_running_closing_stays_on_its_version_and_keeps_it(cfg, two):
+    shown = inv("versions", "--env", "local").stdout
+    assert "live, Restate's newest" in lines(shown)["2"]
+    assert two[0]["pin"] in lines(shown)["1"]
+    assert sql(cfg, CLOSES)[0]["status"] != "completed", "the procedure has ended too early for this test"
+    pruned = inv("prune", "--env", "local", "--keep", "1").stdout
+    assert re.search(r"version 1 stays: \d invocations run on it\n.*0 deleted", pruned)
+    refused = inv("destroy", "--env", "local", "--yes", check=False)
+    assert refused.returncode == 1
+    assert "invocations are live" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_a_queued_closing_starts_on_the_newest_and_both_succeed(cfg, two):
+    deadline = time.monotonic() + 120
+    while [row["status"] for row in sql(cfg, CLOSES)] != ["completed"] * 2:
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    first, second = sql(cfg, "SELECT id, completion_result AS came, pinned_deployment_id AS pin FROM sys_invocation"
+                             " WHERE target_service_name = 'ClosingPeriod' ORDER BY created_at")  # fmt: skip
+    assert (first["came"], second["came"]) == ("success", "success")
+    shown = lines(inv("versions", "--env", "local").stdout)
+    assert first["pin"] in shown["1"]
+    assert second["pin"] in shown["2"]
+
+
+def test_back_to_the_version_before_and_the_old_ones_go(cfg, two):
+    rehearsed = inv("--dry", "rollback", "--env", "local").stdout
+    assert "back to version 1" in rehearsed
+    assert "this was a rehearsal" in rehearsed
+    done = inv("rollback", "--env", "local", "--to", "1").stdout
+    assert ":3 is live" in done
+    assert cfg["PG_PASSWORD"] not in done
+    assert not (ROOT / "build" / "local.environment.json").exists()
+    assert "nothing changed" in inv("deploy", "--env", "local").stdout
+    unknown = inv("rollback", "--env", "local", "--to", "9", check=False)
+    assert (unknown.returncode, "known: 1, 2, 3. Nothing was changed" in unknown.stderr) == (1, True)
+    assert "2 would be deleted" in inv("--dry", "prune", "--env", "local", "--keep", "1").stdout
+    assert "2 deleted" in inv("prune", "--env", "local", "--keep", "1").stdout
+    assert list(lines(inv("versions", "--env", "local").stdout)) == ["3"]
+
+
+def test_nothing_is_left(cfg, two):
+    assert "Not confirmed" in inv("destroy", "--env", "local", check=False).stderr
+    assert "nothing is left" in inv("destroy", "--env", "local", "--yes").stdout
+    assert request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")[1]["deployments"] == []
+    assert "nothing was there" in inv("destroy", "--env", "local", "--yes").stdout
