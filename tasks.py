@@ -14,7 +14,7 @@ from invoke import Collection, Exit, task
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT)]
 
-from env import closings, doors, environment, limits, repair, schedule, shipping  # noqa: E402
+from env import closings, doors, environment, limits, ping, repair, schedule, shipping  # noqa: E402
 from env.doors import aws, read_json, request, write  # noqa: E402
 from handler.request import real_date  # noqa: E402
 from layer import publish as layers  # noqa: E402
@@ -99,7 +99,7 @@ def wait_until_active(cfg):
 def publish_version(cfg, digest):
     return aws(
         cfg,
-        f"lambda publish-version --function-name {q(cfg['FUNCTION_NAME'])} --description {digest[:12]}",
+        f"lambda publish-version --function-name {q(cfg['FUNCTION_NAME'])} --description {q(ping.description(digest))}",
     )
 
 
@@ -408,7 +408,7 @@ def load_module(path: str):
 
 
 namespace = Collection(env_json, deploy, schema, close, status, demo, bench, chaos)
-for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
+for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job, ping.ping):
     namespace.add_task(step)
 FOLDERS = {
     "local": "env/local/tasks.py",

@@ -14,6 +14,7 @@ from . import settings
 from .errors import Refused, Unavailable
 
 CONNECT_SECONDS = 10
+PING_SECONDS = 5
 STATEMENT_SECONDS = 600
 CHUNK_LINES = 2000
 # The class of our advisory locks, so that they cannot meet those of the report's own programs.
@@ -87,7 +88,7 @@ def tls() -> ssl.SSLContext | bool:
 
 
 @contextlib.contextmanager
-def connected(statement_seconds: float = STATEMENT_SECONDS):
+def connected(statement_seconds: float = STATEMENT_SECONDS, connect_seconds: float = CONNECT_SECONDS):
     """One connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
     from pg8000 import native
 
@@ -101,7 +102,7 @@ def connected(statement_seconds: float = STATEMENT_SECONDS):
             database=now.pg_database,
             password=now.pg_password,
             ssl_context=tls(),
-            timeout=CONNECT_SECONDS,
+            timeout=connect_seconds,
             application_name="finance-closing",
         )
     except native.DatabaseError as error:
@@ -299,5 +300,5 @@ def read_metrics_run(connection, identity: str) -> dict | None:
 
 def ping() -> dict:
     """The server's version, read over a new connection."""
-    with connected(statement_seconds=5) as connection:
+    with connected(PING_SECONDS, PING_SECONDS) as connection:
         return {"version": connection.run("SHOW server_version")[0][0]}
