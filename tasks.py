@@ -14,7 +14,7 @@ from invoke import Collection, Exit, task
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT)]
 
-from env import closings, doors, environment, limits, ping, repair, schedule, shipping  # noqa: E402
+from env import closings, doors, environment, history, limits, logs, ping, repair, schedule, shipping, warm  # noqa: E402
 from env.doors import aws, read_json, request, write  # noqa: E402
 from handler.request import real_date  # noqa: E402
 from layer import publish as layers  # noqa: E402
@@ -339,10 +339,13 @@ def close(c, env, date, user="adm", skip_genius=False, skip_sync=False, skip_met
         closings.watch(cfg, date)
 
 
-@task(help={**ENV_HELP, "date": "a date, as YYYY-MM-DD; without it: the function"})
-def status(c, env, date=""):
+@task(help={**ENV_HELP, "date": "a date, as YYYY-MM-DD; without it: the function", "watch": "follow it to its end"})
+def status(c, env, date="", watch=False):
     """Show what is live in an environment, or how the closing of a date stands."""
     cfg = environment.load(env)
+    if watch:
+        history.follow(c, cfg, env, checked_date(date))
+        return
     if date:
         print(closings.standing(cfg, checked_date(date)))
         return
@@ -408,7 +411,9 @@ def load_module(path: str):
 
 
 namespace = Collection(env_json, deploy, schema, close, status, demo, bench, chaos)
-for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job, ping.ping):
+for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
+    namespace.add_task(step)
+for step in (ping.ping, history.history, logs.logs):
     namespace.add_task(step)
 FOLDERS = {
     "local": "env/local/tasks.py",
@@ -418,3 +423,4 @@ FOLDERS = {
 for name, path in FOLDERS.items():
     namespace.add_collection(Collection.from_module(load_module(path)), name)
 namespace.add_collection(Collection.from_module(schedule), "schedule")
+namespace.add_collection(Collection.from_module(warm), "warm")

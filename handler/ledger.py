@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -154,7 +155,7 @@ def record(connection, owner: str, step: str, outcome: str, detail: dict) -> Non
         f"UPDATE closing_runs SET {step} = :outcome, detail = detail || CAST(:detail AS jsonb)"
         " WHERE id = CAST(:id AS uuid)",
         outcome=outcome,
-        detail=json.dumps({step: detail}, default=str),
+        detail=json.dumps({step: {**detail, "at": time.time()}}, default=str),
         id=run_id(owner),
     )
 
