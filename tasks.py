@@ -14,7 +14,7 @@ from invoke import Collection, Exit, task
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT)]
 
-from env import closings, doors, environment, history, limits, logs, ping, repair, schedule, shipping, warm  # noqa: E402
+from env import alarms, closings, doors, environment, history, limits, logs, ping, repair, schedule, shipping, warm  # noqa: E402
 from env.doors import aws, read_json, request, write  # noqa: E402
 from handler.request import real_date  # noqa: E402
 from layer import publish as layers  # noqa: E402
@@ -413,7 +413,7 @@ def load_module(path: str):
 namespace = Collection(env_json, deploy, schema, close, status, demo, bench, chaos)
 for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
     namespace.add_task(step)
-for step in (ping.ping, history.history, logs.logs):
+for step in (ping.ping, history.history, logs.logs, alarms.alarms):
     namespace.add_task(step)
 FOLDERS = {
     "local": "env/local/tasks.py",
