@@ -40,6 +40,10 @@ publish: .venv/ready $(if $(ENV),$(LAYER)) ## Publish the layer as a new version
 deploy: .venv/ready ## Deploy the function: make deploy ENV=prod
 	$(INV) deploy --env "$(ENV)"
 
+.PHONY: ping
+ping: .venv/ready ## Ask the live version whether it is well, silent when it is: make -s ping ENV=prod
+	@$(INV) ping --env "$(ENV)" --quiet $(if $(DEEP),--deep)
+
 .PHONY: down
 down: .venv/ready ## End the cloud on this machine
 	$(INV) local.down

@@ -12,7 +12,20 @@ from invoke import Collection, Exit, task
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [str(ROOT)]
 
-from env import closings, doors, environment, repair, schedule, shipping, versions  # noqa: E402
+from env import (  # noqa: E402
+    alarms,
+    closings,
+    doors,
+    environment,
+    history,
+    logs,
+    ping,
+    repair,
+    schedule,
+    shipping,
+    versions,
+    warm,
+)
 from env.commands import get_alias, get_function  # noqa: E402, F401
 from env.deploy import deploy  # noqa: E402
 from env.doors import read_json  # noqa: E402
@@ -55,10 +68,13 @@ def close(c, env, date, user="adm", skip_genius=False, skip_sync=False, skip_met
         closings.watch(cfg, date)
 
 
-@task(help={**ENV_HELP, "date": "a date, as YYYY-MM-DD; without it: the function"})
-def status(c, env, date=""):
+@task(help={**ENV_HELP, "date": "a date, as YYYY-MM-DD; without it: the function", "watch": "follow it to its end"})
+def status(c, env, date="", watch=False):
     """Show what is live in an environment, or how the closing of a date stands."""
     cfg = environment.load(env)
+    if watch:
+        history.follow(c, cfg, env, checked_date(date))
+        return
     if date:
         print(closings.standing(cfg, checked_date(date)))
         return
@@ -128,6 +144,8 @@ for step in (versions.versions, versions.rollback, versions.prune, versions.dest
     namespace.add_task(step)
 for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
     namespace.add_task(step)
+for step in (ping.ping, history.history, logs.logs, alarms.alarms):
+    namespace.add_task(step)
 FOLDERS = {
     "env": "env/tasks.py",
     "local": "env/local/tasks.py",
@@ -137,3 +155,4 @@ FOLDERS = {
 for name, path in FOLDERS.items():
     namespace.add_collection(Collection.from_module(load_module(path)), name)
 namespace.add_collection(Collection.from_module(schedule), "schedule")
+namespace.add_collection(Collection.from_module(warm), "warm")

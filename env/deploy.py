@@ -9,8 +9,8 @@ from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import commands, doors, environment, limits, live, roles, schedule, shipping
-from env.doors import ROOT, read_json, write
+from env import commands, doors, environment, limits, live, ping, roles, schedule, shipping
+from env.doors import read_json, write
 from layer import publish as layers
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
@@ -27,7 +27,7 @@ def deploy(c, env, breaking=False):
     made = shipping.make(cfg)
     role_arn = roles.ensure_role(c, cfg)
     configuration = ensure_function(c, cfg, env, role_arn, made)
-    version_arn = ensure_version(c, cfg, configuration, f"{made.digest[:12]} {revision(c)}".strip())
+    version_arn = ensure_version(c, cfg, configuration, ping.description(made.digest))
     live.take(c, cfg, env, version_arn, breaking, before)
     summary(c, env, version_arn, before)
     schedule.reminder(cfg, env)
@@ -40,13 +40,6 @@ def summary(c, env, version_arn, before) -> None:
         print(f"{env}: {version_arn} is live")
     else:
         print(f"{env}: nothing changed; {version_arn} is live")
-
-
-def revision(c) -> str:
-    """The commit that is checked out, with a + where the files are not as it has them; empty without git."""
-    words = "describe --always --abbrev=8 --exclude '*' --dirty=+"
-    done = c.run(f"git -C {q(str(ROOT))} {words}", hide=True, warn=True, dry=False, in_stream=False)
-    return done.stdout.strip() if done.ok else ""
 
 
 def ensure_function(c, cfg, env, role_arn, made) -> dict:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
-import time
 
 import restate
 
-from . import deadline, genius, schema
+from . import deadline, health, runs, schema
 from .closing import closing
 from .period import period
 from .scheduler import scheduler
-
-STARTED = time.time()
 
 serve = restate.app([closing, period, scheduler])
 
@@ -21,30 +17,21 @@ serve = restate.app([closing, period, scheduler])
 def handler(event: dict, context) -> dict:
     """Answer one Lambda event.
 
-    {"ping": true} -> {"ok", "version", "uptimeSeconds"}; {"ping": "deep"} -> the same and {"client"}, how Oracle is
-    reached, with the client library's version; {"schema": true} applies schema.sql; Restate's own
-    events and Function URL events (payload v2) go to the SDK.
+    {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds"}; {"ping": "deep"} -> the same with what health.deep
+    found; {"schema": true} applies schema.sql; {"history": N} -> {"runs"}, the newest N. Restate's own events and
+    Function URL events (payload v2) go to the SDK, so that nobody can ask for one of ours through a URL.
     """
     deadline.begin(context)
+    health.Sandbox.events += 1
     if "rawPath" in event:
         event = from_function_url(event)
     elif "ping" in event:
-        return ping(deep=event["ping"] == "deep")
+        return health.deep() if event["ping"] == "deep" else health.shallow()
     elif "schema" in event:
         return {"ok": True, "schema": schema.apply()}
+    elif "history" in event:
+        return {"ok": True, "runs": runs.newest(int(event["history"]))}
     return serve(event, context)
-
-
-def ping(deep: bool) -> dict:
-    answer = {"ok": True, "version": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"), "uptimeSeconds": uptime()}
-    if not deep:
-        return answer
-    client = genius.look_at_client()
-    return answer | {"ok": client["error"] is None, "client": client}
-
-
-def uptime() -> float:
-    return round(time.time() - STARTED, 3)
 
 
 def from_function_url(event: dict) -> dict:

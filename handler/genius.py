@@ -16,6 +16,7 @@ from . import client, deadline, settings
 from .errors import Refused, Unavailable
 
 CONNECT_SECONDS = 10
+PING_SECONDS = 5
 CALL_SECONDS = 30
 FETCH_SECONDS = 300
 # Retrying these cannot help, and a wrong password that is tried again locks the account.
@@ -161,12 +162,12 @@ def look_at_client() -> dict:
     return seen | ({"version": client_version()} if mode == "thick" else {})
 
 
-def connect_descriptor() -> str:
+def connect_descriptor(connect_seconds: float) -> str:
     """The connect string with time-outs in it, in the form that thin and thick mode both take."""
     params = driver().ConnectParams()
     params.parse_connect_string(settings.current().oracle_connect_string)
     # A NAT gateway drops flows that are idle for 350 s.
-    params.set(tcp_connect_timeout=CONNECT_SECONDS, expire_time=2)
+    params.set(tcp_connect_timeout=connect_seconds, expire_time=2)
     return params.get_connect_string()
 
 
@@ -180,12 +181,13 @@ def call_milliseconds(seconds: float) -> int:
 
 
 @contextlib.contextmanager
-def connected(call_seconds: float = CALL_SECONDS):
+def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CONNECT_SECONDS):
     """One connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
     oracledb = driver()
     now = settings.current()
     try:
-        connection = oracledb.connect(user=now.oracle_user, password=now.oracle_password, dsn=connect_descriptor())
+        descriptor = connect_descriptor(connect_seconds)
+        connection = oracledb.connect(user=now.oracle_user, password=now.oracle_password, dsn=descriptor)
     except oracledb.Error as error:
         code = error.args[0].full_code
         if code.startswith(("DPI-", "DPY-2", "DPY-3")):
@@ -202,6 +204,12 @@ def connected(call_seconds: float = CALL_SECONDS):
     finally:
         with contextlib.suppress(oracledb.Error):
             connection.close()
+
+
+def ping() -> dict:
+    """The database's version, told at the login of a new connection."""
+    with connected(PING_SECONDS, connect_seconds=PING_SECONDS) as connection:
+        return {"version": connection.version}
 
 
 def submit(period: str, owner: str, user_id: str, comments: str) -> dict:

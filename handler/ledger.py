@@ -16,6 +16,7 @@ from . import deadline, log, rollup, settings
 from .errors import Refused, Unavailable
 
 CONNECT_SECONDS = 10
+PING_SECONDS = 5
 STATEMENT_SECONDS = 600
 # The server's own time-out comes first, since it says more than a line that stays silent.
 SOCKET_GRACE_SECONDS = 2
@@ -67,13 +68,13 @@ def where() -> str:
     return f"PostgreSQL at {now.pg_host}:{now.pg_port}"
 
 
-def open_line() -> socket.socket:
+def open_line(seconds: float) -> socket.socket:
     """A connection to the server's port, in TLS that verifies unless the settings say plain text.
 
     Made here and not by pg8000, so that its time-out can follow the invocation's.
     """
     now = settings.current()
-    line = socket.create_connection((now.pg_host, now.pg_port), min(CONNECT_SECONDS, max(0.1, deadline.left())))
+    line = socket.create_connection((now.pg_host, now.pg_port), min(seconds, max(0.1, deadline.left())))
     try:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if now.pg_sslmode == "disable":
@@ -151,13 +152,15 @@ class Session:
 
 
 @contextlib.contextmanager
-def connected(statement_seconds: float = STATEMENT_SECONDS) -> Iterator[Session]:
+def connected(
+    statement_seconds: float = STATEMENT_SECONDS, connect_seconds: float = CONNECT_SECONDS
+) -> Iterator[Session]:
     """One connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
     from pg8000 import native
 
     now = settings.current()
     try:
-        line = open_line()
+        line = open_line(connect_seconds)
         connection = native.Connection(
             now.pg_user,
             sock=line,
@@ -198,7 +201,7 @@ def record(connection, owner: str, step: str, outcome: str, detail: dict) -> Non
         f"UPDATE closing_runs SET {step} = :outcome, detail = detail || CAST(:detail AS jsonb)"
         " WHERE id = CAST(:id AS uuid)",
         outcome=outcome,
-        detail=json.dumps({step: detail}, default=str),
+        detail=json.dumps({step: {**detail, "at": time.time()}}, default=str),
         id=run_id(owner),
     )
 
@@ -338,5 +341,5 @@ def read_metrics_run(connection, identity: str) -> dict | None:
 
 def ping() -> dict:
     """The server's version, read over a new connection."""
-    with connected(statement_seconds=5) as connection:
+    with connected(PING_SECONDS, PING_SECONDS) as connection:
         return {"version": connection.run("SHOW server_version")[0][0]}

@@ -90,9 +90,10 @@ async def close(ctx: ObjectContext, request: dict) -> dict:
             "ledger": await sync_ledger(ctx, owner, request, done),
             "metrics": await compute_metrics(ctx, owner, request, done),
         }
-        await end(ctx, owner, "succeeded", "")
+        whole = all(one["outcome"] != "skipped" for one in outcome.values())
+        await end(ctx, owner, date, "succeeded", "", whole)
     except TerminalError as error:
-        await end(ctx, owner, ENDS.get(error.status_code, "failed"), error.message)
+        await end(ctx, owner, date, ENDS.get(error.status_code, "failed"), error.message)
         raise
     return {"date": date, "period": ctx.key(), "run": begun["run"], "job": job, **outcome}
 
@@ -283,9 +284,19 @@ async def compute_metrics(ctx: ObjectContext, owner: str, request: dict, done: l
     return {"outcome": "succeeded", **computed}
 
 
-async def end(ctx: ObjectContext, owner: str, status: str, message: str) -> None:
-    await step(ctx, "end", ledger.finish, owner=owner, status=status, message=message)
+async def end(ctx: ObjectContext, owner: str, date: str, status: str, message: str, whole: bool = False) -> None:
+    await step(ctx, "end", finish, owner=owner, date=date, status=status, message=message, whole=whole)
     ctx.clear("progress")
+
+
+def finish(owner: str, date: str, status: str, message: str, whole: bool) -> None:
+    """Write how the run ended to its row, and to the log the event that alarms count.
+
+    A closing with a step left out as asked closes nothing, so it must not keep the dead man's alarm quiet.
+    """
+    ledger.finish(owner, status, message)
+    event = "closing_completed" if whole else "closing_partial" if status == "succeeded" else "closing_failed"
+    log.write(event, date=date, period=date[:7], invocation=owner, status=status, message=message)
 
 
 def show(ctx: ObjectContext, doing: str, detail: dict) -> None:

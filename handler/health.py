@@ -1,0 +1,72 @@
+"""What a ping answers: which version this is and how long it has been up, and how far the databases are."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from . import genius, ledger
+from .errors import Refused, Unavailable
+
+STARTED = time.time()
+# A database that does not answer for so long is not well; the whole of a deep ping takes little more.
+DEEP_SECONDS = 8.0
+
+
+class Sandbox:
+    """Whether this process has answered an event before."""
+
+    events = 0
+
+
+def shallow() -> dict:
+    return {
+        "ok": True,
+        "version": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
+        "cold": Sandbox.events <= 1,
+        "uptimeSeconds": round(time.time() - STARTED, 3),
+    }
+
+
+def deep(bound: float = DEEP_SECONDS) -> dict:
+    """The shallow answer with "client", how Oracle is reached, and "postgres" and "oracle", each {"ok", "seconds"}
+    with "version", or "error" in one line.
+
+    Both databases at a time, each in a thread of its own: thick mode cannot be interrupted while it connects.
+    """
+    client = genius.look_at_client()
+    looks = {"postgres": ledger.ping}
+    if client["error"] is None:
+        looks["oracle"] = genius.ping
+    found = measure(looks, bound)
+    if client["error"]:
+        found["oracle"] = {"ok": False, "seconds": 0.0, "error": client["error"]}
+    return shallow() | {"ok": all(one["ok"] for one in found.values()), "client": client, **found}
+
+
+def measure(looks: dict[str, Callable[[], dict]], bound: float) -> dict[str, dict]:
+    """What each look returned or said, and how long it took; one that takes longer than the bound is left behind."""
+    found: dict[str, dict] = {}
+    threads = [threading.Thread(target=measured, args=(found, *look), daemon=True) for look in looks.items()]
+    until = time.monotonic() + bound
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    silent = {"ok": False, "seconds": bound, "error": f"no answer within {bound:g} s"}
+    # A copy: a look that was left behind may still come to its end.
+    answered = dict(found)
+    return {name: answered.get(name, silent) for name in looks}
+
+
+def measured(found: dict[str, dict], name: str, look: Callable[[], dict]) -> None:
+    begin = time.monotonic()
+    try:
+        answer = {"ok": True, **look()}
+    except (Refused, Unavailable) as error:
+        answer = {"ok": False, "error": str(error)}
+    except Exception as error:
+        answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+    found[name] = answer | {"seconds": round(time.monotonic() - begin, 3)}
