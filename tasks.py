@@ -21,6 +21,7 @@ from env import (  # noqa: E402
     logs,
     ping,
     repair,
+    roles,
     schedule,
     shipping,
     versions,
@@ -142,7 +143,16 @@ def load_module(path: str):
 namespace = Collection(deploy, schema, close, status, demo, bench, chaos)
 for step in (versions.versions, versions.rollback, versions.prune, versions.destroy):
     namespace.add_task(step)
-for step in (shipping.bundle, shipping.lock, repair.rerun, repair.cancel, repair.resolve, repair.stop_job):
+for step in (
+    roles.roles,
+    roles.oidc,
+    shipping.bundle,
+    shipping.lock,
+    repair.rerun,
+    repair.cancel,
+    repair.resolve,
+    repair.stop_job,
+):
     namespace.add_task(step)
 for step in (ping.ping, history.history, logs.logs, alarms.alarms):
     namespace.add_task(step)

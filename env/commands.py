@@ -18,8 +18,15 @@ def shape(cfg, role_arn, environment_file):
     return (
         f"--runtime {q(cfg['RUNTIME'])} --handler handler.app.handler --role {q(role_arn)}"
         f" --timeout {q(cfg['TIMEOUT'])} --memory-size {q(cfg['MEMORY'])}"
-        f" --environment file://{q(environment_file)} --layers {layer}"
+        f" --environment file://{q(environment_file)} --layers {layer}{network(cfg)}"
     )
+
+
+def network(cfg):
+    """Subnets and groups; without any the option is left out, and update_configuration takes them away."""
+    if not cfg["VPC_SUBNET_IDS"]:
+        return ""
+    return f" --vpc-config SubnetIds={q(cfg['VPC_SUBNET_IDS'])},SecurityGroupIds={q(cfg['VPC_SECURITY_GROUP_IDS'])}"
 
 
 def create_function(cfg, role_arn, environment_file, made):
@@ -39,11 +46,13 @@ def update_code(cfg, made, revision):
     )
 
 
-def update_configuration(cfg, role_arn, environment_file, revision):
+def update_configuration(cfg, role_arn, environment_file, revision, in_vpc=False):
+    """in_vpc: the function is in one now, which it leaves where the environment names none."""
+    leave = " --vpc-config SubnetIds=[],SecurityGroupIds=[]" if in_vpc else ""
     return aws(
         cfg,
         f"lambda update-function-configuration --function-name {q(cfg['FUNCTION_NAME'])}"
-        f" {shape(cfg, role_arn, environment_file)}{only(revision)}",
+        f" {shape(cfg, role_arn, environment_file)}{'' if network(cfg) else leave}{only(revision)}",
     )
 
 
@@ -109,6 +118,18 @@ def delete_log_group(cfg):
 
 def find_log_group(cfg):
     return aws(cfg, f"logs describe-log-groups --log-group-name-prefix {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
+
+
+def create_log_group(cfg):
+    return aws(cfg, f"logs create-log-group --log-group-name {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
+
+
+def keep_log(cfg):
+    return aws(
+        cfg,
+        f"logs put-retention-policy --log-group-name {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}"
+        f" --retention-in-days {q(cfg['LOG_RETENTION_DAYS'])}",
+    )
 
 
 def save_environment(cfg, version, file):

@@ -25,8 +25,9 @@ def deploy(c, env, breaking=False):
     limits.check_environment(environment.function_environment(cfg))
     cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
     made = shipping.make(cfg)
-    role_arn = roles.ensure_role(c, cfg)
+    role_arn = roles.ensure_execution_role(c, cfg)
     configuration = ensure_function(c, cfg, env, role_arn, made)
+    ensure_log(c, cfg)
     version_arn = ensure_version(c, cfg, configuration, ping.description(made.digest))
     live.take(c, cfg, env, version_arn, breaking, before)
     summary(c, env, version_arn, before)
@@ -73,9 +74,28 @@ def update_function(c, cfg, env, role_arn, made, found) -> None:
     shaped = differs(configuration, cfg, role_arn)
     if shaped:
         print(f"the configuration differs in {', '.join(shaped)}")
+        in_vpc = network_of(configuration) != [[], []]
         with environment_file(c, cfg, env) as file:
-            write(c, cfg, commands.update_configuration(cfg, role_arn, file, revision))
+            write(c, cfg, commands.update_configuration(cfg, role_arn, file, revision, in_vpc))
         write(c, cfg, commands.wait_until_updated(cfg))
+
+
+def ensure_log(c, cfg) -> None:
+    """Keep the function's log as long as the environment says; Lambda's own way keeps it for ever."""
+    if not cfg["LOG_RETENTION_DAYS"]:
+        return
+    found = read_json(c, cfg, commands.find_log_group(cfg))["logGroups"]
+    group = next((one for one in found if one["logGroupName"] == f"/aws/lambda/{cfg['FUNCTION_NAME']}"), None)
+    if not group:
+        write(c, cfg, commands.create_log_group(cfg))
+    if not group or str(group.get("retentionInDays", "")) != cfg["LOG_RETENTION_DAYS"]:
+        write(c, cfg, commands.keep_log(cfg))
+
+
+def network_of(configuration: dict) -> list[list[str]]:
+    """Subnets and security groups, whose order AWS does not keep."""
+    given = configuration.get("VpcConfig") or {}
+    return [sorted(given.get(key) or []) for key in ("SubnetIds", "SecurityGroupIds")]
 
 
 def carries(found: dict, made) -> bool:
@@ -123,9 +143,15 @@ def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
     parts = [key for key, value in wanted.items() if configuration.get(key) != value]
     layer_arns = [one["Arn"] for one in configuration.get("Layers", [])]
     parts += ["Layers"] if layer_arns != [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn] else []
+    named = {"SubnetIds": listed(cfg["VPC_SUBNET_IDS"]), "SecurityGroupIds": listed(cfg["VPC_SECURITY_GROUP_IDS"])}
+    parts += ["VpcConfig"] if network_of(configuration) != network_of({"VpcConfig": named}) else []
     given = configuration.get("Environment", {}).get("Variables", {})
     target = environment.function_environment(cfg)
     return parts + [key for key in sorted({*given, *target}) if given.get(key) != target.get(key)]
+
+
+def listed(names: str) -> list[str]:
+    return [name for name in names.split(",") if name]
 
 
 # What makes two versions different; a version takes all of it from the function at the moment it is published.
@@ -148,4 +174,4 @@ def versions_of(c, cfg) -> list[dict]:
 
 
 def same(version: dict, other: dict) -> bool:
-    return all(version.get(key) == other.get(key) for key in PUBLISHED)
+    return all(version.get(key) == other.get(key) for key in PUBLISHED) and network_of(version) == network_of(other)

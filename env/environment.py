@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,7 +40,42 @@ def whole_number(low: int, high: int):
     return parse
 
 
+def ids(kind: str):
+    """A parser of AWS's names of such things, with commas between them."""
+
+    def parse(value: str) -> list[str]:
+        if not re.fullmatch(rf"({kind}-[0-9a-f]+(,{kind}-[0-9a-f]+)*)?", value):
+            raise ValueError(value)
+        return value.split(",") if value else []
+
+    return parse
+
+
 # How the function is deployed. What the function itself reads is handler.settings.SETTINGS, and only that is sent.
+RETENTIONS = [
+    "1",
+    "3",
+    "5",
+    "7",
+    "14",
+    "30",
+    "60",
+    "90",
+    "120",
+    "150",
+    "180",
+    "365",
+    "400",
+    "545",
+    "731",
+    "1096",
+    "1827",
+    "2192",
+    "2557",
+    "2922",
+    "3288",
+    "3653",
+]
 DEPLOY_SETTINGS = [
     Setting("SECRETS_FILE", optional, "a file's path, or empty", "a file of values that this one refers to", ""),
     Setting("AWS_REGION", text, "a region such as ap-southeast-3", "the region of the function"),
@@ -66,6 +102,21 @@ DEPLOY_SETTINGS = [
     Setting("DEPLOY_BUCKET", optional, "a bucket's name, or empty", "the bucket for a bundle over 50 MB", ""),
     Setting("TIMEOUT", whole_number(1, 900), "seconds from 1 to 900", "the function's time-out in seconds", "900"),
     Setting("MEMORY", whole_number(128, 10240), "MB from 128 to 10240", "the function's memory in MB", "1024"),
+    Setting(
+        "VPC_SUBNET_IDS", ids("subnet"), "subnet-… with commas, or empty", "the function's subnets; empty: no VPC", ""
+    ),
+    Setting(
+        "VPC_SECURITY_GROUP_IDS", ids("sg"), "sg-… with commas, or empty", "the function's security groups there", ""
+    ),
+    Setting(
+        "LOG_RETENTION_DAYS",
+        one_of("", *RETENTIONS),
+        f"one of {', '.join(RETENTIONS)}, or empty",
+        "how many days the function's log is kept; empty: as it is",
+        "90",
+    ),
+    Setting("GITHUB_REPOSITORY", optional, "OWNER/NAME, or empty", "the repository whose main branch may deploy", ""),
+    Setting("DEPLOY_ROLE_NAME", text, "a name", "the role of its deploys", "finance-closing-deploy"),
     Setting("RESTATE_ADMIN_URL", url, "a URL without a closing slash", "Restate's admin API"),
     Setting("RESTATE_INGRESS_URL", url, "a URL without a closing slash", "Restate's ingress"),
     Setting("RESTATE_AUTH_TOKEN", optional, "an API key, or empty", "Restate's API key", "", secret=True),
@@ -74,6 +125,16 @@ DEPLOY_SETTINGS = [
         optional,
         "a role's ARN, or empty",
         "the role that Restate assumes to invoke the function",
+        "",
+    ),
+    Setting(
+        "RESTATE_EXTERNAL_ID", optional, "such as env_…, or empty", "what Restate names itself by to that role", ""
+    ),
+    Setting(
+        "RESTATE_SERVER_ROLE_ARN",
+        optional,
+        "a role's ARN, or empty",
+        "the role of a server of one's own; empty: Restate Cloud",
         "",
     ),
 ]

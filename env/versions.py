@@ -132,10 +132,11 @@ def restore(c, cfg, env, target) -> None:
         write(c, cfg, commands.update_code(cfg, zipped, now.get("RevisionId", "")))
         write(c, cfg, commands.wait_until_updated(cfg))
         now = {**now, "RevisionId": deploy.revision_of(c, cfg, zipped.sha256)}
-    if any(now.get(key) != target.get(key) for key in deploy.PUBLISHED if key != "CodeSha256"):
+    if not deploy.same({**now, "CodeSha256": target["CodeSha256"]}, target):
+        in_vpc = deploy.network_of(now) != [[], []]
         old = configured_as(cfg, target)
         with saved_environment(c, cfg, env, target["Version"]) as file:
-            write(c, cfg, commands.update_configuration(old, target["Role"], file, now.get("RevisionId", "")))
+            write(c, cfg, commands.update_configuration(old, target["Role"], file, now.get("RevisionId", ""), in_vpc))
         write(c, cfg, commands.wait_until_updated(cfg))
 
 
@@ -147,6 +148,8 @@ def configured_as(cfg: dict, target: dict) -> dict:
         "TIMEOUT": str(target["Timeout"]),
         "MEMORY": str(target["MemorySize"]),
         "LAYER_VERSION_ARN": layers[0]["Arn"] if layers else "",
+        "VPC_SUBNET_IDS": ",".join((target.get("VpcConfig") or {}).get("SubnetIds") or []),
+        "VPC_SECURITY_GROUP_IDS": ",".join((target.get("VpcConfig") or {}).get("SecurityGroupIds") or []),
     }
 
 

@@ -1,0 +1,58 @@
+"""The roles of policies/, on the local cloud and as documents."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from kit import ROOT, inv
+
+OTHER = ROOT / "env" / "testroles.env"
+GIVEN = {
+    "ROLE_NAME": "test-roles-lambda",
+    "VPC_SUBNET_IDS": "subnet-0a,subnet-0b",
+    "VPC_SECURITY_GROUP_IDS": "sg-0c",
+    "GITHUB_REPOSITORY": "insurer/finance-closing",
+    "RESTATE_INVOKE_ROLE_ARN": "arn:aws:iam::000000000000:role/test-roles-restate",
+    "RESTATE_EXTERNAL_ID": "env_2",
+}
+
+
+@pytest.fixture
+def environment(cfg):
+    lines = (ROOT / "env" / "local.env").read_text().splitlines()
+    names = [line.partition("=")[0] for line in lines]
+    OTHER.write_text("\n".join(f"{name}={GIVEN[name]}" if name in GIVEN else line for name, line in zip(names, lines)))
+    yield cfg
+    OTHER.unlink()
+
+
+def test_roles_are_made_once_and_a_rehearsal_makes_none(environment):
+    rehearsed = inv("--dry", "roles", "--env", "testroles").stdout
+    assert "7 changes would be made" in rehearsed
+    assert "7 changes made" in inv("roles", "--env", "testroles").stdout
+    assert "0 changes made" in inv("roles", "--env", "testroles").stdout
+    trust = json.loads((ROOT / "build" / "deploy-trust.json").read_text())["Statement"][0]
+    assert trust["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"] == [
+        "repo:insurer/finance-closing:ref:refs/heads/main",
+        "repo:insurer/finance-closing:environment:testroles",
+    ]
+    OTHER.write_text(OTHER.read_text().replace("env_2", "env_3"))
+    changed = inv("roles", "--env", "testroles").stdout
+    assert "the trust of test-roles-restate differs from policies/restate-cloud-trust.json" in changed
+    assert "1 change made" in changed
+
+
+def test_the_provider_is_made_once(cfg):
+    inv("oidc", "--env", "local")
+    assert "there already" in inv("oidc", "--env", "local").stdout
+
+
+def test_a_bare_star_is_only_for_what_takes_nothing_else():
+    for path in sorted((ROOT / "policies").glob("*.json")):
+        for statement in json.loads(path.read_text())["Statement"]:
+            if statement.get("Resource") == "*":
+                assert all(action.startswith("ec2:") for action in statement["Action"]), path.name
+            assert "*" not in str(statement["Action"]), path.name
+            if "iam:PassRole" in statement["Action"]:
+                assert statement["Resource"].endswith("role/${ROLE_NAME}")
