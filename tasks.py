@@ -15,6 +15,7 @@ sys.path[:0] = [str(ROOT)]
 from env import (  # noqa: E402
     alarms,
     closings,
+    doctor,
     doors,
     environment,
     history,
@@ -154,7 +155,7 @@ for step in (
     repair.stop_job,
 ):
     namespace.add_task(step)
-for step in (ping.ping, history.history, logs.logs, alarms.alarms):
+for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor):
     namespace.add_task(step)
 FOLDERS = {
     "env": "env/tasks.py",
