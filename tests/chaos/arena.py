@@ -187,7 +187,7 @@ class Arena:
                         self.told["reruns"] += 1
                         reruns += 1
                 elif run:
-                    self.resume(period)
+                    self.resume([run, *repair.live_closes(self.cfg, period)])
             time.sleep(0.4)
         if not self.over.is_set():
             raise checks.Broken(f"{date} is stuck: {closings.standing(self.cfg, date)}")
@@ -199,11 +199,12 @@ class Arena:
         if " failed: ORA-" in (run["completion_failure"] or "") and len(failed) > 0 and len(rows) < reruns + 1:
             raise checks.Broken(f"{date}: {reruns + 1} runs, {len(rows)} rows: a rerun took an earlier run for its own")
 
-    def resume(self, period: str) -> None:
-        for close in repair.live_closes(self.cfg, period):
-            if close["status"] == "paused":
+    def resume(self, live: list[dict]) -> None:
+        """Both may have used up their retries: the run of the date, and the close that it called."""
+        for one in live:
+            if one["status"] == "paused":
                 self.told["resumes"] += 1
-                request(self.cfg, "PATCH", f"{self.cfg['RESTATE_ADMIN_URL']}/invocations/{close['id']}/resume")
+                request(self.cfg, "PATCH", f"{self.cfg['RESTATE_ADMIN_URL']}/invocations/{one['id']}/resume")
 
     def repair(self, rng: random.Random, period: str, date: str, run: dict) -> bool:
         if repair.live_closes(self.cfg, period):
