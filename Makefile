@@ -5,7 +5,7 @@ LAYER := build/oracle-instantclient-layer.zip
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: .venv/ready ## Close a day on this machine: the cloud, the deploy, the closing, the result
@@ -14,6 +14,10 @@ demo: .venv/ready ## Close a day on this machine: the cloud, the deploy, the clo
 .PHONY: test
 test: .venv/ready ## Run everything that needs no AWS account
 	.venv/bin/pytest -q
+
+.PHONY: test-slow
+test-slow: .venv/ready ## Run the tests that would take make test past eight minutes
+	.venv/bin/pytest -q -m slow
 
 .PHONY: bench
 bench: .venv/ready ## Measure against other ways, side by side

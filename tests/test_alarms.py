@@ -69,6 +69,7 @@ def test_each_alarm_says_what_to_do_and_whom_to_tell(name):
         assert (made["metricName"], made["metricNamespace"]) == (alarm["MetricName"], alarm["Namespace"])
 
 
+@pytest.mark.slow
 def test_they_are_put_once(deployed):
     first = inv("alarms", "--env", "local", "--to", "ops@example.com").stdout
     assert first.count("put-metric-alarm") == 5 and first.count("put-metric-filter") == 3

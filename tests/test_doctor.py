@@ -25,6 +25,7 @@ def configuration(cfg: dict, **changed) -> dict:
     return {**shape, "Environment": {"Variables": environment.function_environment(cfg)}, **changed}
 
 
+@pytest.mark.slow
 def test_what_it_says_of_a_cloud_without_schedule_and_warmth_and_that_its_commands_mend_it(deployed):
     first = inv("doctor", "--env", "local", "--json", check=False)
     found = {one["name"]: one for one in json.loads(first.stdout)}

@@ -27,6 +27,7 @@ def environment(cfg):
     OTHER.unlink()
 
 
+@pytest.mark.slow
 def test_roles_are_made_once_and_a_rehearsal_makes_none(environment):
     rehearsed = inv("--dry", "roles", "--env", "testroles").stdout
     assert "7 changes would be made" in rehearsed

@@ -26,6 +26,10 @@ def inv(*words: str, **options):
     return shared_inv(*words, FINANCE_CLOSING_STATE=str(OWN), **options)
 
 
+# A cloud of its own and two deploys: `make test-slow`.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def cfg():
     """A deployed function on a cloud of its own, and a second environment of it that differs in one setting."""

@@ -9,6 +9,7 @@ from kit import inv
 from env import warm
 
 
+@pytest.mark.slow
 def test_on_status_and_off(deployed):
     on = inv("warm", "on", "--env", "local").stdout
     assert all(verb in on for verb in ("put-rule", "add-permission", "put-targets")) and ":live every 5m" in on
