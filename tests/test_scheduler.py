@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from genius.faults import Faults
+from invoke import Exit
 from kit import STATE, inv
 from pg8000 import native
 
@@ -311,7 +313,9 @@ class Rehearsal:
         noon = datetime(FIRST.year, FIRST.month, FIRST.day, 12, tzinfo=BERLIN).timestamp() + day * 86400
         while self.now().timestamp() < noon:
             if self.up:
-                assert len(self.schedule.planned()) <= 1
+                # A server that has just come back answers queries a moment after it answers health checks.
+                with contextlib.suppress(Exit):
+                    assert len(self.schedule.planned()) <= 1
             time.sleep(0.15)
 
     def deploy(self) -> None:
