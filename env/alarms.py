@@ -9,7 +9,7 @@ from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import environment
+from env import commands, environment
 from env.doors import ROOT, aws, read_json, write
 
 FOLDER = ROOT / "alarms"
@@ -28,14 +28,6 @@ def list_subscriptions(cfg: dict, topic: str) -> str:
 
 def subscribe(cfg: dict, topic: str, address: str) -> str:
     return aws(cfg, f"sns subscribe --topic-arn {q(topic)} --protocol email --notification-endpoint {q(address)}")
-
-
-def describe_group(cfg: dict) -> str:
-    return aws(cfg, f"logs describe-log-groups --log-group-name-prefix {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
-
-
-def create_group(cfg: dict) -> str:
-    return aws(cfg, f"logs create-log-group --log-group-name {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
 
 
 def describe_filters(cfg: dict) -> str:
@@ -90,9 +82,9 @@ def topic_of(c, cfg: dict, to: str) -> str:
 def ensure_group(c, cfg: dict) -> None:
     """A function has no log group before its first event, and a filter wants one."""
     name = f"/aws/lambda/{cfg['FUNCTION_NAME']}"
-    groups = read_json(c, cfg, describe_group(cfg))["logGroups"]
+    groups = read_json(c, cfg, commands.find_log_group(cfg))["logGroups"]
     if not any(one["logGroupName"] == name for one in groups):
-        write(c, cfg, create_group(cfg))
+        write(c, cfg, commands.create_log_group(cfg))
 
 
 def wanted_alarms(cfg: dict, topic: str) -> dict[str, dict]:

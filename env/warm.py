@@ -10,6 +10,7 @@ from shlex import quote as q
 from invoke import Exit, task
 
 from env import environment
+from env.commands import get_alias
 from env.doors import ROOT, aws, read_json, write
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
@@ -44,10 +45,6 @@ def remove_targets(cfg: dict) -> str:
 
 def delete_rule(cfg: dict) -> str:
     return aws(cfg, f"events delete-rule --name {q(rule_name(cfg))}")
-
-
-def get_alias(cfg: dict) -> str:
-    return aws(cfg, f"lambda get-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live")
 
 
 def get_policy(cfg: dict) -> str:

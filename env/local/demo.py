@@ -11,7 +11,7 @@ from cloud import Cloud, LocalError
 from invoke import Exit
 from pg8000 import native
 
-from env import closings, doors
+from env import closings, doors, logs
 
 FIRST = date(2025, 1, 31)
 # The stand-in's ledger ends there; `inv local.reset` starts again at FIRST.
@@ -132,17 +132,9 @@ def between(moments: dict[str, str], before: str, after: str) -> float:
     return (end - begin).total_seconds()
 
 
-def report_lines(cfg: dict[str, str], since: float) -> str:
-    profile = f" --profile {cfg['AWS_PROFILE']}" if cfg["AWS_PROFILE"] else ""
-    return (
-        f"aws --region {cfg['AWS_REGION']}{profile} logs filter-log-events"
-        f" --log-group-name /aws/lambda/{cfg['FUNCTION_NAME']} --filter-pattern REPORT --start-time {int(since * 1000)}"
-    )
-
-
 def billed_milliseconds(c, cfg: dict[str, str], began: float) -> list[int]:
     """The billed milliseconds of each invocation since a moment, from Lambda's own REPORT lines."""
-    events = doors.read_json(c, cfg, report_lines(cfg, began))["events"]
+    events = doors.read_json(c, cfg, logs.filter_events(cfg, int(began * 1000), "REPORT"))["events"]
     return [int(found[1]) for event in events if (found := re.search(r"Billed Duration: (\d+) ms", event["message"]))]
 
 
