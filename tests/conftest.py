@@ -11,11 +11,19 @@ import oracledb
 import pytest
 from closing_jobs import PASSWORD, StandIn
 from kit import STATE, inv
+from recording import RECORDER
 
 from handler import genius, settings
 
 # A real Oracle for the tests of handler/genius.py; what needs a fault is then skipped by name.
 REAL = os.environ.get("ORACLE_TEST_CONNECT_STRING")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rehearsals_only_look():
+    """No `inv --dry` of the whole run has called an operation that changes something."""
+    yield
+    assert not [call for call in RECORDER.calls() if call.task.startswith("--dry") and not call.looks]
 
 
 @pytest.fixture(scope="session")
