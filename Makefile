@@ -32,6 +32,7 @@ lint: .venv/ready ## Check layout, names and scripts
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck env/*.sh .ci/run
+	@$(INV) policies
 
 .PHONY: layer
 layer: $(LAYER) ## Make the Instant Client layer: make layer INSTANT_CLIENT=path/to/the.zip

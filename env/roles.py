@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import re
 from shlex import quote as q
 
 from invoke import Exit, task
 
 from env import doors, environment
-from env.doors import ROOT, aws, read_json, write
+from env.doors import ROOT, aws, read_json, stage, write
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
 GITHUB = "token.actions.githubusercontent.com"
-OF_THE_FUNCTION = ("lambda-execution", "lambda-vpc")
 
 
 def get_role(cfg, role=""):
@@ -72,7 +70,7 @@ def roles(c, env):
     words, before = {**cfg, "ENVIRONMENT": env}, doors.changes
     ensure_execution_role(c, cfg)
     if cfg["GITHUB_REPOSITORY"]:
-        ensure(c, words, account, cfg["DEPLOY_ROLE_NAME"], "deploy-trust", ["deploy"])
+        ensure(c, words, account, cfg["DEPLOY_ROLE_NAME"], "deploy-trust", deploy_policies(cfg))
     else:
         print(f"{env}: GITHUB_REPOSITORY is empty, so there is no role for its deploys")
     if cfg["RESTATE_INVOKE_ROLE_ARN"] and cfg["RESTATE_EXTERNAL_ID"]:
@@ -115,8 +113,14 @@ def remove(c, cfg) -> None:
 
 def ensure_execution_role(c, cfg) -> str:
     """Have the function's role as policies/ says; network interfaces only for a function in a VPC. Returns its ARN."""
-    policies = list(OF_THE_FUNCTION if cfg["VPC_SUBNET_IDS"] else OF_THE_FUNCTION[:1])
+    policies = ["lambda-execution", *(["lambda-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
     return ensure(c, cfg, "", cfg["ROLE_NAME"], "lambda-trust", policies)
+
+
+def deploy_policies(cfg) -> list[str]:
+    """What a deploy may do; the bucket and the network only where the environment names them."""
+    with_bucket = ["deploy-bucket"] if cfg["DEPLOY_BUCKET"] else []
+    return ["deploy", *with_bucket, *(["deploy-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
 
 
 def ensure(c, cfg, account: str, role: str, trust: str, policies: list[str]) -> str:
@@ -124,33 +128,40 @@ def ensure(c, cfg, account: str, role: str, trust: str, policies: list[str]) -> 
     found = read_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
     trusted = fill_policy(trust, cfg, account)
     if not found:
-        write(c, cfg, create_role(cfg, role, relative(trusted)))
+        write(c, cfg, create_role(cfg, role, as_file(c, cfg, trust, trusted)))
         found = read_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
-    elif found["Role"]["AssumeRolePolicyDocument"] != json.loads(trusted.read_text()):
+    elif found["Role"]["AssumeRolePolicyDocument"] != read_json(c, cfg, trusted):
         print(f"the trust of {role} differs from policies/{trust}.json")
-        write(c, cfg, update_trust(cfg, role, relative(trusted)))
+        write(c, cfg, update_trust(cfg, role, as_file(c, cfg, trust, trusted)))
     arn = found["Role"]["Arn"] if found else f"arn:aws:iam::{account or 'ACCOUNT'}:role/{role}"
     for name in policies:
         wanted = fill_policy(name, cfg, arn.split(":")[4])
         present = read_json(c, cfg, get_role_policy(cfg, role, name), missing="NoSuchEntity")
-        if not present or present["PolicyDocument"] != json.loads(wanted.read_text()):
+        if not present or present["PolicyDocument"] != read_json(c, cfg, wanted):
             print(f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}")
-            write(c, cfg, put_role_policy(cfg, role, name, relative(wanted)))
+            write(c, cfg, put_role_policy(cfg, role, name, as_file(c, cfg, name, wanted)))
     return arn
 
 
-def relative(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def fill_policy(name: str, cfg: dict, account: str) -> str:
+    """The command that prints a policy of policies/ with its placeholders filled; Exit where one has no value."""
+    file = f"policies/{name}.json"
+    text = (ROOT / file).read_text()
+    given = {**cfg, "ACCOUNT_ID": account}
+    words = [key for key in given if f"${{{key}}}" in text]
+    empty = [key for key in words if not given[key]]
+    if empty:
+        raise Exit(f"{file} needs {', '.join(empty)}, which is empty. Nothing of that role was changed.")
+    filled = [f"s|\\${{{key}}}|{escaped(given[key])}|g" for key in words]
+    return f"sed {' '.join(f'-e {q(one)}' for one in filled)} {file}" if filled else f"cat {file}"
 
 
-def fill_policy(name: str, cfg: dict, account: str) -> Path:
-    """A policy of policies/ with its placeholders filled, as a file in build/; Exit where one has no value."""
-    text = (ROOT / "policies" / f"{name}.json").read_text()
-    for key, value in {**cfg, "ACCOUNT_ID": account}.items():
-        if f"${{{key}}}" in text and not value:
-            raise Exit(f"policies/{name}.json needs {key}, which is empty. Nothing of that role was changed.")
-        text = text.replace(f"${{{key}}}", value)
-    path = ROOT / "build" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    return path
+def escaped(value: str) -> str:
+    """A text as what sed puts in for another."""
+    return re.sub(r"[\\&|]", r"\\\g<0>", value)
+
+
+def as_file(c, cfg, name: str, command: str) -> str:
+    file = f"build/{name}.json"
+    stage(c, cfg, f"mkdir -p build && {command} > {file}")
+    return file

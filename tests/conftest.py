@@ -11,6 +11,7 @@ import oracledb
 import pytest
 from closing_jobs import PASSWORD, StandIn
 from kit import STATE, inv
+from recording import RECORDER
 
 from handler import genius, settings
 
@@ -25,6 +26,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.xdist_group("cloud" if item.path in in_cloud else item.path.stem))
     items.sort(key=lambda item: item.path not in in_cloud)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rehearsals_only_look():
+    """No `inv --dry` of the whole run has called an operation that changes something."""
+    yield
+    assert not [call for call in RECORDER.calls() if call.task.startswith("--dry") and not call.looks]
 
 
 @pytest.fixture(scope="session")
