@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable, Iterator
 from shlex import quote as q
+from typing import NamedTuple
 
 from invoke import Exit, task
 
@@ -66,18 +69,12 @@ def roles(c, env):
     """Create the roles of an environment, or bring them in step with policies/, and say what differed."""
     cfg = environment.load(env)
     print(f"{env}: roles of {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}")
-    account = found_account(c, cfg, None)
-    words, before = {**cfg, "ENVIRONMENT": env}, doors.changes
-    ensure_execution_role(c, cfg)
-    if cfg["GITHUB_REPOSITORY"]:
-        ensure(c, words, account, cfg["DEPLOY_ROLE_NAME"], "deploy-trust", deploy_policies(cfg))
-    else:
+    account, before = found_account(c, cfg, None), doors.changes
+    for role, trust, policies in planned(cfg):
+        ensure(c, {**cfg, "ENVIRONMENT": env}, account, role, trust, policies)
+    if not cfg["GITHUB_REPOSITORY"]:
         print(f"{env}: GITHUB_REPOSITORY is empty, so there is no role for its deploys")
-    if cfg["RESTATE_INVOKE_ROLE_ARN"] and cfg["RESTATE_EXTERNAL_ID"]:
-        trust = "restate-server-trust" if cfg["RESTATE_SERVER_ROLE_ARN"] else "restate-cloud-trust"
-        name = cfg["RESTATE_INVOKE_ROLE_ARN"].rpartition("/")[2]
-        ensure(c, words, account, name, trust, ["restate-invoke"])
-    else:
+    if not invoked_by_role(cfg):
         print(f"{env}: without RESTATE_INVOKE_ROLE_ARN and RESTATE_EXTERNAL_ID Restate's role is not ours to make")
     changed = doors.changes - before
     verb = "would be made" if c.config.run.dry else "made"
@@ -111,10 +108,29 @@ def remove(c, cfg) -> None:
     write(c, cfg, delete_role(cfg))
 
 
+def planned(cfg) -> list[tuple[str, str, list[str]]]:
+    """The roles that an environment has: (name, trust, policies), the latter two as files of policies/."""
+    wanted = [(cfg["ROLE_NAME"], "lambda-trust", execution_policies(cfg))]
+    if cfg["GITHUB_REPOSITORY"]:
+        wanted.append((cfg["DEPLOY_ROLE_NAME"], "deploy-trust", deploy_policies(cfg)))
+    if invoked_by_role(cfg):
+        trust = "restate-server-trust" if cfg["RESTATE_SERVER_ROLE_ARN"] else "restate-cloud-trust"
+        wanted.append((cfg["RESTATE_INVOKE_ROLE_ARN"].rpartition("/")[2], trust, ["restate-invoke"]))
+    return wanted
+
+
+def execution_policies(cfg) -> list[str]:
+    """Network interfaces only for a function in a VPC."""
+    return ["lambda-execution", *(["lambda-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
+
+
+def invoked_by_role(cfg) -> bool:
+    return bool(cfg["RESTATE_INVOKE_ROLE_ARN"] and cfg["RESTATE_EXTERNAL_ID"])
+
+
 def ensure_execution_role(c, cfg) -> str:
-    """Have the function's role as policies/ says; network interfaces only for a function in a VPC. Returns its ARN."""
-    policies = ["lambda-execution", *(["lambda-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
-    return ensure(c, cfg, "", cfg["ROLE_NAME"], "lambda-trust", policies)
+    """Have the function's role as policies/ says. Returns its ARN."""
+    return ensure(c, cfg, "", cfg["ROLE_NAME"], "lambda-trust", execution_policies(cfg))
 
 
 def deploy_policies(cfg) -> list[str]:
@@ -125,22 +141,43 @@ def deploy_policies(cfg) -> list[str]:
 
 def ensure(c, cfg, account: str, role: str, trust: str, policies: list[str]) -> str:
     """Have a role with its trust and its policies; account "": as the role's ARN tells. Returns the ARN."""
-    found = read_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
-    trusted = fill_policy(trust, cfg, account)
+    found = look(c, cfg, role)
     if not found:
-        write(c, cfg, create_role(cfg, role, as_file(c, cfg, trust, trusted)))
-        found = read_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
-    elif found["Role"]["AssumeRolePolicyDocument"] != read_json(c, cfg, trusted):
-        print(f"the trust of {role} differs from policies/{trust}.json")
-        write(c, cfg, update_trust(cfg, role, as_file(c, cfg, trust, trusted)))
-    arn = found["Role"]["Arn"] if found else f"arn:aws:iam::{account or 'ACCOUNT'}:role/{role}"
+        write(c, cfg, create_role(cfg, role, as_file(c, cfg, trust, fill_policy(trust, cfg, account))))
+        found = look(c, cfg, role)
+    arn = found["Arn"] if found else f"arn:aws:iam::{account or 'ACCOUNT'}:role/{role}"
+    for said, name, wanted, command in differences(c, cfg, account, arn, found, trust, policies):
+        print(said)
+        write(c, cfg, command(as_file(c, cfg, name, wanted)))
+    return arn
+
+
+def look(c, cfg, role: str) -> dict | None:
+    found = read_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
+    return found and found["Role"]
+
+
+class Difference(NamedTuple):
+    """What of a role is not as policies/ says: the file there, the command that fills it, and what mends it."""
+
+    said: str
+    name: str
+    wanted: str
+    mend: Callable[[str], str]
+
+
+def differences(c, cfg, account, arn, found, trust, policies) -> Iterator[Difference]:
+    """found: the role as AWS has it, or None."""
+    role, wanted = arn.rpartition("/")[2], fill_policy(trust, cfg, account)
+    if found and found["AssumeRolePolicyDocument"] != read_json(c, cfg, wanted):
+        said = f"the trust of {role} differs from policies/{trust}.json"
+        yield Difference(said, trust, wanted, functools.partial(update_trust, cfg, role))
     for name in policies:
         wanted = fill_policy(name, cfg, arn.split(":")[4])
         present = read_json(c, cfg, get_role_policy(cfg, role, name), missing="NoSuchEntity")
         if not present or present["PolicyDocument"] != read_json(c, cfg, wanted):
-            print(f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}")
-            write(c, cfg, put_role_policy(cfg, role, name, as_file(c, cfg, name, wanted)))
-    return arn
+            said = f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}"
+            yield Difference(said, name, wanted, functools.partial(put_role_policy, cfg, role, name))
 
 
 def fill_policy(name: str, cfg: dict, account: str) -> str:
