@@ -92,6 +92,7 @@ def status(c, env, date="", watch=False):
 @task
 def demo(c):
     """Close the next business date on this machine: the cloud, the deploy, the closing and what came of it."""
+    doors.no_rehearsal(c, "demo")
     cloud = load_module("env/local/tasks.py")
     cloud.up(c)
     cfg = environment.load("local")

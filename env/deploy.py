@@ -22,6 +22,8 @@ def deploy(c, env, breaking=False):
     print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
     before = doors.changes
     limits.check_environment(environment.function_environment(cfg))
+    # Before anything is touched: a version that cannot be registered is none.
+    live.deployments(cfg)
     cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
     doors.announce(f"inv bundle --env {q(env)}")
     made = shipping.make(cfg)

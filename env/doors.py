@@ -29,6 +29,17 @@ PASSING = (
     "(Throttling",
 )
 PATIENCE_SECONDS, PAUSE_SECONDS = 120, 3
+# What AWS and its CLI say that is a person's to mend, and how; the first that fits is told.
+MENDS = (
+    ("Unable to locate credentials", "sign in, or name a profile as AWS_PROFILE in the env file"),
+    ("The config profile", "correct AWS_PROFILE in the env file, or make the profile"),
+    ("ExpiredToken", "sign in again"),
+    ("iam:PassRole", "policies/deploy.json allows it; an administrator brings it to the role with `inv roles`"),
+    ("AccessDenied", "policies/ says who may do what; an administrator brings it to the roles with `inv roles`"),
+    ("Throttling", "AWS is asked too often; run it again in a minute"),
+    ("TooManyRequestsException", "AWS is asked too often; run it again in a minute"),
+    ("ResourceConflictException", "see what else changes the function, then run it again"),
+)
 # The first CLI of generation 2 that heeds AWS_ENDPOINT_URL.
 HEEDS_ENDPOINT = (2, 13)
 # How many changes this process has made or, under --dry, has shown.
@@ -118,6 +129,12 @@ def stage(c, cfg: dict[str, str], command: str) -> str:
         time.sleep(PAUSE_SECONDS)
 
 
+def no_rehearsal(c, task: str) -> None:
+    """Exit under --dry where a task works on this machine by other means than commands."""
+    if c.config.run.dry:
+        raise Exit(f"{task} has no rehearsal: it does not run commands that --dry could show. Nothing was done.")
+
+
 def announce(command: str) -> None:
     """Echo a command as it can be pasted."""
     print(f"\033[2m{command}\033[0m" if sys.stdout.isatty() else command, flush=True)
@@ -125,11 +142,12 @@ def announce(command: str) -> None:
 
 def failure(command: str, done) -> str:
     said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    last = command.rpartition("&& ")[2]
-    words = " ".join(word for word in shlex.split(last.rstrip(")"))[:6] if not word.startswith("-"))
+    last = re.sub(r" --(region|profile) \S+", "", command.rpartition("&& ")[2])
+    words = " ".join(last.split()[:3])
     if "PreconditionFailedException" in done.stderr:
         return f"`{words} …` was refused: somebody else has changed the function meanwhile; look, then run it again"
-    return f"`{words} …` failed with exit {done.exited}: {said[-1] if said else 'it said nothing'}"
+    mend = next((f"; {mend}" for sign, mend in MENDS if sign in done.stderr), "")
+    return f"`{words} …` failed with exit {done.exited}: {said[-1] if said else 'it said nothing'}{mend}"
 
 
 def request(cfg: dict[str, str], method: str, url: str, body: object = None) -> tuple[int, object]:

@@ -9,6 +9,7 @@ import subprocess
 import zipfile
 
 from kit import ROOT, inv
+from recording import RECORDER
 
 import tasks
 from env import doors, limits
@@ -31,7 +32,16 @@ def secrets(cfg: dict) -> list[str]:
 
 def test_a_deploy_with_nothing_changed_changes_nothing(deployed):
     before = version(deployed)
+    heard = len(RECORDER.calls())
     done = inv("deploy", "--env", "local")
+    # Each call of the CLI is half a second of the five that this may take.
+    assert sorted(call.action for call in RECORDER.calls()[heard:]) == [
+        "iam:GetRole",
+        "iam:GetRolePolicy",
+        "lambda:GetAlias",
+        "lambda:GetFunction",
+        "lambda:ListVersionsByFunction",
+    ]
     assert "nothing changed" in done.stdout
     assert changes(done.stdout) == []
     assert version(deployed) == before
