@@ -171,6 +171,10 @@ def test_a_tick_that_somebody_killed_is_missed_and_a_start_makes_up_for_it_at_on
     assert state["next"]["at"] == "2025-08-07T20:00:00+07:00"
     assert state["last"]["dates"] == ["2025-08-06"]
     assert state["covered"] == [{"from": "2025-08-04", "to": "2025-08-05", "by": "2025-08-06"}]
+    last, covers, closing = schedule.told(stopped.cfg, state)
+    assert last.startswith("last tick 2025-08-07T07:0") and last.endswith(", closed 2025-08-06")
+    assert covers == "2025-08-06 covers 2025-08-04 to 2025-08-05"
+    assert closing.startswith("last closing 2025-08-06") and "closed already" in closing
     assert len(stopped.planned()) == 1
 
 
