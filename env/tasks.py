@@ -1,12 +1,13 @@
-"""The environments as tasks: inv env.check | diff | json."""
+"""The environments as tasks: inv env.check | diff | json | shell."""
 
 from __future__ import annotations
 
 import json
+from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import commands, deploy, environment, limits
+from env import commands, deploy, doors, environment, limits
 from env.doors import read_json
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
@@ -18,6 +19,13 @@ SHAPE = {"Timeout": "TIMEOUT", "MemorySize": "MEMORY", "Runtime": "RUNTIME", "La
 def json_(c, env):
     """Print the function's part of an environment as JSON, secrets included, for a file of mode 0600."""
     print(json.dumps({"Variables": environment.function_environment(environment.load(env))}, indent=2))
+
+
+@task(help=ENV_HELP)
+def shell(c, env):
+    """Print what a shell needs for a paste of echoed commands, Restate's token included: eval "$(inv env.shell …)"."""
+    for name, value in doors.command_environment(environment.load(env)).items():
+        print(f"export {name}={q(value)}")
 
 
 @task(help=ENV_HELP)
