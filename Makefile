@@ -13,7 +13,7 @@ demo: .venv/ready ## Close a day on this machine: the cloud, the deploy, the clo
 
 .PHONY: test
 test: .venv/ready ## Run everything that needs no AWS account
-	.venv/bin/pytest -q
+	.venv/bin/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-slow
 test-slow: .venv/ready ## Run the tests that would take make test past eight minutes
@@ -32,6 +32,7 @@ lint: .venv/ready ## Check layout, scripts, workflows, and that every name is kn
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck env/*.sh .ci/run
+	@$(INV) policies
 	.venv/bin/actionlint -shellcheck .venv/bin/shellcheck
 	.venv/bin/zizmor --offline --quiet .github
 	.venv/bin/python -m env.names

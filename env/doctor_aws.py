@@ -81,10 +81,10 @@ def role(c, cfg: dict, env: str) -> Iterator[Finding]:
             yield ill(f"there is no role {name}", f"inv roles --env {env}")
             continue
         known = {**cfg, "ENVIRONMENT": env}
-        faults = [said for said, _ in roles.differences(c, known, account, found["Arn"], found, trust, policies)]
-        for said in faults:
-            yield ill(said, f"inv roles --env {env}")
-        if not faults:
+        differing = list(roles.differences(c, known, account, found["Arn"], found, trust, policies))
+        for one in differing:
+            yield ill(one.said, f"inv roles --env {env}")
+        if not differing:
             yield well(f"{name} is as policies/ says")
 
 

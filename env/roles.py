@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
+import functools
+import re
+from collections.abc import Callable, Iterator
 from shlex import quote as q
+from typing import NamedTuple
 
 from invoke import Exit, task
 
 from env import doors, environment
-from env.doors import ROOT, aws, read_json, write
+from env.doors import ROOT, aws, read_json, stage, write
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
 GITHUB = "token.actions.githubusercontent.com"
-OF_THE_FUNCTION = ("lambda-execution", "lambda-vpc")
 
 
 def get_role(cfg, role=""):
@@ -112,7 +112,7 @@ def planned(cfg) -> list[tuple[str, str, list[str]]]:
     """The roles that an environment has: (name, trust, policies), the latter two as files of policies/."""
     wanted = [(cfg["ROLE_NAME"], "lambda-trust", execution_policies(cfg))]
     if cfg["GITHUB_REPOSITORY"]:
-        wanted.append((cfg["DEPLOY_ROLE_NAME"], "deploy-trust", ["deploy"]))
+        wanted.append((cfg["DEPLOY_ROLE_NAME"], "deploy-trust", deploy_policies(cfg)))
     if invoked_by_role(cfg):
         trust = "restate-server-trust" if cfg["RESTATE_SERVER_ROLE_ARN"] else "restate-cloud-trust"
         wanted.append((cfg["RESTATE_INVOKE_ROLE_ARN"].rpartition("/")[2], trust, ["restate-invoke"]))
@@ -121,7 +121,7 @@ def planned(cfg) -> list[tuple[str, str, list[str]]]:
 
 def execution_policies(cfg) -> list[str]:
     """Network interfaces only for a function in a VPC."""
-    return list(OF_THE_FUNCTION if cfg["VPC_SUBNET_IDS"] else OF_THE_FUNCTION[:1])
+    return ["lambda-execution", *(["lambda-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
 
 
 def invoked_by_role(cfg) -> bool:
@@ -133,16 +133,22 @@ def ensure_execution_role(c, cfg) -> str:
     return ensure(c, cfg, "", cfg["ROLE_NAME"], "lambda-trust", execution_policies(cfg))
 
 
+def deploy_policies(cfg) -> list[str]:
+    """What a deploy may do; the bucket and the network only where the environment names them."""
+    with_bucket = ["deploy-bucket"] if cfg["DEPLOY_BUCKET"] else []
+    return ["deploy", *with_bucket, *(["deploy-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
+
+
 def ensure(c, cfg, account: str, role: str, trust: str, policies: list[str]) -> str:
     """Have a role with its trust and its policies; account "": as the role's ARN tells. Returns the ARN."""
     found = look(c, cfg, role)
     if not found:
-        write(c, cfg, create_role(cfg, role, relative(fill_policy(trust, cfg, account))))
+        write(c, cfg, create_role(cfg, role, as_file(c, cfg, trust, fill_policy(trust, cfg, account))))
         found = look(c, cfg, role)
     arn = found["Arn"] if found else f"arn:aws:iam::{account or 'ACCOUNT'}:role/{role}"
-    for said, command in differences(c, cfg, account, arn, found, trust, policies):
+    for said, name, wanted, command in differences(c, cfg, account, arn, found, trust, policies):
         print(said)
-        write(c, cfg, command)
+        write(c, cfg, command(as_file(c, cfg, name, wanted)))
     return arn
 
 
@@ -151,31 +157,48 @@ def look(c, cfg, role: str) -> dict | None:
     return found and found["Role"]
 
 
-def differences(c, cfg, account, arn, found, trust, policies) -> Iterator[tuple[str, str]]:
-    """What of a role is not as policies/ says, each with the command that mends it; found: the role, or None."""
-    role, trusted = arn.rpartition("/")[2], fill_policy(trust, cfg, account)
-    if found and found["AssumeRolePolicyDocument"] != json.loads(trusted.read_text()):
-        yield f"the trust of {role} differs from policies/{trust}.json", update_trust(cfg, role, relative(trusted))
+class Difference(NamedTuple):
+    """What of a role is not as policies/ says: the file there, the command that fills it, and what mends it."""
+
+    said: str
+    name: str
+    wanted: str
+    mend: Callable[[str], str]
+
+
+def differences(c, cfg, account, arn, found, trust, policies) -> Iterator[Difference]:
+    """found: the role as AWS has it, or None."""
+    role, wanted = arn.rpartition("/")[2], fill_policy(trust, cfg, account)
+    if found and found["AssumeRolePolicyDocument"] != read_json(c, cfg, wanted):
+        said = f"the trust of {role} differs from policies/{trust}.json"
+        yield Difference(said, trust, wanted, functools.partial(update_trust, cfg, role))
     for name in policies:
         wanted = fill_policy(name, cfg, arn.split(":")[4])
         present = read_json(c, cfg, get_role_policy(cfg, role, name), missing="NoSuchEntity")
-        if not present or present["PolicyDocument"] != json.loads(wanted.read_text()):
+        if not present or present["PolicyDocument"] != read_json(c, cfg, wanted):
             said = f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}"
-            yield said, put_role_policy(cfg, role, name, relative(wanted))
+            yield Difference(said, name, wanted, functools.partial(put_role_policy, cfg, role, name))
 
 
-def relative(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def fill_policy(name: str, cfg: dict, account: str) -> str:
+    """The command that prints a policy of policies/ with its placeholders filled; Exit where one has no value."""
+    file = f"policies/{name}.json"
+    text = (ROOT / file).read_text()
+    given = {**cfg, "ACCOUNT_ID": account}
+    words = [key for key in given if f"${{{key}}}" in text]
+    empty = [key for key in words if not given[key]]
+    if empty:
+        raise Exit(f"{file} needs {', '.join(empty)}, which is empty. Nothing of that role was changed.")
+    filled = [f"s|\\${{{key}}}|{escaped(given[key])}|g" for key in words]
+    return f"sed {' '.join(f'-e {q(one)}' for one in filled)} {file}" if filled else f"cat {file}"
 
 
-def fill_policy(name: str, cfg: dict, account: str) -> Path:
-    """A policy of policies/ with its placeholders filled, as a file in build/; Exit where one has no value."""
-    text = (ROOT / "policies" / f"{name}.json").read_text()
-    for key, value in {**cfg, "ACCOUNT_ID": account}.items():
-        if f"${{{key}}}" in text and not value:
-            raise Exit(f"policies/{name}.json needs {key}, which is empty. Nothing of that role was changed.")
-        text = text.replace(f"${{{key}}}", value)
-    path = ROOT / "build" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    return path
+def escaped(value: str) -> str:
+    """A text as what sed puts in for another."""
+    return re.sub(r"[\\&|]", r"\\\g<0>", value)
+
+
+def as_file(c, cfg, name: str, command: str) -> str:
+    file = f"build/{name}.json"
+    stage(c, cfg, f"mkdir -p build && {command} > {file}")
+    return file
