@@ -21,6 +21,7 @@ from env import (  # noqa: E402
     history,
     logs,
     ping,
+    readme,
     repair,
     roles,
     schedule,
@@ -155,7 +156,7 @@ for step in (
     repair.stop_job,
 ):
     namespace.add_task(step)
-for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor):
+for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor, readme.readme):
     namespace.add_task(step)
 FOLDERS = {
     "env": "env/tasks.py",
