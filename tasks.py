@@ -21,6 +21,7 @@ from env import (  # noqa: E402
     history,
     logs,
     ping,
+    policies,
     readme,
     repair,
     roles,
@@ -148,6 +149,7 @@ for step in (versions.versions, versions.rollback, versions.prune, versions.dest
 for step in (
     roles.roles,
     roles.oidc,
+    policies.policies,
     shipping.bundle,
     shipping.lock,
     repair.rerun,

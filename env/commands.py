@@ -152,9 +152,9 @@ def save_code(cfg, version, file):
     return f"{look} | sed 's/.*/url = \"&\"/' | curl -sSf -K - -o {q(file)}"
 
 
-def register(cfg, version_arn):
+def register(cfg, version_arn, again=False):
     role = f" --assume-role-arn {q(cfg['RESTATE_INVOKE_ROLE_ARN'])}" if cfg["RESTATE_INVOKE_ROLE_ARN"] else ""
-    return f"restate deployments register {q(version_arn)}{role} --yes"
+    return f"restate deployments register {q(version_arn)}{role}{' --force' if again else ''} --yes"
 
 
 def invoke_function(cfg, payload_file, answer_file):

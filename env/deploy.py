@@ -53,7 +53,8 @@ def ensure_function(c, cfg, env, role_arn, made) -> dict:
     if found:
         update_function(c, cfg, env, role_arn, made, found)
     else:
-        shipping.prepare(c, cfg, made, [])
+        shipping.check_with_layers(c, cfg, made, [])
+        shipping.bring_to_bucket(c, cfg, made)
         with environment_file(c, cfg, env) as file:
             write(c, cfg, commands.create_function(cfg, role_arn, file, made))
         write(c, cfg, commands.wait_until_active(cfg))
@@ -65,13 +66,15 @@ def ensure_function(c, cfg, env, role_arn, made) -> dict:
 def update_function(c, cfg, env, role_arn, made, found) -> None:
     configuration = found["Configuration"]
     revision = configuration.get("RevisionId", "")
-    if not carries(found, made):
-        shipping.prepare(c, cfg, made, configuration.get("Layers") or [])
+    shaped, new_code = differs(configuration, cfg, role_arn), not carries(found, made)
+    if new_code or "Layers" in shaped:
+        shipping.check_with_layers(c, cfg, made, layers_of(configuration))
+    if new_code:
+        shipping.bring_to_bucket(c, cfg, made)
         write(c, cfg, commands.update_code(cfg, made, revision))
         write(c, cfg, commands.wait_until_updated(cfg))
         write(c, cfg, commands.tag_function(cfg, configuration["FunctionArn"], made))
         revision = revision_of(c, cfg, made.sha256)
-    shaped = differs(configuration, cfg, role_arn)
     if shaped:
         print(f"the configuration differs in {', '.join(shaped)}")
         in_vpc = network_of(configuration) != [[], []]
@@ -141,13 +144,16 @@ def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
         "Handler": "handler.app.handler",
     }
     parts = [key for key, value in wanted.items() if configuration.get(key) != value]
-    layer_arns = [one["Arn"] for one in configuration.get("Layers", [])]
-    parts += ["Layers"] if layer_arns != [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn] else []
+    parts += ["Layers"] if layers_of(configuration) != [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn] else []
     named = {"SubnetIds": listed(cfg["VPC_SUBNET_IDS"]), "SecurityGroupIds": listed(cfg["VPC_SECURITY_GROUP_IDS"])}
     parts += ["VpcConfig"] if network_of(configuration) != network_of({"VpcConfig": named}) else []
     given = configuration.get("Environment", {}).get("Variables", {})
     target = environment.function_environment(cfg)
     return parts + [key for key in sorted({*given, *target}) if given.get(key) != target.get(key)]
+
+
+def layers_of(configuration: dict) -> list[str]:
+    return [one["Arn"] for one in configuration.get("Layers") or []]
 
 
 def listed(names: str) -> list[str]:

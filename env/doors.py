@@ -100,6 +100,11 @@ def write(c, cfg: dict[str, str], command: str) -> str:
     """Change something: echoed whole, skipped under --dry. What it prints is not shown: it may hold secrets."""
     global changes
     changes += 1
+    return stage(c, cfg, command)
+
+
+def stage(c, cfg: dict[str, str], command: str) -> str:
+    """write for a file on this machine, which the next command needs or has needed: that alone is no change."""
     announce(command)
     if c.config.run.dry:
         return ""

@@ -23,10 +23,11 @@ def take(c, cfg, env, version_arn, breaking, before) -> None:
     """
     mend = f"inv deploy --env {env}"
     try:
-        if not find_deployment(cfg, version_arn):
+        found = find_deployment(cfg, version_arn)
+        if not found or found["id"] != newest(cfg):
             if not (c.config.run.dry and version_arn.endswith(":NEXT")):
                 refuse_removed_handlers(cfg, version_arn, breaking)
-            ensure_registered(c, cfg, version_arn)
+            ensure_registered(c, cfg, version_arn, again=bool(found))
         ensure_alias(c, cfg, version_arn.rpartition(":")[2])
         if doors.changes > before:
             mend = f"inv rollback --env {env}"
@@ -42,10 +43,15 @@ def what_is_live(c, cfg) -> str:
         found = read_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
         alias = found["FunctionVersion"] if found else "none"
     with contextlib.suppress(Exit):
-        status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/services/DailyClosing")
-        arns = {one["id"]: one.get("arn", one["id"]) for one in deployments(cfg)}
-        restate = arns[answer["deployment_id"]].rpartition(":")[2] if status == 200 else "none"
+        arns = {one["id"]: one.get("arn", one["id"]) for one in deployments(cfg)} | {"": "none"}
+        restate = arns[newest(cfg)].rpartition(":")[2]
     return f"Live now: the alias has version {alias}, Restate starts closings on version {restate}"
+
+
+def newest(cfg) -> str:
+    """The deployment on which Restate starts closings; "" before the first one."""
+    status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/services/DailyClosing")
+    return answer["deployment_id"] if status == 200 else ""
 
 
 def refuse_removed_handlers(cfg, version_arn, breaking) -> None:
@@ -108,9 +114,12 @@ def deployments(cfg) -> list[dict]:
     return answer["deployments"]
 
 
-def ensure_registered(c, cfg, version_arn) -> None:
-    """Register a version's ARN with Restate and read it back: to Restate an option it does not know is no error."""
-    write(c, cfg, commands.register(cfg, version_arn))
+def ensure_registered(c, cfg, version_arn, again=False) -> None:
+    """Register a version's ARN with Restate and read it back: to Restate an option it does not know is no error.
+
+    again: it is registered and something else has been since; without --force Restate would leave it at that.
+    """
+    write(c, cfg, commands.register(cfg, version_arn, again))
     if c.config.run.dry:
         return
     deployment = find_deployment(cfg, version_arn)

@@ -12,7 +12,7 @@ from shlex import quote as q
 from invoke import Exit, task
 
 from env import bundle as bundles
-from env import closings, commands, deploy, doors, environment, live, roles, shipping
+from env import closings, commands, deploy, doors, environment, limits, live, roles, shipping
 from env.doors import ROOT, read_json, request, sql, write
 from env.repair import ask
 
@@ -183,7 +183,8 @@ def code_of(c, cfg, target) -> bundles.Bundle:
 def as_bundle(c, cfg, path: Path) -> bundles.Bundle:
     content = path.read_bytes() if path.exists() else b""
     made = bundles.Bundle(path, "", hashlib.sha256(content).hexdigest(), len(content), 0, "", "")
-    shipping.prepare(c, cfg, made, [])
+    limits.check_bundle(made.size, made.unzipped, cfg["DEPLOY_BUCKET"], {})
+    shipping.bring_to_bucket(c, cfg, made)
     return made
 
 

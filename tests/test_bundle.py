@@ -86,6 +86,9 @@ def test_what_nobody_imports_stays_behind(unzipped):
         ("pkg-1.dist-info/METADATA", False),
         ("pkg/bin/a.py", False),
         (".lock", True),
+        ("oracledb/plugins/oci_tokens.py", True),
+        ("restate/ext/openai/__init__.py", True),
+        ("restate/extensions.py", False),
         ("pkg/a.so", False),
     ],
 )
