@@ -22,6 +22,7 @@ from env import (  # noqa: E402
     logs,
     ping,
     policies,
+    readme,
     repair,
     roles,
     schedule,
@@ -100,6 +101,15 @@ def demo(c):
         load_module("env/local/demo.py").run(c, cfg, lambda: deploy(c, "local"), lambda: schema(c, "local"))
 
 
+@task
+def dev(c):
+    """Serve the handler over HTTP on this machine, to the local cloud, started again on each save."""
+    cloud = load_module("env/local/tasks.py")
+    cloud.up(c)
+    with cloud.one_line_on_failure():
+        load_module("env/local/dev.py").run(c, environment.load("local"))
+
+
 @task(help={"only": "the name of one benchmark, such as ledger"})
 def bench(c, only=""):
     """Run the benchmarks of tests/: ratios of ways measured side by side in one run."""
@@ -143,7 +153,7 @@ def load_module(path: str):
     return module
 
 
-namespace = Collection(deploy, schema, close, status, demo, bench, chaos)
+namespace = Collection(deploy, schema, close, status, demo, dev, bench, chaos)
 for step in (versions.versions, versions.rollback, versions.prune, versions.destroy):
     namespace.add_task(step)
 for step in (
@@ -158,7 +168,7 @@ for step in (
     repair.stop_job,
 ):
     namespace.add_task(step)
-for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor):
+for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor, readme.readme):
     namespace.add_task(step)
 FOLDERS = {
     "env": "env/tasks.py",
