@@ -104,6 +104,7 @@ def demo(c):
 @task
 def dev(c):
     """Serve the handler over HTTP on this machine, to the local cloud, started again on each save."""
+    doors.no_rehearsal(c, "dev")
     cloud = load_module("env/local/tasks.py")
     cloud.up(c)
     with cloud.one_line_on_failure():

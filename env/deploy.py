@@ -24,16 +24,28 @@ def deploy(c, env, breaking=False):
     limits.check_environment(environment.function_environment(cfg))
     # Before anything is touched: a version that cannot be registered is none.
     live.deployments(cfg)
-    cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
-    doors.announce(f"inv bundle --env {q(env)}")
-    made = shipping.make(cfg)
-    role_arn = roles.ensure_execution_role(c, cfg)
-    configuration = ensure_function(c, cfg, env, role_arn, made)
-    ensure_log(c, cfg)
-    version_arn = ensure_version(c, cfg, configuration, ping.description(made.digest))
-    live.take(c, cfg, env, version_arn, breaking, before)
+    with doors.looking_ahead(c, cfg, look_ups(cfg)):
+        cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+        doors.announce(f"inv bundle --env {q(env)}")
+        made = shipping.make(cfg)
+        role_arn = roles.ensure_execution_role(c, cfg)
+        configuration = ensure_function(c, cfg, env, role_arn, made)
+        ensure_log(c, cfg)
+        version_arn = ensure_version(c, cfg, configuration, ping.description(made.digest))
+        live.take(c, cfg, env, version_arn, breaking, before)
     summary(c, env, version_arn, before)
     schedule.reminder(cfg, env)
+
+
+def look_ups(cfg) -> list[str]:
+    """What a deploy with nothing to change asks of AWS."""
+    role = cfg["ROLE_NAME"]
+    policies = [roles.get_role_policy(cfg, role, name) for name in roles.execution_policies(cfg)]
+    newest = cfg["ORACLE_CLIENT"] == "thick" and not cfg["LAYER_VERSION_ARN"]
+    layer = [layers.list_layer_versions(cfg)] if newest else []
+    log = [commands.find_log_group(cfg)] if cfg["LOG_RETENTION_DAYS"] else []
+    function = [commands.get_function(cfg), commands.list_versions(cfg), commands.get_alias(cfg)]
+    return [*layer, roles.get_role(cfg, role), *policies, *function, *log]
 
 
 def summary(c, env, version_arn, before) -> None:

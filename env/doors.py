@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import functools
 import json
 import os
@@ -42,6 +44,8 @@ MENDS = (
 )
 # The first CLI of generation 2 that heeds AWS_ENDPOINT_URL.
 HEEDS_ENDPOINT = (2, 13)
+# Look-ups that have begun, by their command; the first change makes them stale.
+AHEAD: dict[str, concurrent.futures.Future] = {}
 # How many changes this process has made or, under --dry, has shown.
 changes = 0
 
@@ -91,10 +95,26 @@ def refuse_deaf_cli(cli: str, endpoint: str) -> None:
         )
 
 
+def run(c, cfg: dict[str, str], command: str):
+    environ = checked_environment(cfg, command)
+    return c.run(command, hide=True, warn=True, dry=False, env=environ, in_stream=False)
+
+
+@contextlib.contextmanager
+def looking_ahead(c, cfg: dict[str, str], commands: list[str]):
+    """Begin look-ups that `read` will want, all at once: most of each is the CLI's own start."""
+    with concurrent.futures.ThreadPoolExecutor(len(commands)) as pool:
+        AHEAD.update({command: pool.submit(run, c, cfg, command) for command in commands})
+        try:
+            yield
+        finally:
+            AHEAD.clear()
+
+
 def read(c, cfg: dict[str, str], command: str, missing: str | None = None) -> str | None:
     """Look something up, also under --dry; None where the service's error is the one named by `missing`."""
-    environ = checked_environment(cfg, command)
-    done = c.run(command, hide=True, warn=True, dry=False, env=environ, in_stream=False)
+    ahead = AHEAD.pop(command, None)
+    done = ahead.result() if ahead else run(c, cfg, command)
     if done.ok:
         return done.stdout.strip()
     if missing and missing in done.stderr:
@@ -119,6 +139,7 @@ def stage(c, cfg: dict[str, str], command: str) -> str:
     announce(command)
     if c.config.run.dry:
         return ""
+    AHEAD.clear()
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         done = c.run(command, hide=True, warn=True, env=checked_environment(cfg, command), in_stream=False)

@@ -41,6 +41,7 @@ PLANNED = {"alarms", "close", "deploy", "destroy", "roles", "schedule.start", "s
 # They refuse to be rehearsed: what they do on this machine is not made of commands.
 REFUSE = {
     "demo": [],
+    "dev": [],
     "genius.fault": ["procedure_status=0"],
     "genius.lift": ["procedure_status"],
     "genius.sql": ["select 1 from dual"],
@@ -51,7 +52,20 @@ REFUSE = {
 }
 # They look, or make files of build/ alone, or hand on to one of the above, or are all commands that --dry prints.
 REST = {
-    *("bench", "bundle", "chaos", "doctor", "history", "lock", "logs", "ping", "policies", "status", "versions"),
+    *(
+        "bench",
+        "bundle",
+        "chaos",
+        "doctor",
+        "history",
+        "lock",
+        "logs",
+        "ping",
+        "policies",
+        "readme",
+        "status",
+        "versions",
+    ),
     *("env.check", "env.diff", "env.json", "env.shell", "genius.faults", "layer.build", "layer.list"),
     *("local.logs", "local.status", "schedule.do", "schedule.status", "warm.do", "warm.status"),
 }
