@@ -22,6 +22,7 @@ def deploy(c, env, breaking=False):
     cfg = environment.load(env)
     print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
     before = doors.changes
+    cfg = completed(c, cfg, env)
     limits.check_environment(environment.function_environment(cfg))
     cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
     made = shipping.make(cfg)
@@ -32,6 +33,23 @@ def deploy(c, env, breaking=False):
     live.take(c, cfg, env, version_arn, breaking, before)
     summary(c, env, version_arn, before)
     schedule.reminder(cfg, env)
+
+
+def completed(c, cfg, env) -> dict:
+    """The settings with what the file leaves to the function, as in CI, where no secret is at hand; never shown."""
+    names = environment.left_out(env)
+    if not names:
+        return cfg
+    found = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    there = found["Configuration"].get("Environment", {}).get("Variables", {}) if found else {}
+    lacking = [setting.name for setting in environment.required(names) if setting.name not in there]
+    if lacking:
+        whose = f"{cfg['FUNCTION_NAME']} has none to keep" if found else f"there is no {cfg['FUNCTION_NAME']} yet"
+        raise Exit(
+            f"env/{env}.env has no value of {', '.join(lacking)}, and {whose}; deploy once from where the values are."
+            " Nothing was touched."
+        )
+    return {**cfg, **{name: there[name] for name in names if name in there}}
 
 
 def summary(c, env, version_arn, before) -> None:
@@ -74,10 +92,12 @@ def update_function(c, cfg, env, role_arn, made, found) -> None:
     shaped = differs(configuration, cfg, role_arn)
     if shaped:
         print(f"the configuration differs in {', '.join(shaped)}")
-        in_vpc = network_of(configuration) != [[], []]
         with environment_file(c, cfg, env) as file:
-            write(c, cfg, commands.update_configuration(cfg, role_arn, file, revision, in_vpc))
+            write(c, cfg, commands.update_configuration(cfg, role_arn, file, revision, in_vpc(configuration)))
         write(c, cfg, commands.wait_until_updated(cfg))
+        if in_vpc(configuration) and not cfg["VPC_SUBNET_IDS"]:
+            print(f"{env}: the policy lambda-vpc stays with {cfg['ROLE_NAME']} for the versions that are in the VPC;")
+            print(f"{env}: `inv prune` takes it away with the last of them")
 
 
 def ensure_log(c, cfg) -> None:
@@ -90,6 +110,10 @@ def ensure_log(c, cfg) -> None:
         write(c, cfg, commands.create_log_group(cfg))
     if not group or str(group.get("retentionInDays", "")) != cfg["LOG_RETENTION_DAYS"]:
         write(c, cfg, commands.keep_log(cfg))
+
+
+def in_vpc(configuration: dict) -> bool:
+    return network_of(configuration) != [[], []]
 
 
 def network_of(configuration: dict) -> list[list[str]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from invoke import Exit, task
 
-from env import closings, environment, ping, schedule, warm
+from env import closings, deploy, environment, live, ping, schedule, warm
 from env.doors import aws, read, read_json, request, sql
 
 # Of what the Oracle client and driver say: what it means, and the command that mends it.
@@ -89,7 +89,7 @@ def function(c, cfg: dict, env: str) -> Iterator[Finding]:
     if not found:
         yield ill(f"{cfg['FUNCTION_NAME']} has no version that is live", f"inv deploy --env {env}")
         return
-    faults = list(judge_function(found, cfg, env))
+    faults = list(judge_function(found, deploy.completed(c, cfg, env), env))
     yield from faults
     if not faults:
         yield well(f"version {found['Version']}, {found['Runtime']}, {found['MemorySize']} MB, {found['Timeout']} s")
@@ -148,15 +148,15 @@ def explained(name: str, error: str, env: str) -> tuple[str, str]:
 
 def restate(c, cfg: dict, env: str) -> Iterator[Finding]:
     alias = read_json(c, cfg, warm.get_alias(cfg), missing="ResourceNotFoundException")
-    status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")
+    status, _ = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")
     if status != 200:
         yield ill(f"{cfg['RESTATE_ADMIN_URL']} answered {status}", f"RESTATE_AUTH_TOKEN of env/{env}.env")
         return
     arn = f"{alias['AliasArn'].rpartition(':')[0]}:{alias['FunctionVersion']}" if alias else "no live version"
-    found = next((one for one in answer["deployments"] if one.get("arn") == arn), None)
+    found = live.find_deployment(cfg, arn)
     if not found:
         yield ill(f"{arn} is not registered", f"inv deploy --env {env}")
-    elif (found.get("assume_role_arn") or "") != cfg["RESTATE_INVOKE_ROLE_ARN"]:
+    elif "arn" in found and (found.get("assume_role_arn") or "") != cfg["RESTATE_INVOKE_ROLE_ARN"]:
         role = found.get("assume_role_arn") or "no role"
         yield ill(f"{arn} is registered with {role}", f"restate deployments register {arn} --force, with the role")
     else:
