@@ -13,7 +13,7 @@ demo: .venv/ready ## Close a day on this machine: the cloud, the deploy, the clo
 
 .PHONY: test
 test: .venv/ready ## Run everything that needs no AWS account
-	.venv/bin/pytest -q
+	.venv/bin/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-slow
 test-slow: .venv/ready ## Run the tests that would take make test past eight minutes
@@ -32,10 +32,14 @@ chaos: .venv/ready ## Close days under faults: make chaos N=100 SEED=1
 	@$(INV) chaos -n "$(or $(N),20)" --seed "$(or $(SEED),1)"
 
 .PHONY: lint
-lint: .venv/ready ## Check layout, names and scripts
+lint: .venv/ready ## Check layout, scripts, workflows, and that every name is known
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck env/*.sh .ci/run
+	@$(INV) policies
+	.venv/bin/actionlint -shellcheck .venv/bin/shellcheck
+	.venv/bin/zizmor --offline --quiet .github
+	.venv/bin/python -m env.names
 
 .PHONY: layer
 layer: $(LAYER) ## Make the Instant Client layer: make layer INSTANT_CLIENT=path/to/the.zip

@@ -22,6 +22,8 @@ from env import (  # noqa: E402
     history,
     logs,
     ping,
+    policies,
+    readme,
     repair,
     roles,
     schedule,
@@ -94,6 +96,15 @@ def demo(c):
         load_module("env/local/demo.py").run(c, cfg, lambda: deploy(c, "local"), lambda: schema(c, "local"))
 
 
+@task
+def dev(c):
+    """Serve the handler over HTTP on this machine, to the local cloud, started again on each save."""
+    cloud = load_module("env/local/tasks.py")
+    cloud.up(c)
+    with cloud.one_line_on_failure():
+        load_module("env/local/dev.py").run(c, environment.load("local"))
+
+
 @task(help={"only": "the name of one benchmark, such as ledger"})
 def bench(c, only=""):
     """Run the benchmarks of tests/: ratios of ways measured side by side in one run."""
@@ -137,12 +148,13 @@ def load_module(path: str):
     return module
 
 
-namespace = Collection(deploy, schema, close, status, demo, bench, chaos)
+namespace = Collection(deploy, schema, close, status, demo, dev, bench, chaos)
 for step in (versions.versions, versions.rollback, versions.prune, destroy.destroy):
     namespace.add_task(step)
 for step in (
     roles.roles,
     roles.oidc,
+    policies.policies,
     shipping.bundle,
     shipping.lock,
     repair.rerun,
@@ -151,7 +163,7 @@ for step in (
     repair.stop_job,
 ):
     namespace.add_task(step)
-for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor):
+for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor, readme.readme):
     namespace.add_task(step)
 FOLDERS = {
     "env": "env/tasks.py",

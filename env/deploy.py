@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 from shlex import quote as q
 
 from invoke import Exit, task
 
 from env import commands, doors, environment, limits, live, ping, roles, schedule, shipping
-from env.doors import read_json, write
+from env.doors import ROOT, read_json, stage, write
 from layer import publish as layers
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
@@ -25,6 +24,7 @@ def deploy(c, env, breaking=False):
     cfg = completed(c, cfg, env)
     limits.check_environment(environment.function_environment(cfg))
     cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+    doors.announce(f"inv bundle --env {q(env)}")
     made = shipping.make(cfg)
     role_arn = roles.ensure_execution_role(c, cfg)
     configuration = ensure_function(c, cfg, env, role_arn, made)
@@ -71,7 +71,8 @@ def ensure_function(c, cfg, env, role_arn, made) -> dict:
     if found:
         update_function(c, cfg, env, role_arn, made, found)
     else:
-        shipping.prepare(c, cfg, made, [])
+        shipping.check_with_layers(c, cfg, made, [])
+        shipping.bring_to_bucket(c, cfg, made)
         with environment_file(c, cfg, env) as file:
             write(c, cfg, commands.create_function(cfg, role_arn, file, made))
         write(c, cfg, commands.wait_until_active(cfg))
@@ -81,19 +82,21 @@ def ensure_function(c, cfg, env, role_arn, made) -> dict:
 
 
 def update_function(c, cfg, env, role_arn, made, found) -> None:
-    configuration = found["Configuration"]
-    revision = configuration.get("RevisionId", "")
-    if not carries(found, made):
-        shipping.prepare(c, cfg, made, configuration.get("Layers") or [])
-        write(c, cfg, commands.update_code(cfg, made, revision))
+    configuration = expected = found["Configuration"]
+    shaped, new_code = differs(configuration, cfg, role_arn), not carries(found, made)
+    if new_code or "Layers" in shaped:
+        shipping.check_with_layers(c, cfg, made, layers_of(configuration))
+    if new_code:
+        shipping.bring_to_bucket(c, cfg, made)
+        write(c, cfg, commands.update_code(cfg, made, revision(c, cfg, expected)))
         write(c, cfg, commands.wait_until_updated(cfg))
         write(c, cfg, commands.tag_function(cfg, configuration["FunctionArn"], made))
-        revision = revision_of(c, cfg, made.sha256)
-    shaped = differs(configuration, cfg, role_arn)
+        expected = {"CodeSha256": as_aws(made.sha256)}
     if shaped:
         print(f"the configuration differs in {', '.join(shaped)}")
         with environment_file(c, cfg, env) as file:
-            write(c, cfg, commands.update_configuration(cfg, role_arn, file, revision, in_vpc(configuration)))
+            now = revision(c, cfg, expected)
+            write(c, cfg, commands.update_configuration(cfg, role_arn, file, now, in_vpc(configuration)))
         write(c, cfg, commands.wait_until_updated(cfg))
         if in_vpc(configuration) and not cfg["VPC_SUBNET_IDS"]:
             print(f"{env}: the policy lambda-vpc stays with {cfg['ROLE_NAME']} for the versions that are in the VPC;")
@@ -134,25 +137,29 @@ def as_aws(sha256: str) -> str:
     return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
-def revision_of(c, cfg, sha256: str) -> str:
-    """The revision of the function, which a finished update changes; Exit where its code is no longer ours."""
-    if c.config.run.dry:
-        return ""
-    found = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
-    if found["CodeSha256"] != as_aws(sha256):
-        raise Exit("somebody else has changed the function's code meanwhile; nothing was published. Run it again")
-    return found["RevisionId"]
+def revision(c, cfg, expected: dict) -> str:
+    """The file with the function's revision, which the next command is bound to; a finished update changes it.
+
+    expected: a configuration of the function, or its CodeSha256 alone; Exit where it is another one by now.
+    """
+    file = "build/revision"
+    stage(c, cfg, commands.save_revision(cfg, file))
+    if not c.config.run.dry:
+        found = dict(zip(("RevisionId", "CodeSha256"), (ROOT / file).read_text().split()))
+        if any(expected.get(key, value) != value for key, value in found.items()):
+            raise Exit("somebody else has changed the function meanwhile; nothing was published. Run it again")
+    return file
 
 
 @contextlib.contextmanager
 def environment_file(c, cfg, env):
     """The function's environment in a file of mode 0600 while a command needs it: no secret is ever an argument."""
     file = f"build/{env}.environment.json"
-    write(c, cfg, f"(umask 077 && inv env.json --env {q(env)} > {q(file)})")
     try:
+        stage(c, cfg, f"(umask 077 && inv env.json --env {q(env)} > {q(file)})")
         yield file
     finally:
-        write(c, cfg, f"rm -f {q(file)}")
+        stage(c, cfg, f"rm -f {q(file)}")
 
 
 def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
@@ -165,13 +172,16 @@ def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
         "Handler": "handler.app.handler",
     }
     parts = [key for key, value in wanted.items() if configuration.get(key) != value]
-    layer_arns = [one["Arn"] for one in configuration.get("Layers", [])]
-    parts += ["Layers"] if layer_arns != [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn] else []
+    parts += ["Layers"] if layers_of(configuration) != [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn] else []
     named = {"SubnetIds": listed(cfg["VPC_SUBNET_IDS"]), "SecurityGroupIds": listed(cfg["VPC_SECURITY_GROUP_IDS"])}
     parts += ["VpcConfig"] if network_of(configuration) != network_of({"VpcConfig": named}) else []
     given = configuration.get("Environment", {}).get("Variables", {})
     target = environment.function_environment(cfg)
     return parts + [key for key in sorted({*given, *target}) if given.get(key) != target.get(key)]
+
+
+def layers_of(configuration: dict) -> list[str]:
+    return [one["Arn"] for one in configuration.get("Layers") or []]
 
 
 def listed(names: str) -> list[str]:
@@ -187,8 +197,8 @@ def ensure_version(c, cfg, configuration, description) -> str:
     numbered = versions_of(c, cfg)
     if numbered and same(numbered[-1], configuration):
         return numbered[-1]["FunctionArn"]
-    published = write(c, cfg, commands.publish_version(cfg, description, configuration.get("RevisionId", "")))
-    return json.loads(published)["FunctionArn"] if published else f"{cfg['FUNCTION_NAME']}:NEXT"
+    published = write(c, cfg, commands.publish_version(cfg, description, revision(c, cfg, configuration)))
+    return published or f"{cfg['FUNCTION_NAME']}:NEXT"
 
 
 def versions_of(c, cfg) -> list[dict]:

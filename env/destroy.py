@@ -22,9 +22,9 @@ def destroy(c, env, yes=False):
     prefix = f"arn:aws:lambda:{cfg['AWS_REGION']}:{account}:function:{cfg['FUNCTION_NAME']}"
     ours = [one for one in live.deployments(cfg) if live.function_of(live.arn_of(one)) == prefix]
     refuse_while_live(cfg, env, ours)
-    names = ", ".join(roles.of_environment(cfg))
+    ours_too = [name for name, *_ in roles.planned(cfg)]
     if not c.config.run.dry:
-        what = f"{len(ours)} registrations, every version, the log, the alarms and the roles {names} go."
+        what = f"{len(ours)} registrations, every version, the log, the alarms and the roles {', '.join(ours_too)} go."
         ask(what, cfg["FUNCTION_NAME"], yes)
     before = doors.changes
     for one in ours:
@@ -36,7 +36,7 @@ def destroy(c, env, yes=False):
     if function:
         remove_function(c, cfg)
     remove_log(c, cfg)
-    for role in roles.of_environment(cfg):
+    for role in ours_too:
         roles.remove(c, cfg, role)
     if c.config.run.dry:
         print(f"{env}: this was a rehearsal, nothing was changed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -148,6 +148,7 @@ DEPLOY_SETTINGS = [
     ),
 ]
 ALL_SETTINGS = DEPLOY_SETTINGS + SETTINGS
+NAMES = [setting.name for setting in ALL_SETTINGS]
 __all__ = ["ALL_SETTINGS", "DEPLOY_SETTINGS", "function_environment", "known_environments", "load", "one_of", "port"]
 
 
@@ -233,12 +234,11 @@ def resolve(value: str, known: dict[str, str], faults: list[str], key: str) -> s
     return "".join(atom.resolve(known) for atom in parse_variables(value))
 
 
-def unknown_keys(given: dict[str, str | None]) -> list[str]:
-    names = [setting.name for setting in ALL_SETTINGS]
+def unknown_keys(given: Iterable[str], known: Collection[str] = NAMES) -> list[str]:
     faults = []
     for key in given:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, 1)
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
             faults.append(f"unknown key {key}" + (f": {near[0]}?" if near else ""))
     return faults
 

@@ -14,7 +14,7 @@ from invoke import Exit
 
 from env import commands, doors, function_url
 from env.closings import curl, message, one_line
-from env.doors import ROOT, read_json, request, sql, write
+from env.doors import ROOT, read_json, request, sql, stage, write
 
 # A new role needs about a minute until Restate can use it.
 PROPAGATION_SECONDS, PAUSE_SECONDS = 90, 5
@@ -49,10 +49,11 @@ def by_url(cfg) -> bool:
 
 
 def take_by_arn(c, cfg, env, version_arn, breaking) -> None:
-    if not find_deployment(cfg, version_arn):
+    found = find_deployment(cfg, version_arn)
+    if not found or found["id"] != newest(cfg):
         if not unpublished(c, version_arn):
             refuse_removed_handlers(cfg, version_arn, breaking, discover(cfg, version_arn))
-        ensure_registered(c, cfg, version_arn)
+        ensure_registered(c, cfg, version_arn, again=bool(found))
     borne = ensure_alias(c, cfg, version_arn)
     ensure_concurrency(c, cfg, borne)
     if "FUNCTION_URL=on" in borne and not leave_url(c, cfg, env, version_arn):
@@ -62,13 +63,14 @@ def take_by_arn(c, cfg, env, version_arn, breaking) -> None:
 
 def take_by_url(c, cfg, env, version_arn, breaking) -> None:
     """The alias goes first: Restate discovers what is behind it, so the version itself is asked for its handlers."""
-    registered = find_deployment(cfg, version_arn)
+    found = find_deployment(cfg, version_arn)
+    registered = found["uri"].rstrip("/") if found and found["id"] == newest(cfg) else ""
     if not registered and not unpublished(c, version_arn):
         refuse_removed_handlers(cfg, version_arn, breaking, handlers_of(c, cfg, version_arn))
     borne = ensure_alias(c, cfg, version_arn)
     ensure_concurrency(c, cfg, borne)
     url = function_url.ensure(c, cfg)
-    if not registered or registered["uri"].rstrip("/") != url:
+    if not registered or registered != url:
         ensure_registered_url(c, cfg, url or "URL", version_arn)
     settle_alias(c, cfg, borne)
     print(
@@ -89,10 +91,15 @@ def what_is_live(c, cfg) -> str:
         found = read_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
         alias = found["FunctionVersion"] if found else "none"
     with contextlib.suppress(Exit):
-        status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/services/DailyClosing")
-        arns = {one["id"]: arn_of(one) or one["id"] for one in deployments(cfg)}
-        restate = arns[answer["deployment_id"]].rpartition(":")[2] if status == 200 else "none"
+        arns = {one["id"]: arn_of(one) or one["id"] for one in deployments(cfg)} | {"": "none"}
+        restate = arns[newest(cfg)].rpartition(":")[2]
     return f"Live now: the alias has version {alias}, Restate starts closings on version {restate}"
+
+
+def newest(cfg) -> str:
+    """The deployment on which Restate starts closings; "" before the first one."""
+    status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/services/DailyClosing")
+    return answer["deployment_id"] if status == 200 else ""
 
 
 def refuse_removed_handlers(cfg, version_arn, breaking, new: dict[str, set[str]]) -> None:
@@ -165,9 +172,12 @@ def deployments(cfg) -> list[dict]:
     return answer["deployments"]
 
 
-def ensure_registered(c, cfg, version_arn) -> None:
-    """Register a version's ARN with Restate and read it back: to Restate an option it does not know is no error."""
-    write(c, cfg, commands.register(cfg, version_arn))
+def ensure_registered(c, cfg, version_arn, again=False) -> None:
+    """Register a version's ARN with Restate and read it back: to Restate an option it does not know is no error.
+
+    again: it is registered and something else has been since; without --force Restate would leave it at that.
+    """
+    write(c, cfg, commands.register(cfg, version_arn, again))
     if c.config.run.dry:
         return
     deployment = find_deployment(cfg, version_arn)
@@ -225,8 +235,18 @@ def ensure_alias(c, cfg, version_arn) -> str:
         return borne_by(cfg)
     borne = " ".join(sorted({*found.get("Description", "").split(), *borne_by(cfg).split()}))
     if (found["FunctionVersion"], found.get("Description", "")) != (version, borne):
-        write(c, cfg, commands.update_alias(cfg, version, borne, found))
+        update_alias(c, cfg, version, borne, found)
     return borne
+
+
+def update_alias(c, cfg, version, description, found) -> None:
+    """found: the alias as it was looked at; Exit where somebody else has moved it since."""
+    file = "build/alias-revision"
+    stage(c, cfg, commands.save_alias_revision(cfg, file))
+    if not c.config.run.dry and (ROOT / file).read_text().split()[1] != found["FunctionVersion"]:
+        raise Exit("somebody else has moved the alias live meanwhile; look with `inv versions`, then run it again")
+    changed = description if description != found.get("Description", "") else None
+    write(c, cfg, commands.update_alias(cfg, version, changed, file))
 
 
 def settle_alias(c, cfg, borne: str) -> None:
@@ -234,7 +254,7 @@ def settle_alias(c, cfg, borne: str) -> None:
     if borne == borne_by(cfg):
         return
     found = read_json(c, cfg, commands.get_alias(cfg))
-    write(c, cfg, commands.update_alias(cfg, found["FunctionVersion"], borne_by(cfg), found))
+    update_alias(c, cfg, found["FunctionVersion"], borne_by(cfg), found)
 
 
 def ensure_concurrency(c, cfg, borne: str) -> None:
@@ -283,8 +303,7 @@ def delete_deployment(c, cfg, identity: str) -> None:
 def invoke_event(c, cfg, event: dict, qualifier: str = "live") -> dict:
     """Send one of our own events to the live version, or to another, and return its answer; empty under --dry."""
     payload, answer = "build/event.json", "build/answer.json"
-    (ROOT / payload).parent.mkdir(exist_ok=True)
-    (ROOT / payload).write_text(json.dumps(event))
+    stage(c, cfg, commands.save_json(event, payload))
     said = write(c, cfg, commands.invoke_function(cfg, payload, answer, qualifier))
     if not said:
         return {}

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "handler" / "requirements.txt"
 # oracledb wants these in its metadata, and thin mode imports them; thick mode leaves encryption to Instant Client.
 THIN_ONLY = {"cryptography", "cffi", "pycparser"}
-# dateutil's own copy of what tzdata is there for, and a sixtieth of the bundle.
-SECOND_ZONES = "dateutil/zoneinfo/dateutil-zoneinfo.tar.gz"
+# dateutil's own copy of what tzdata is there for, and adapters to packages that the lock does not have.
+UNUSED = ("dateutil/zoneinfo/dateutil-zoneinfo.tar.gz", "oracledb/plugins/", "restate/ext/")
 SOURCES = (".pyi", ".pyc", ".pyx", ".pxd", ".pxi", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs")
 ADVICE = "change RUNTIME or BUNDLE_PLATFORM, or handler/requirements.in and run `inv lock`. Nothing was built."
 
@@ -106,4 +106,4 @@ def is_left_out(name: str) -> bool:
         # pg8000 and scramp ask importlib.metadata for their own version.
         return rest != ["METADATA"]
     tests = {"tests", "test"} & {top, *rest[:-1]}
-    return bool(tests) or top == "bin" or top.startswith(".") or name.endswith((*SOURCES, SECOND_ZONES))
+    return bool(tests) or top == "bin" or top.startswith(".") or name.endswith(SOURCES) or name.startswith(UNUSED)

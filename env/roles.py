@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import functools
+import re
+from collections.abc import Callable, Iterator
 from shlex import quote as q
+from typing import NamedTuple
 
 from invoke import Exit, task
 
 from env import doors, environment
-from env.doors import ROOT, aws, read_json, write
+from env.doors import ROOT, aws, read_json, stage, write
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
 GITHUB = "token.actions.githubusercontent.com"
-OF_THE_FUNCTION = ("lambda-execution", "lambda-vpc")
 
 
 def get_role(cfg, role=""):
@@ -68,18 +69,12 @@ def roles(c, env):
     """Create the roles of an environment, or bring them in step with policies/, and say what differed."""
     cfg = environment.load(env)
     print(f"{env}: roles of {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}")
-    account = found_account(c, cfg, None)
-    words, before = {**cfg, "ENVIRONMENT": env}, doors.changes
-    ensure_execution_role(c, cfg)
-    if cfg["GITHUB_REPOSITORY"]:
-        ensure(c, words, account, cfg["DEPLOY_ROLE_NAME"], "deploy-trust", ["deploy"])
-    else:
+    account, before = found_account(c, cfg, None), doors.changes
+    for role, trust, policies in planned(cfg):
+        ensure(c, {**cfg, "ENVIRONMENT": env}, account, role, trust, policies)
+    if not cfg["GITHUB_REPOSITORY"]:
         print(f"{env}: GITHUB_REPOSITORY is empty, so there is no role for its deploys")
-    if cfg["RESTATE_INVOKE_ROLE_ARN"] and cfg["RESTATE_EXTERNAL_ID"]:
-        trust = "restate-server-trust" if cfg["RESTATE_SERVER_ROLE_ARN"] else "restate-cloud-trust"
-        name = cfg["RESTATE_INVOKE_ROLE_ARN"].rpartition("/")[2]
-        ensure(c, words, account, name, trust, ["restate-invoke"])
-    else:
+    if not invoked_by_role(cfg):
         print(f"{env}: without RESTATE_INVOKE_ROLE_ARN and RESTATE_EXTERNAL_ID Restate's role is not ours to make")
     changed = doors.changes - before
     verb = "would be made" if c.config.run.dry else "made"
@@ -106,16 +101,6 @@ def found_account(c, cfg, function: dict | None) -> str:
     return read_json(c, cfg, get_account(cfg))["Account"]
 
 
-def of_environment(cfg) -> list[str]:
-    """The names of the roles that `inv roles` makes for an environment."""
-    names = [cfg["ROLE_NAME"]]
-    if cfg["GITHUB_REPOSITORY"]:
-        names.append(cfg["DEPLOY_ROLE_NAME"])
-    if cfg["RESTATE_INVOKE_ROLE_ARN"] and cfg["RESTATE_EXTERNAL_ID"]:
-        names.append(cfg["RESTATE_INVOKE_ROLE_ARN"].rpartition("/")[2])
-    return names
-
-
 def remove(c, cfg, role: str) -> None:
     """Delete a role, if it is there; its policies go first, or AWS refuses."""
     found = read_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity")
@@ -131,48 +116,101 @@ def leave_vpc(c, cfg) -> None:
 
     Only once no version is in a VPC: AWS removes the interfaces of one by this very permission.
     """
-    if read_json(c, cfg, get_role_policy(cfg, cfg["ROLE_NAME"], OF_THE_FUNCTION[1]), missing="NoSuchEntity"):
-        write(c, cfg, delete_role_policy(cfg, cfg["ROLE_NAME"], OF_THE_FUNCTION[1]))
+    if read_json(c, cfg, get_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"), missing="NoSuchEntity"):
+        write(c, cfg, delete_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"))
+
+
+def planned(cfg) -> list[tuple[str, str, list[str]]]:
+    """The roles that an environment has: (name, trust, policies), the latter two as files of policies/."""
+    wanted = [(cfg["ROLE_NAME"], "lambda-trust", execution_policies(cfg))]
+    if cfg["GITHUB_REPOSITORY"]:
+        wanted.append((cfg["DEPLOY_ROLE_NAME"], "deploy-trust", deploy_policies(cfg)))
+    if invoked_by_role(cfg):
+        trust = "restate-server-trust" if cfg["RESTATE_SERVER_ROLE_ARN"] else "restate-cloud-trust"
+        wanted.append((cfg["RESTATE_INVOKE_ROLE_ARN"].rpartition("/")[2], trust, ["restate-invoke"]))
+    return wanted
+
+
+def execution_policies(cfg) -> list[str]:
+    """Network interfaces only for a function in a VPC."""
+    return ["lambda-execution", *(["lambda-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
+
+
+def invoked_by_role(cfg) -> bool:
+    return bool(cfg["RESTATE_INVOKE_ROLE_ARN"] and cfg["RESTATE_EXTERNAL_ID"])
 
 
 def ensure_execution_role(c, cfg) -> str:
-    """Have the function's role as policies/ says; network interfaces only for a function in a VPC. Returns its ARN."""
-    policies = list(OF_THE_FUNCTION if cfg["VPC_SUBNET_IDS"] else OF_THE_FUNCTION[:1])
-    return ensure(c, cfg, "", cfg["ROLE_NAME"], "lambda-trust", policies)
+    """Have the function's role as policies/ says. Returns its ARN."""
+    return ensure(c, cfg, "", cfg["ROLE_NAME"], "lambda-trust", execution_policies(cfg))
+
+
+def deploy_policies(cfg) -> list[str]:
+    """What a deploy may do; the bucket and the network only where the environment names them."""
+    with_bucket = ["deploy-bucket"] if cfg["DEPLOY_BUCKET"] else []
+    return ["deploy", *with_bucket, *(["deploy-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
 
 
 def ensure(c, cfg, account: str, role: str, trust: str, policies: list[str]) -> str:
     """Have a role with its trust and its policies; account "": as the role's ARN tells. Returns the ARN."""
-    found = read_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
-    trusted = fill_policy(trust, cfg, account)
+    found = look(c, cfg, role)
     if not found:
-        write(c, cfg, create_role(cfg, role, relative(trusted)))
-        found = read_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
-    elif found["Role"]["AssumeRolePolicyDocument"] != json.loads(trusted.read_text()):
-        print(f"the trust of {role} differs from policies/{trust}.json")
-        write(c, cfg, update_trust(cfg, role, relative(trusted)))
-    arn = found["Role"]["Arn"] if found else f"arn:aws:iam::{account or 'ACCOUNT'}:role/{role}"
-    for name in policies:
-        wanted = fill_policy(name, cfg, arn.split(":")[4])
-        present = read_json(c, cfg, get_role_policy(cfg, role, name), missing="NoSuchEntity")
-        if not present or present["PolicyDocument"] != json.loads(wanted.read_text()):
-            print(f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}")
-            write(c, cfg, put_role_policy(cfg, role, name, relative(wanted)))
+        write(c, cfg, create_role(cfg, role, as_file(c, cfg, trust, fill_policy(trust, cfg, account))))
+        found = look(c, cfg, role)
+    arn = found["Arn"] if found else f"arn:aws:iam::{account or 'ACCOUNT'}:role/{role}"
+    for said, name, wanted, command in differences(c, cfg, account, arn, found, trust, policies):
+        print(said)
+        write(c, cfg, command(as_file(c, cfg, name, wanted)))
     return arn
 
 
-def relative(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def look(c, cfg, role: str) -> dict | None:
+    found = read_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
+    return found and found["Role"]
 
 
-def fill_policy(name: str, cfg: dict, account: str) -> Path:
-    """A policy of policies/ with its placeholders filled, as a file in build/; Exit where one has no value."""
-    text = (ROOT / "policies" / f"{name}.json").read_text()
-    for key, value in {**cfg, "ACCOUNT_ID": account}.items():
-        if f"${{{key}}}" in text and not value:
-            raise Exit(f"policies/{name}.json needs {key}, which is empty. Nothing of that role was changed.")
-        text = text.replace(f"${{{key}}}", value)
-    path = ROOT / "build" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    return path
+class Difference(NamedTuple):
+    """What of a role is not as policies/ says: the file there, the command that fills it, and what mends it."""
+
+    said: str
+    name: str
+    wanted: str
+    mend: Callable[[str], str]
+
+
+def differences(c, cfg, account, arn, found, trust, policies) -> Iterator[Difference]:
+    """found: the role as AWS has it, or None."""
+    role, wanted = arn.rpartition("/")[2], fill_policy(trust, cfg, account)
+    if found and found["AssumeRolePolicyDocument"] != read_json(c, cfg, wanted):
+        said = f"the trust of {role} differs from policies/{trust}.json"
+        yield Difference(said, trust, wanted, functools.partial(update_trust, cfg, role))
+    for name in policies:
+        wanted = fill_policy(name, cfg, arn.split(":")[4])
+        present = read_json(c, cfg, get_role_policy(cfg, role, name), missing="NoSuchEntity")
+        if not present or present["PolicyDocument"] != read_json(c, cfg, wanted):
+            said = f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}"
+            yield Difference(said, name, wanted, functools.partial(put_role_policy, cfg, role, name))
+
+
+def fill_policy(name: str, cfg: dict, account: str) -> str:
+    """The command that prints a policy of policies/ with its placeholders filled; Exit where one has no value."""
+    file = f"policies/{name}.json"
+    text = (ROOT / file).read_text()
+    given = {**cfg, "ACCOUNT_ID": account}
+    words = [key for key in given if f"${{{key}}}" in text]
+    empty = [key for key in words if not given[key]]
+    if empty:
+        raise Exit(f"{file} needs {', '.join(empty)}, which is empty. Nothing of that role was changed.")
+    filled = [f"s|\\${{{key}}}|{escaped(given[key])}|g" for key in words]
+    return f"sed {' '.join(f'-e {q(one)}' for one in filled)} {file}" if filled else f"cat {file}"
+
+
+def escaped(value: str) -> str:
+    """A text as what sed puts in for another."""
+    return re.sub(r"[\\&|]", r"\\\g<0>", value)
+
+
+def as_file(c, cfg, name: str, command: str) -> str:
+    file = f"build/{name}.json"
+    stage(c, cfg, f"mkdir -p build && {command} > {file}")
+    return file

@@ -62,17 +62,25 @@ def make(cfg) -> Bundle:
     return made
 
 
-def prepare(c, cfg, made: Bundle, layers: list[dict]) -> None:
-    """What comes before the code is sent: the limit with the layers, and the bucket."""
-    limits.check_bundle(made.size, made.unzipped, cfg["DEPLOY_BUCKET"], layer_sizes(c, cfg, layers))
+def check_with_layers(c, cfg, made: Bundle, attached: list[str]) -> None:
+    """The limit with the layers that are there while the code is sent, and with the one that comes; raises Exit."""
+    coming = [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn]
+    sizes = layer_sizes(c, cfg, sorted({*attached, *coming}))
+    for arns in (attached, coming):
+        measured = {arn: sizes[arn] for arn in arns if arn in sizes}
+        limits.check_bundle(made.size, made.unzipped, cfg["DEPLOY_BUCKET"], measured)
+
+
+def bring_to_bucket(c, cfg, made: Bundle) -> None:
+    """What is too large for a direct upload goes ahead of the command that names it."""
     if made.size > limits.DIRECT_BYTES:
         write(c, cfg, copy_to_bucket(cfg, made))
 
 
-def layer_sizes(c, cfg, layers: list[dict]) -> dict[str, int]:
+def layer_sizes(c, cfg, arns: list[str]) -> dict[str, int]:
     """ARN -> bytes unzipped; a layer that cannot be measured is AWS's to check."""
     sizes = {}
-    for arn in (layer["Arn"] for layer in layers):
+    for arn in arns:
         found = read_json(c, cfg, get_layer_version(cfg, arn), missing="Exception")
         try:
             sizes[arn] = limits.unzipped_behind(found["Content"]["Location"] if found else "")

@@ -12,8 +12,8 @@ from shlex import quote as q
 from invoke import Exit, task
 
 from env import bundle as bundles
-from env import commands, deploy, doors, environment, live, roles, shipping
-from env.doors import ROOT, read_json, sql, write
+from env import commands, deploy, doors, environment, limits, live, roles, shipping
+from env.doors import ROOT, read_json, sql, stage, write
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
 RUNNING = (
@@ -122,19 +122,20 @@ def chosen(found: list[dict], to: str, env: str) -> dict:
 
 def restore(c, cfg, env, target) -> None:
     """Give the function a version's code and configuration; the variables travel from AWS to AWS in a file."""
-    now = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    now = expected = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
     if now["CodeSha256"] != target["CodeSha256"]:
         zipped = code_of(c, cfg, target)
-        write(c, cfg, commands.update_code(cfg, zipped, now.get("RevisionId", "")))
+        write(c, cfg, commands.update_code(cfg, zipped, deploy.revision(c, cfg, expected)))
         write(c, cfg, commands.wait_until_updated(cfg))
-        now = {**now, "RevisionId": deploy.revision_of(c, cfg, zipped.sha256)}
+        expected = {"CodeSha256": target["CodeSha256"]}
     if not deploy.same({**now, "CodeSha256": target["CodeSha256"]}, target):
         in_vpc = deploy.in_vpc(now)
         old = configured_as(cfg, target)
         if deploy.in_vpc(target):
             roles.ensure_execution_role(c, old)
         with saved_environment(c, cfg, env, target["Version"]) as file:
-            write(c, cfg, commands.update_configuration(old, target["Role"], file, now.get("RevisionId", ""), in_vpc))
+            revision = deploy.revision(c, cfg, expected)
+            write(c, cfg, commands.update_configuration(old, target["Role"], file, revision, in_vpc))
         write(c, cfg, commands.wait_until_updated(cfg))
 
 
@@ -155,10 +156,10 @@ def configured_as(cfg: dict, target: dict) -> dict:
 def saved_environment(c, cfg, env, version):
     file = f"build/{env}.environment.json"
     try:
-        write(c, cfg, commands.save_environment(cfg, version, file))
+        stage(c, cfg, commands.save_environment(cfg, version, file))
         yield file
     finally:
-        write(c, cfg, f"rm -f {q(file)}")
+        stage(c, cfg, f"rm -f {q(file)}")
 
 
 def code_of(c, cfg, target) -> bundles.Bundle:
@@ -168,7 +169,7 @@ def code_of(c, cfg, target) -> bundles.Bundle:
             return as_bundle(c, cfg, path)
     path = ROOT / "build" / f"version-{target['Version']}.zip"
     path.parent.mkdir(exist_ok=True)
-    write(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
+    stage(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
     if not c.config.run.dry and checksum(path) != target["CodeSha256"]:
         path.unlink()
         raise Exit(
@@ -181,7 +182,8 @@ def code_of(c, cfg, target) -> bundles.Bundle:
 def as_bundle(c, cfg, path: Path) -> bundles.Bundle:
     content = path.read_bytes() if path.exists() else b""
     made = bundles.Bundle(path, "", hashlib.sha256(content).hexdigest(), len(content), 0, "", "")
-    shipping.prepare(c, cfg, made, [])
+    limits.check_bundle(made.size, made.unzipped, cfg["DEPLOY_BUCKET"], {})
+    shipping.bring_to_bucket(c, cfg, made)
     return made
 
 

@@ -83,6 +83,16 @@ SELECT job_name FROM user_scheduler_jobs
  WHERE job_name <> :job AND ({of_period}) AND state IN ('RUNNING', 'SCHEDULED', 'RETRY SCHEDULED', 'CHAIN_STALLED')
  ORDER BY job_name"""
 
+CHARACTER_SET = "SELECT value FROM nls_database_parameters WHERE parameter = 'NLS_CHARACTERSET'"
+PACKAGE = "PACKAGE_RPT_AC_FI806"
+# In a job a role's rights do not count, so EXECUTE has to be the user's own; its own package needs no grant.
+RIGHTS = f"""
+SELECT 'CREATE JOB' FROM session_privs WHERE privilege IN ('CREATE JOB', 'CREATE ANY JOB')
+UNION SELECT 'EXECUTE' FROM all_tab_privs
+ WHERE table_name = '{PACKAGE}' AND privilege = 'EXECUTE' AND grantee IN (USER, 'PUBLIC')
+UNION SELECT 'EXECUTE' FROM user_sys_privs WHERE privilege = 'EXECUTE ANY PROCEDURE'
+UNION SELECT 'EXECUTE' FROM user_objects WHERE object_name = '{PACKAGE}' AND object_type = 'PACKAGE'"""
+
 OF_PERIOD = "glyear = :year AND glmonth = :month"
 TOTALS = f"""
 SELECT COUNT(*), {", ".join(f"SUM({column})" for column in AMOUNTS)} FROM (
@@ -207,9 +217,12 @@ def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CO
 
 
 def ping() -> dict:
-    """The database's version, told at the login of a new connection."""
-    with connected(PING_SECONDS, connect_seconds=PING_SECONDS) as connection:
-        return {"version": connection.version}
+    """Over a new connection {"version", "characterSet", "rights"}; rights: which a closing job has of CREATE JOB and
+    EXECUTE on the package."""
+    with connected(PING_SECONDS, connect_seconds=PING_SECONDS) as connection, connection.cursor() as cursor:
+        (character_set,) = cursor.execute(CHARACTER_SET).fetchone()
+        rights = sorted(right for (right,) in cursor.execute(RIGHTS))
+        return {"version": connection.version, "characterSet": character_set, "rights": rights}
 
 
 def submit(period: str, owner: str, user_id: str, comments: str) -> dict:

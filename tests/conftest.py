@@ -9,13 +9,31 @@ from pathlib import Path
 import instantclient
 import oracledb
 import pytest
+import readme
 from closing_jobs import PASSWORD, StandIn
-from kit import STATE, inv
+from kit import STATE
+from recording import RECORDER
 
 from handler import genius, settings
 
 # A real Oracle for the tests of handler/genius.py; what needs a fault is then skipped by name.
 REAL = os.environ.get("ORACLE_TEST_CONNECT_STRING")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Under xdist one worker has the cloud, and begins with the files that use it; the others take the rest by file."""
+    in_cloud = {item.path for item in items if "local" in item.fixturenames}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("cloud" if item.path in in_cloud else item.path.stem))
+    items.sort(key=lambda item: item.path not in in_cloud)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rehearsals_only_look():
+    """No `inv --dry` of the whole run has called an operation that changes something."""
+    yield
+    assert not [call for call in RECORDER.calls() if call.task.startswith("--dry") and not call.looks]
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +57,17 @@ def cfg(local) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def deployed(cfg) -> dict[str, str]:
-    """The function deployed from nothing, and its table made, by the operator's own commands."""
-    inv("deploy", "--env", "local")
-    inv("schema", "--env", "local")
+def terminal(cfg, tmp_path_factory) -> readme.Terminal:
+    """The README in a reader's shell, on the cloud of the tests."""
+    return readme.Terminal(readme.blocks(readme.README.read_text()), "readme", tmp_path_factory.mktemp("readme"))
+
+
+@pytest.fixture(scope="session")
+def deployed(cfg, terminal) -> dict[str, str]:
+    """The function deployed from nothing, its table made and a first date closed, by the README's first command."""
+    code, came = terminal.result(terminal.page[0])
+    if code:
+        pytest.fail(f"{terminal.page[0].text}exit {code}\n{came}")
     return cfg
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pg8000 import native
+from recording import task_of
 
 ROOT = Path(__file__).resolve().parents[1]
 STATE = ROOT / ".local" / "test"
@@ -38,7 +39,8 @@ os.environ["LOCAL_PROCEDURE_SECONDS"] = PROCEDURE_SECONDS
 
 def inv(*words: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess:
     """Run a task as an operator would, from another folder; extra: environment variables."""
-    environ = {**{key: value for key, value in os.environ.items() if key not in UNUSED}, **extra}
+    environ = {key: value for key, value in os.environ.items() if key not in UNUSED}
+    environ |= {"AWS_CSM_CLIENT_ID": task_of(words), **extra}
     command = [str(INV), "--search-root", str(ROOT), *words]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180)
     if check and done.returncode:

@@ -86,6 +86,9 @@ def test_what_nobody_imports_stays_behind(unzipped):
         ("pkg-1.dist-info/METADATA", False),
         ("pkg/bin/a.py", False),
         (".lock", True),
+        ("oracledb/plugins/oci_tokens.py", True),
+        ("restate/ext/openai/__init__.py", True),
+        ("restate/extensions.py", False),
         ("pkg/a.so", False),
     ],
 )
@@ -106,6 +109,11 @@ def test_each_module_and_each_driver_imports(unzipped, tmp_path):
     loaded = {name.partition(".")[0] for name in bare(unzipped[1], script, tmp_path).split()}
     assert loaded & HEAVY == set()
     assert ("cryptography" in loaded) == (unzipped[0] == "thin")
+
+
+def test_time_zones_come_from_the_bundle(unzipped, tmp_path):
+    script = "import zoneinfo; zoneinfo.reset_tzpath(()); print(zoneinfo.ZoneInfo('Asia/Jakarta').key)"
+    assert bare(unzipped[1], script, tmp_path) == "Asia/Jakarta"
 
 
 @pytest.mark.parametrize("unzipped", ["thin"], indirect=True)

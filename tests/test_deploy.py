@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 
 from invoke import Context
 from kit import ROOT, inv
 
 import tasks
-from env import commands, doors
+from env import commands, doors, limits
 from env.environment import function_environment
 
 CHANGING = ("create-", "update-", "put-", "publish-", "tag-", "register", "rm -f", "umask")
@@ -81,6 +82,26 @@ def test_a_changed_setting_alone_is_a_new_version_and_a_rehearsal_is_none(deploy
     assert int(version(deployed)) == before + 1
     inv("deploy", "--env", "local")
     assert int(version(deployed)) == before + 2
+
+
+def test_the_layer_that_a_deploy_would_attach_counts_before_anything_is_sent(deployed, tmp_path):
+    zipped = tmp_path / "layer.zip"
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("lib/large", bytes(limits.UNZIPPED_BYTES - 1_000_000))
+    publish = f"lambda publish-layer-version --layer-name too-large --zip-file fileb://{zipped}"
+    command, environ = doors.aws(deployed, publish), {**os.environ, **doors.command_environment(deployed)}
+    arn = json.loads(subprocess.run(command, shell=True, env=environ, capture_output=True, check=True).stdout)
+    other = ROOT / "env" / "testlayer.env"
+    text = (ROOT / "env" / "local.env").read_text()
+    other.write_text(text.replace("LAYER_VERSION_ARN=", f"LAYER_VERSION_ARN={arn['LayerVersionArn']}"))
+    try:
+        refused = inv("deploy", "--env", "testlayer", check=False)
+    finally:
+        other.unlink()
+    assert refused.returncode == 1
+    assert "Lambda takes 262,144,000 with its layers" in refused.stderr
+    assert f"{arn['LayerVersionArn']} 261,144,000" in refused.stderr
+    assert changes(refused.stdout) == []
 
 
 def test_no_such_environment(deployed):

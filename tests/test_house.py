@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
 
+from env import names
 from env.environment import ALL_SETTINGS
 from handler.settings import SETTINGS, SettingsError, parse
 
@@ -64,6 +66,24 @@ def test_every_statement_of_a_policy_says_why():
     for path in (ROOT / "policies").glob("*.json"):
         for statement in json.loads(path.read_text())["Statement"]:
             assert re.fullmatch(r"[A-Z][A-Za-z]{9,}", statement["Sid"]), (path.name, statement)
+
+
+def test_a_name_that_nothing_knows_is_told_with_its_neighbour(tmp_path):
+    for folder in ("env", "policies", "alarms", ".github"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=lambda _, found: {"local", "__pycache__"} & {*found})
+    slips = {
+        "env/example.env": ("MEMORY=", "MEMROY="),
+        "policies/deploy.json": ("${ROLE_NAME}", "${ROLENAME}"),
+        "alarms/errors.json": ("${TOPIC_ARN}", "${TOPIC}"),
+        names.WORKFLOW: ("      RESTATE_ADMIN_URL:", "      RESTATE_ADMIN:"),
+    }
+    for file, (right, wrong) in slips.items():
+        text = (tmp_path / file).read_text()
+        assert right in text
+        (tmp_path / file).write_text(text.replace(right, wrong))
+    found = list(names.faults(tmp_path))
+    assert [one.partition(":")[0] for one in found] == list(slips)
+    assert found[0] == "env/example.env: unknown key MEMROY: MEMORY?"
 
 
 @pytest.mark.parametrize("name", ["example", "local"])

@@ -145,5 +145,5 @@ def test_a_layer_that_cannot_be_measured_is_no_obstacle(cfg, capsys):
     from invoke import Context
 
     arn = f"arn:aws:lambda:{cfg['AWS_REGION']}:000000000000:layer:nowhere:1"
-    assert shipping.layer_sizes(Context(), cfg, [{"Arn": arn}]) == {}
+    assert shipping.layer_sizes(Context(), cfg, [arn]) == {}
     assert f"the size of {arn} cannot be read" in capsys.readouterr().out

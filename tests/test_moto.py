@@ -16,6 +16,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 from cloud.state import hold_free_port
@@ -54,8 +55,8 @@ SERVICES = [{"name": "DailyClosing", "deployment_id": "dp_1", "handlers": [{"nam
 class Restate(BaseHTTPRequestHandler):
     """A stand-in for Restate's admin API: it lists what was registered and believes all that it is told."""
 
-    deployments: list[dict] = []
-    tokens: set[str] = set()
+    deployments: ClassVar[list[dict]] = []
+    tokens: ClassVar[set[str]] = set()
 
     def do_GET(self):
         self.answer({"deployments": self.deployments} if self.path == "/deployments" else {"services": []})
@@ -183,7 +184,9 @@ def test_a_deploy_from_nothing_and_once_more(cfg):
     assert "nothing changed" in inv(cfg, "deploy")
 
 
-@pytest.mark.parametrize(("version", "key", "value"), [(2, "MEMORY", "2048"), (3, "TIMEOUT", "800"), (4, "PG_PORT", "1")])
+@pytest.mark.parametrize(
+    ("version", "key", "value"), [(2, "MEMORY", "2048"), (3, "TIMEOUT", "800"), (4, "PG_PORT", "1")]
+)
 def test_a_change_of_shape_alone_publishes_and_registers_a_version(cfg, version, key, value):
     write({**cfg, key: value})
     try:
@@ -225,7 +228,9 @@ def test_warmth_and_alarms_and_old_versions_go(cfg):
     assert "put-" not in inv(cfg, "alarms", "--to", "ops@example.com")
     pruned = inv(cfg, "prune", "--keep", "1")
     assert "5 deleted" in pruned and "--policy-name lambda-vpc" in pruned
-    assert doors.read_json(C, cfg, roles.list_role_policies(cfg, cfg["ROLE_NAME"]))["PolicyNames"] == ["lambda-execution"]
+    assert doors.read_json(C, cfg, roles.list_role_policies(cfg, cfg["ROLE_NAME"]))["PolicyNames"] == [
+        "lambda-execution"
+    ]
 
 
 def test_nothing_is_left(cfg):

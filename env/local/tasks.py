@@ -1,4 +1,4 @@
-"""The cloud on this machine as tasks: inv local.up | down | status | reset | logs."""
+"""The cloud on this machine as tasks: inv local.up | tools | down | status | reset | logs."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ def up(c, procedure_seconds=""):
     """Start restate-server, PostgreSQL, Lambda and Genius on this machine."""
     with one_line_on_failure():
         Cloud().up(procedure_seconds or None)
+
+
+@task
+def tools(c):
+    """Install the restate CLI, which a deploy needs, where no local.up has done so; starts nothing."""
+    with one_line_on_failure():
+        Cloud().install_cli()
 
 
 @task

@@ -94,14 +94,7 @@ def _setting(name: Token, value: Token) -> str:
 
 def _grant(words: list[Token]) -> Callable:
     """GRANT what [ON object] TO whom: recorded, and shown by the views of privileges."""
-    said = [word.word for word in words]
-    if "TO" not in said[2:]:
-        raise OracleError(990, "missing or invalid privilege", words[-1].start)
-    to = said.index("TO", 2)
-    on = said.index("ON") if "ON" in said[:to] else to
-    privileges = [part.strip() for part in " ".join(said[1:on]).split(",")]
-    target = "".join(said[on + 1 : to])
-    grantees = [word for word in said[to + 1 :] if word != ","]
+    privileges, target, grantees = _privileges(words, "TO")
 
     def act(session) -> None:
         session.commit()
@@ -110,4 +103,29 @@ def _grant(words: list[Token]) -> Callable:
     return act
 
 
-_COMMANDS = {"COMMIT": _commit, "ROLLBACK": _rollback, "SET": _set, "ALTER": _alter, "GRANT": _grant}
+def _revoke(words: list[Token]) -> Callable:
+    """REVOKE what [ON object] FROM whom; like GRANT it is open to every user here."""
+    privileges, target, grantees = _privileges(words, "FROM")
+
+    def act(session) -> None:
+        session.commit()
+        if not session.database.privileges.revoke(privileges, target, grantees):
+            if target:
+                raise OracleError(1927, "cannot REVOKE privileges you did not grant")
+            raise OracleError(1952, f"system privileges not granted to '{grantees[0]}'")
+
+    return act
+
+
+def _privileges(words: list[Token], to: str) -> tuple[list[str], str, list[str]]:
+    """What a GRANT or REVOKE names: the privileges, the object or "", the users."""
+    said = [word.word for word in words]
+    if to not in said[2:]:
+        raise OracleError(990, "missing or invalid privilege", words[-1].start)
+    end = said.index(to, 2)
+    on = said.index("ON") if "ON" in said[:end] else end
+    privileges = [part.strip() for part in " ".join(said[1:on]).split(",")]
+    return privileges, "".join(said[on + 1 : end]), [word for word in said[end + 1 :] if word != ","]
+
+
+_COMMANDS = {"COMMIT": _commit, "ROLLBACK": _rollback, "SET": _set, "ALTER": _alter, "GRANT": _grant, "REVOKE": _revoke}

@@ -153,6 +153,11 @@ def _table_grants(run) -> Iterable[tuple]:
             yield (grant.grantee, owner or grant.grantor, name, grant.grantor, grant.privilege, "NO", "NO")
 
 
+def _visible_grants(run) -> Iterable[tuple]:
+    for grantee, owner, name, grantor, privilege, *options in _table_grants(run):
+        yield (grantor, grantee, owner, name, privilege, *options)
+
+
 VIEWS = {
     "USER_SCHEDULER_JOBS": View(
         "JOB_NAME V,JOB_CREATOR V,JOB_TYPE V:16,JOB_ACTION V:4000,NUMBER_OF_ARGUMENTS N,SCHEDULE_TYPE V:12,"
@@ -184,5 +189,8 @@ VIEWS = {
     ),
     "USER_TAB_PRIVS": View(
         "GRANTEE V,OWNER V,TABLE_NAME V,GRANTOR V,PRIVILEGE V:40,GRANTABLE V:3,HIERARCHY V:3", _table_grants
+    ),
+    "ALL_TAB_PRIVS": View(
+        "GRANTOR V,GRANTEE V,TABLE_SCHEMA V,TABLE_NAME V,PRIVILEGE V:40,GRANTABLE V:3,HIERARCHY V:3", _visible_grants
     ),
 }

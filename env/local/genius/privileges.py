@@ -38,6 +38,16 @@ class Privileges:
         new = [Grant(user, privilege, target, grantor) for user in grantees for privilege in privileges]
         self.grants = list(dict.fromkeys([*self.grants, *new]))
 
+    def revoke(self, privileges: list[str], target: str, grantees: list[str]) -> bool:
+        """Take privileges away; False where none of them was there."""
+        left = [
+            one
+            for one in self.grants
+            if not (one.grantee in grantees and one.privilege in privileges and one.target == target)
+        ]
+        found, self.grants = len(left) < len(self.grants), left
+        return found
+
     def of(self, user: str) -> list[Grant]:
         """The grants of a user."""
         return [grant for grant in self.grants if grant.grantee == user]

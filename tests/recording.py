@@ -1,0 +1,82 @@
+"""Which operations of AWS the commands really call: the CLI tells each one by UDP (client-side monitoring)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+from typing import NamedTuple
+
+# What only looks. Everything else changes something, an operation that nobody has thought of yet included.
+LOOKS = re.compile(r"(Get|List|Describe|Head|Filter)[A-Z]\w*")
+# How the CLI names an operation where the IAM action is another one; the rest is service:Operation.
+ACTIONS = {
+    "lambda:Invoke": "lambda:InvokeFunction",
+    "lambda:GetLayerVersionByArn": "lambda:GetLayerVersion",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:CreateMultipartUpload": "s3:PutObject",
+    "s3:UploadPart": "s3:PutObject",
+    "s3:CompleteMultipartUpload": "s3:PutObject",
+}
+SERVICES = {"CloudWatch Logs": "logs", "EventBridge": "events"}
+SETTLED = b"settled"
+
+
+class Call(NamedTuple):
+    """One operation, and the task that called it: its name, after `--dry ` in a rehearsal; "" outside of a task."""
+
+    task: str
+    action: str
+
+    @property
+    def looks(self) -> bool:
+        return bool(LOOKS.fullmatch(self.action.partition(":")[2]))
+
+
+class Recorder:
+    """Takes the datagrams of all CLIs that this process starts from now on."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.heard: list[Call] = []
+        self.settled = threading.Event()
+        host, port = self.socket.getsockname()
+        os.environ |= {"AWS_CSM_ENABLED": "true", "AWS_CSM_HOST": host, "AWS_CSM_PORT": str(port)}
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self) -> None:
+        while True:
+            datagram = self.socket.recv(1 << 16)
+            if datagram == SETTLED:
+                self.settled.set()
+                continue
+            event = json.loads(datagram)
+            if event["Type"] == "ApiCall":
+                self.heard.append(Call(event["ClientId"], action_of(event["Service"], event["Api"])))
+
+    def calls(self) -> list[Call]:
+        """All so far, the ones of commands that have just ended included: loopback keeps the order."""
+        self.settled.clear()
+        self.socket.sendto(SETTLED, self.socket.getsockname())
+        assert self.settled.wait(10), "the recorder has died"
+        return list(self.heard)
+
+
+def action_of(service: str, operation: str) -> str:
+    """An operation as IAM names it; the CLI keeps the version of an API in some names, such as …20150331v2."""
+    name = re.sub(r"\d{8}(v\d+)?$", "", operation)
+    given = f"{SERVICES.get(service, service.lower())}:{name}"
+    return ACTIONS.get(given, given)
+
+
+def task_of(words: tuple[str, ...]) -> str:
+    """The task of a command line of `inv`, for the client id of its calls."""
+    named = [word for word in words if not word.startswith("-")]
+    verb = f" {named[1]}" if named[0] in ("warm", "schedule") else ""
+    return f"{'--dry ' if '--dry' in words else ''}{named[0]}{verb}"
+
+
+RECORDER = Recorder()
