@@ -24,13 +24,6 @@ def json_(c, env):
 
 
 @task(help=ENV_HELP)
-def shell(c, env):
-    """Print what a shell needs for a paste of echoed commands, Restate's token included: eval "$(inv env.shell …)"."""
-    for name, value in doors.command_environment(environment.load(env)).items():
-        print(f"export {name}={q(value)}")
-
-
-@task(help=ENV_HELP)
 def check(c, env):
     """Check an environment's file as a deploy does, keys, values and AWS's limits; asks nobody."""
     cfg = environment.load(env)
@@ -73,7 +66,7 @@ def told(part: str, there: dict, cfg: dict) -> str:
 
 @task(help=ENV_HELP)
 def shell(c, env):
-    """Print an environment as exports, for the README's plain commands; Restate's key is among them."""
+    """Print an environment as exports, for a paste of echoed or plain commands; Restate's key is among them."""
     cfg = environment.load(env)
     cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
     known = {setting.name: cfg[setting.name] for setting in environment.DEPLOY_SETTINGS}
