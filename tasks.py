@@ -22,6 +22,7 @@ from env import (  # noqa: E402
     logs,
     ping,
     policies,
+    readme,
     repair,
     roles,
     schedule,
@@ -166,7 +167,7 @@ for step in (
     repair.stop_job,
 ):
     namespace.add_task(step)
-for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor):
+for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor, readme.readme):
     namespace.add_task(step)
 FOLDERS = {
     "env": "env/tasks.py",

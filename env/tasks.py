@@ -1,13 +1,15 @@
-"""The environments as tasks: inv env.check | diff | json."""
+"""The environments as tasks: inv env.check | diff | json | shell."""
 
 from __future__ import annotations
 
 import json
+from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import commands, deploy, environment, limits
+from env import commands, deploy, doors, environment, limits
 from env.doors import read_json
+from layer import publish as layers
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
 SECRETS = {setting.name for setting in environment.ALL_SETTINGS if setting.secret}
@@ -56,3 +58,15 @@ def told(part: str, there: dict, cfg: dict) -> str:
     # A variable that is no setting may be anything, a secret of another service too.
     shown = "one" if part not in wanted else repr(given.get(part, "nothing"))
     return f"{part}: the function has {shown}, the file {wanted.get(part, 'nothing')!r}"
+
+
+@task(help=ENV_HELP)
+def shell(c, env):
+    """Print an environment as exports, for a paste of echoed or plain commands; Restate's key is among them."""
+    cfg = environment.load(env)
+    cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+    known = {setting.name: cfg[setting.name] for setting in environment.DEPLOY_SETTINGS}
+    # The AWS CLI takes an empty variable of its own for a value.
+    given = {name: value for name, value in known.items() if value or not name.startswith("AWS_")}
+    for name, value in {"ENV": env, **given, **doors.command_environment(cfg)}.items():
+        print(f"export {name}={q(value)}")

@@ -1,0 +1,226 @@
+"""The plain commands of the runbook as README.md shows them, for a shell that `inv env.shell` has filled.
+
+They are made by the functions that the tasks call, with `$NAME` where a task has the value of a key.
+"""
+
+from __future__ import annotations
+
+import re
+
+from env import alarms, bundle, closings, commands, environment, logs, roles, schedule, versions, warm
+from layer import publish as layers
+
+# Without a value a command has no such option at all; AWS_PROFILE stands in the shell.
+LEFT_OUT = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "DEPLOY_BUCKET", "VPC_SUBNET_IDS", "VPC_SECURITY_GROUP_IDS")
+KEYS = {setting.name: f"${setting.name}" for setting in environment.ALL_SETTINGS} | dict.fromkeys(LEFT_OUT, "")
+FILE = "build/lambda.environment.json"
+MADE = bundle.Bundle(bundle.ROOT / "build" / "lambda.zip", "", "", 0, 0, "", "")
+DATE = "2025-03-31"
+
+
+def pasted(command: str) -> str:
+    """A command whose variables the shell fills in: what may be empty is left out, and the rest quoted for it."""
+    command = command.replace("'$LAYER_VERSION_ARN'", "$LAYER_VERSION_ARN")
+    command = re.sub(r"'([^'\"]*\$[^'\"]*)'", r'"\1"', command)
+    return re.sub(r"(--assume-role-arn) (\"\$(\w+)\")", r"${\3:+\1 \2}", command)
+
+
+def value(command: str, query: str) -> str:
+    """A look-up whose answer is one word."""
+    return f"$({command} --query {query} --output text)"
+
+
+def quiet(command: str) -> str:
+    """What AWS answers holds the function's variables, the passwords too."""
+    return f"{command} > /dev/null"
+
+
+def save_environment() -> str:
+    return f'(umask 077 && inv env.json --env "$ENV" > {FILE})'
+
+
+def publish() -> list[str]:
+    """What makes the function as it stands a version, and that version live."""
+    return [
+        f"VERSION={value(commands.publish_version(KEYS, 'by hand', ''), 'Version')}",
+        f'ARN="{value(commands.get_function(KEYS), "Configuration.FunctionArn")}:$VERSION"',
+        commands.register(KEYS, "$ARN"),
+        commands.move_alias(KEYS, "update", "$VERSION"),
+        *send({"ping": True}),
+    ]
+
+
+def send(event: dict) -> list[str]:
+    body = str(event).replace("'", '"').replace("True", "true")
+    return [
+        f"echo '{body}' > build/event.json",
+        commands.invoke_function(KEYS, "build/event.json", "build/answer.json"),
+        "cat build/answer.json",
+    ]
+
+
+def deploy() -> list[str]:
+    return [
+        'inv bundle --env "$ENV"',
+        save_environment(),
+        f"ROLE={value(roles.get_role(KEYS), 'Role.Arn')}",
+        quiet(commands.update_code(KEYS, MADE, "")),
+        commands.wait_until_updated(KEYS),
+        quiet(commands.update_configuration(KEYS, "$ROLE", FILE, "")),
+        f"rm -f {FILE}",
+        commands.wait_until_updated(KEYS),
+        *publish(),
+    ]
+
+
+def status() -> list[str]:
+    versions_ = f"{commands.list_versions(KEYS)} --query 'Versions[].[Version,Description,LastModified]' --output text"
+    return [commands.get_alias(KEYS), versions_, "restate deployments list"]
+
+
+def roll_back() -> list[str]:
+    zipped = MADE._replace(path=bundle.ROOT / "build" / "version.zip")
+    return [
+        "OLD=1",
+        commands.save_code(KEYS, "$OLD", zipped.file),
+        commands.save_environment(KEYS, "$OLD", FILE),
+        f"ROLE={value(roles.get_role(KEYS), 'Role.Arn')}",
+        quiet(commands.update_code(KEYS, zipped, "")),
+        commands.wait_until_updated(KEYS),
+        quiet(commands.update_configuration(KEYS, "$ROLE", FILE, "")),
+        f"rm -f {FILE}",
+        commands.wait_until_updated(KEYS),
+        *publish(),
+    ]
+
+
+def prune() -> list[str]:
+    return [
+        "VERSION=1 DEPLOYMENT=dp_…",
+        f'restate sql "{versions.DRAINED}"',
+        closings.curl(KEYS, "DELETE", '"$RESTATE_ADMIN_URL/deployments/$DEPLOYMENT?force=true"'),
+        commands.delete_version(KEYS, "$VERSION"),
+    ]
+
+
+def make_roles() -> list[str]:
+    """The files are those that `inv --dry roles` leaves in build/."""
+    lines = ['inv --dry roles --env "$ENV"']
+    given = {
+        "$ROLE_NAME": ("lambda-trust", "lambda-execution"),
+        "$DEPLOY_ROLE_NAME": ("deploy-trust", "deploy"),
+        "${RESTATE_INVOKE_ROLE_ARN##*/}": ("restate-cloud-trust", "restate-invoke"),
+    }
+    for role, (trust, policy) in given.items():
+        lines.append(roles.create_role(KEYS, role, f"build/{trust}.json"))
+        lines.append(roles.put_role_policy(KEYS, role, policy, f"build/{policy}.json"))
+    return [*lines, roles.create_provider(KEYS)]
+
+
+def publish_layer() -> list[str]:
+    about = {"client": "19", "kind": "Basic Lite", "zip": "…", "content": "…", "runtimes": ["$RUNTIME"]}
+    return [
+        layers.list_layer_versions(KEYS),
+        layers.publish_layer_version(KEYS, about, f"--zip-file fileb://{layers.FILE}"),
+    ]
+
+
+def close() -> list[str]:
+    return [
+        closings.submit_command(KEYS, DATE, {"date": DATE, "userId": "adm"}),
+        ask(f"DailyClosing/{DATE}/getStatus"),
+    ]
+
+
+def ask(path: str, body: object = None) -> str:
+    """A call of a handler through Restate's ingress."""
+    return closings.curl(KEYS, "POST", f"{KEYS['RESTATE_INGRESS_URL']}/{path}", body)
+
+
+def look_back() -> list[str]:
+    return [*send({"history": 10}), logs.filter_events(KEYS, "$(date -d '-1 hour' +%s)000", "")]
+
+
+def rerun() -> list[str]:
+    date = "2025-05-28"
+    return [
+        f"restate invocations purge --yes DailyClosing/{date}/run",
+        closings.submit_command(KEYS, date, {"date": date, "userId": "adm", "resume": True}),
+    ]
+
+
+def cancel() -> list[str]:
+    return ["restate invocations cancel --yes DailyClosing/2025-05-30/run", ask("ClosingPeriod/2025-05/stop_job")]
+
+
+def resolve() -> list[str]:
+    return [
+        ask("ClosingPeriod/2025-05/status"),
+        ask("ClosingPeriod/2025-05/resolve", {"job": "GNS_202505_…", "as": "failed", "who": "siti"}),
+    ]
+
+
+def keep_schedule() -> list[str]:
+    return [closings.curl(KEYS, "POST", schedule.url(KEYS, verb)) for verb in ("start", "status", "stop")]
+
+
+def keep_warm() -> list[str]:
+    """The file of the target is the one that `inv --dry warm on` leaves in build/."""
+    return [
+        f"RULE={value(warm.put_rule(KEYS, warm.rate(warm.USUAL)), 'RuleArn')}",
+        warm.add_permission(KEYS, "$RULE"),
+        warm.put_targets(KEYS, "build/$ENV.warm.json"),
+    ]
+
+
+def end_warmth() -> list[str]:
+    return [warm.remove_targets(KEYS), warm.delete_rule(KEYS), warm.remove_permission(KEYS)]
+
+
+def make_alarms() -> list[str]:
+    """The files are those that `inv --dry alarms` leaves in build/."""
+    return [
+        f"TOPIC={value(alarms.create_topic(KEYS), 'TopicArn')}",
+        alarms.subscribe(KEYS, "$TOPIC", "finance-ops@example.com"),
+        alarms.put_filter(KEYS, "build/$ENV.no-closing.filter.json"),
+        alarms.put_alarm(KEYS, "build/$ENV.no-closing.alarm.json"),
+    ]
+
+
+def destroy() -> list[str]:
+    return [
+        closings.curl(KEYS, "DELETE", '"$RESTATE_ADMIN_URL/deployments/$DEPLOYMENT?force=true"'),
+        commands.delete_function(KEYS),
+        commands.delete_log_group(KEYS),
+        roles.delete_role_policy(KEYS, "$ROLE_NAME", "lambda-execution"),
+        roles.delete_role(KEYS),
+    ]
+
+
+# The ones that a reader has to complete: with ids of an own cloud, or with an account's own names.
+AWS_ONLY = {"prune", "roles", "layer", "cancel", "resolve", "destroy"}
+ENTRIES = {
+    "deploy": deploy,
+    "status": status,
+    "roll back": roll_back,
+    "prune": prune,
+    "roles": make_roles,
+    "layer": publish_layer,
+    "close": close,
+    "look back": look_back,
+    "rerun": rerun,
+    "cancel": cancel,
+    "resolve": resolve,
+    "schedule": keep_schedule,
+    "ping": lambda: send({"ping": "deep"}),
+    "warm": keep_warm,
+    "warm off": end_warmth,
+    "alarms": make_alarms,
+    "destroy": destroy,
+}
+
+
+def lines(entry: str) -> list[str]:
+    """The commands of an entry of the runbook, as they are pasted."""
+    first = ["# AWS only"] if entry in AWS_ONLY else []
+    return first + [pasted(line) for line in ENTRIES[entry]()]
