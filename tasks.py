@@ -100,6 +100,15 @@ def demo(c):
         load_module("env/local/demo.py").run(c, cfg, lambda: deploy(c, "local"), lambda: schema(c, "local"))
 
 
+@task
+def dev(c):
+    """Serve the handler over HTTP on this machine, to the local cloud, started again on each save."""
+    cloud = load_module("env/local/tasks.py")
+    cloud.up(c)
+    with cloud.one_line_on_failure():
+        load_module("env/local/dev.py").run(c, environment.load("local"))
+
+
 @task(help={"only": "the name of one benchmark, such as ledger"})
 def bench(c, only=""):
     """Run the benchmarks of tests/: ratios of ways measured side by side in one run."""
@@ -143,7 +152,7 @@ def load_module(path: str):
     return module
 
 
-namespace = Collection(deploy, schema, close, status, demo, bench, chaos)
+namespace = Collection(deploy, schema, close, status, demo, dev, bench, chaos)
 for step in (versions.versions, versions.rollback, versions.prune, versions.destroy):
     namespace.add_task(step)
 for step in (

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from shlex import quote as q
 
 from invoke import Exit, task
 
 from env import commands, environment
-from env.doors import ROOT, aws, read_json, write
+from env.doors import ROOT, aws, read_json, stage, write
 
 FOLDER = ROOT / "alarms"
 TOPIC = re.compile(r"arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[\w-]+")
@@ -56,9 +55,9 @@ def alarms(c, env, to):
     known = {one["AlarmName"]: one for one in read_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
     for name, wanted in wanted_alarms(cfg, topic).items():
         if "filter" in wanted and not same(filters.get(wanted["filter"]["filterName"]), wanted["filter"]):
-            write(c, cfg, put_filter(cfg, as_file(env, f"{name}.filter", wanted["filter"])))
+            write(c, cfg, put_filter(cfg, as_file(c, cfg, f"{env}.{name}.filter", wanted["filter"])))
         if not same(known.get(wanted["alarm"]["AlarmName"]), wanted["alarm"]):
-            write(c, cfg, put_alarm(cfg, as_file(env, f"{name}.alarm", wanted["alarm"])))
+            write(c, cfg, put_alarm(cfg, as_file(c, cfg, f"{env}.{name}.alarm", wanted["alarm"])))
         print(f"{env}: {wanted['alarm']['AlarmName']}: {wanted['alarm']['AlarmDescription']}")
 
 
@@ -101,8 +100,7 @@ def same(present: dict | None, wanted: dict) -> bool:
     return present is not None and all(present.get(key) == value for key, value in wanted.items())
 
 
-def as_file(env: str, name: str, value: dict) -> str:
-    path = Path("build", f"{env}.{name}.json")
-    (ROOT / path.parent).mkdir(exist_ok=True)
-    (ROOT / path).write_text(json.dumps(value, indent=2))
-    return str(path)
+def as_file(c, cfg: dict, name: str, value: dict) -> str:
+    file = f"build/{name}.json"
+    stage(c, cfg, commands.save_json(value, file))
+    return file

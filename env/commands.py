@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from shlex import quote as q
 
 from env import shipping
 from env.doors import aws
+
+# Of a function AWS answers with its whole environment, which is not to stand on the screen of whoever pastes.
+QUIET = " --query FunctionArn --output text"
 
 
 def get_function(cfg):
@@ -33,16 +37,16 @@ def create_function(cfg, role_arn, environment_file, made):
     return aws(
         cfg,
         f"lambda create-function --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_create(cfg, made)}"
-        f" {shape(cfg, role_arn, environment_file)} --tags {tags(made)}",
+        f" {shape(cfg, role_arn, environment_file)} --tags {tags(made)}{QUIET}",
     )
 
 
 def update_code(cfg, made, revision):
-    """revision: the function as it was looked at; where it is another by now, AWS refuses."""
+    """revision: a file with that of the function as it was looked at; where it is another by now, AWS refuses."""
     return aws(
         cfg,
         f"lambda update-function-code --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_update(cfg, made)}"
-        f"{only(revision)}",
+        f"{only(revision)}{QUIET}",
     )
 
 
@@ -52,12 +56,21 @@ def update_configuration(cfg, role_arn, environment_file, revision, in_vpc=False
     return aws(
         cfg,
         f"lambda update-function-configuration --function-name {q(cfg['FUNCTION_NAME'])}"
-        f" {shape(cfg, role_arn, environment_file)}{'' if network(cfg) else leave}{only(revision)}",
+        f" {shape(cfg, role_arn, environment_file)}{'' if network(cfg) else leave}{only(revision)}{QUIET}",
     )
 
 
+def save_revision(cfg, file):
+    look = aws(
+        cfg,
+        f"lambda get-function --function-name {q(cfg['FUNCTION_NAME'])}"
+        " --query 'Configuration.[RevisionId, CodeSha256]' --output text",
+    )
+    return f"mkdir -p build && {look} > {q(file)}"
+
+
 def only(revision: str) -> str:
-    return f" --revision-id {q(revision)}" if revision else ""
+    return f' --revision-id "$(cut -f1 {q(revision)})"'
 
 
 def tags(made) -> str:
@@ -81,7 +94,7 @@ def publish_version(cfg, description, revision):
     return aws(
         cfg,
         f"lambda publish-version --function-name {q(cfg['FUNCTION_NAME'])} --description {q(description)}"
-        f"{only(revision)}",
+        f"{only(revision)}{QUIET}",
     )
 
 
@@ -155,6 +168,10 @@ def save_code(cfg, version, file):
 def register(cfg, version_arn, again=False):
     role = f" --assume-role-arn {q(cfg['RESTATE_INVOKE_ROLE_ARN'])}" if cfg["RESTATE_INVOKE_ROLE_ARN"] else ""
     return f"restate deployments register {q(version_arn)}{role}{' --force' if again else ''} --yes"
+
+
+def save_json(value, file):
+    return f"mkdir -p build && printf '%s\\n' {q(json.dumps(value))} > {q(file)}"
 
 
 def invoke_function(cfg, payload_file, answer_file):

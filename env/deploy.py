@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 from shlex import quote as q
 
 from invoke import Exit, task
 
 from env import commands, doors, environment, limits, live, ping, roles, schedule, shipping
-from env.doors import read_json, write
+from env.doors import ROOT, read_json, stage, write
 from layer import publish as layers
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
@@ -24,6 +23,7 @@ def deploy(c, env, breaking=False):
     before = doors.changes
     limits.check_environment(environment.function_environment(cfg))
     cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+    doors.announce(f"inv bundle --env {q(env)}")
     made = shipping.make(cfg)
     role_arn = roles.ensure_execution_role(c, cfg)
     configuration = ensure_function(c, cfg, env, role_arn, made)
@@ -64,22 +64,22 @@ def ensure_function(c, cfg, env, role_arn, made) -> dict:
 
 
 def update_function(c, cfg, env, role_arn, made, found) -> None:
-    configuration = found["Configuration"]
-    revision = configuration.get("RevisionId", "")
+    configuration = expected = found["Configuration"]
     shaped, new_code = differs(configuration, cfg, role_arn), not carries(found, made)
     if new_code or "Layers" in shaped:
         shipping.check_with_layers(c, cfg, made, layers_of(configuration))
     if new_code:
         shipping.bring_to_bucket(c, cfg, made)
-        write(c, cfg, commands.update_code(cfg, made, revision))
+        write(c, cfg, commands.update_code(cfg, made, revision(c, cfg, expected)))
         write(c, cfg, commands.wait_until_updated(cfg))
         write(c, cfg, commands.tag_function(cfg, configuration["FunctionArn"], made))
-        revision = revision_of(c, cfg, made.sha256)
+        expected = {"CodeSha256": as_aws(made.sha256)}
     if shaped:
         print(f"the configuration differs in {', '.join(shaped)}")
         in_vpc = network_of(configuration) != [[], []]
         with environment_file(c, cfg, env) as file:
-            write(c, cfg, commands.update_configuration(cfg, role_arn, file, revision, in_vpc))
+            now = revision(c, cfg, expected)
+            write(c, cfg, commands.update_configuration(cfg, role_arn, file, now, in_vpc))
         write(c, cfg, commands.wait_until_updated(cfg))
 
 
@@ -113,25 +113,29 @@ def as_aws(sha256: str) -> str:
     return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
-def revision_of(c, cfg, sha256: str) -> str:
-    """The revision of the function, which a finished update changes; Exit where its code is no longer ours."""
-    if c.config.run.dry:
-        return ""
-    found = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
-    if found["CodeSha256"] != as_aws(sha256):
-        raise Exit("somebody else has changed the function's code meanwhile; nothing was published. Run it again")
-    return found["RevisionId"]
+def revision(c, cfg, expected: dict) -> str:
+    """The file with the function's revision, which the next command is bound to; a finished update changes it.
+
+    expected: a configuration of the function, or its CodeSha256 alone; Exit where it is another one by now.
+    """
+    file = "build/revision"
+    stage(c, cfg, commands.save_revision(cfg, file))
+    if not c.config.run.dry:
+        found = dict(zip(("RevisionId", "CodeSha256"), (ROOT / file).read_text().split()))
+        if any(expected.get(key, value) != value for key, value in found.items()):
+            raise Exit("somebody else has changed the function meanwhile; nothing was published. Run it again")
+    return file
 
 
 @contextlib.contextmanager
 def environment_file(c, cfg, env):
     """The function's environment in a file of mode 0600 while a command needs it: no secret is ever an argument."""
     file = f"build/{env}.environment.json"
-    write(c, cfg, f"(umask 077 && inv env.json --env {q(env)} > {q(file)})")
     try:
+        stage(c, cfg, f"(umask 077 && inv env.json --env {q(env)} > {q(file)})")
         yield file
     finally:
-        write(c, cfg, f"rm -f {q(file)}")
+        stage(c, cfg, f"rm -f {q(file)}")
 
 
 def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
@@ -169,8 +173,8 @@ def ensure_version(c, cfg, configuration, description) -> str:
     numbered = versions_of(c, cfg)
     if numbered and same(numbered[-1], configuration):
         return numbered[-1]["FunctionArn"]
-    published = write(c, cfg, commands.publish_version(cfg, description, configuration.get("RevisionId", "")))
-    return json.loads(published)["FunctionArn"] if published else f"{cfg['FUNCTION_NAME']}:NEXT"
+    published = write(c, cfg, commands.publish_version(cfg, description, revision(c, cfg, configuration)))
+    return published or f"{cfg['FUNCTION_NAME']}:NEXT"
 
 
 def versions_of(c, cfg) -> list[dict]:

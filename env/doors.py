@@ -125,7 +125,8 @@ def announce(command: str) -> None:
 
 def failure(command: str, done) -> str:
     said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    words = " ".join(word for word in shlex.split(command)[:6] if not word.startswith("-"))
+    last = command.rpartition("&& ")[2]
+    words = " ".join(word for word in shlex.split(last.rstrip(")"))[:6] if not word.startswith("-"))
     if "PreconditionFailedException" in done.stderr:
         return f"`{words} …` was refused: somebody else has changed the function meanwhile; look, then run it again"
     return f"`{words} …` failed with exit {done.exited}: {said[-1] if said else 'it said nothing'}"

@@ -10,7 +10,7 @@ from invoke import Exit
 
 from env import commands, doors
 from env.closings import message, one_line
-from env.doors import ROOT, read_json, request, write
+from env.doors import ROOT, read_json, request, stage, write
 
 # A new role needs about a minute until Restate can use it.
 PROPAGATION_SECONDS, PAUSE_SECONDS = 90, 5
@@ -145,8 +145,7 @@ def ensure_alias(c, cfg, version) -> None:
 def invoke_event(c, cfg, event: dict) -> dict:
     """Send one of our own events to the live version and return its answer; empty under --dry."""
     payload, answer = "build/event.json", "build/answer.json"
-    (ROOT / payload).parent.mkdir(exist_ok=True)
-    (ROOT / payload).write_text(json.dumps(event))
+    stage(c, cfg, commands.save_json(event, payload))
     said = write(c, cfg, commands.invoke_function(cfg, payload, answer))
     if not said:
         return {}

@@ -62,7 +62,7 @@ def told(part: str, there: dict, cfg: dict) -> str:
 
 @task(help=ENV_HELP)
 def shell(c, env):
-    """Print an environment as exports, for the README's plain commands; Restate's key is among them."""
+    """Print an environment as exports, for a paste of echoed or plain commands; Restate's key is among them."""
     cfg = environment.load(env)
     cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
     known = {setting.name: cfg[setting.name] for setting in environment.DEPLOY_SETTINGS}

@@ -13,7 +13,7 @@ from invoke import Exit, task
 
 from env import bundle as bundles
 from env import closings, commands, deploy, doors, environment, limits, live, roles, shipping
-from env.doors import ROOT, read_json, request, sql, write
+from env.doors import ROOT, read_json, request, sql, stage, write
 from env.repair import ask
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
@@ -126,17 +126,18 @@ def chosen(found: list[dict], to: str, env: str) -> dict:
 
 def restore(c, cfg, env, target) -> None:
     """Give the function a version's code and configuration; the variables travel from AWS to AWS in a file."""
-    now = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    now = expected = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
     if now["CodeSha256"] != target["CodeSha256"]:
         zipped = code_of(c, cfg, target)
-        write(c, cfg, commands.update_code(cfg, zipped, now.get("RevisionId", "")))
+        write(c, cfg, commands.update_code(cfg, zipped, deploy.revision(c, cfg, expected)))
         write(c, cfg, commands.wait_until_updated(cfg))
-        now = {**now, "RevisionId": deploy.revision_of(c, cfg, zipped.sha256)}
+        expected = {"CodeSha256": target["CodeSha256"]}
     if not deploy.same({**now, "CodeSha256": target["CodeSha256"]}, target):
         in_vpc = deploy.network_of(now) != [[], []]
         old = configured_as(cfg, target)
         with saved_environment(c, cfg, env, target["Version"]) as file:
-            write(c, cfg, commands.update_configuration(old, target["Role"], file, now.get("RevisionId", ""), in_vpc))
+            revision = deploy.revision(c, cfg, expected)
+            write(c, cfg, commands.update_configuration(old, target["Role"], file, revision, in_vpc))
         write(c, cfg, commands.wait_until_updated(cfg))
 
 
@@ -157,10 +158,10 @@ def configured_as(cfg: dict, target: dict) -> dict:
 def saved_environment(c, cfg, env, version):
     file = f"build/{env}.environment.json"
     try:
-        write(c, cfg, commands.save_environment(cfg, version, file))
+        stage(c, cfg, commands.save_environment(cfg, version, file))
         yield file
     finally:
-        write(c, cfg, f"rm -f {q(file)}")
+        stage(c, cfg, f"rm -f {q(file)}")
 
 
 def code_of(c, cfg, target) -> bundles.Bundle:
@@ -170,7 +171,7 @@ def code_of(c, cfg, target) -> bundles.Bundle:
             return as_bundle(c, cfg, path)
     path = ROOT / "build" / f"version-{target['Version']}.zip"
     path.parent.mkdir(exist_ok=True)
-    write(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
+    stage(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
     if not c.config.run.dry and checksum(path) != target["CodeSha256"]:
         path.unlink()
         raise Exit(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from shlex import quote as q
 
 from invoke import Exit, task
 
 from env import environment
-from env.commands import get_alias
-from env.doors import ROOT, aws, read_json, write
+from env.commands import get_alias, save_json
+from env.doors import aws, read_json, stage, write
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
 TARGET, STATEMENT = "live", "keep-warm"
@@ -80,7 +79,9 @@ def on(c, env, every=USUAL):
     if not found["permitted"]:
         write(c, cfg, add_permission(cfg, rule_arn(cfg, alias)))
     if wanted_target(alias) not in found["targets"]:
-        write(c, cfg, put_targets(cfg, target_file(alias, env)))
+        file = f"build/{env}.warm.json"
+        stage(c, cfg, save_json([wanted_target(alias)], file))
+        write(c, cfg, put_targets(cfg, file))
     print(f"{env}: {rule_name(cfg)} pings {alias} every {every}")
 
 
@@ -168,10 +169,3 @@ def rule_arn(cfg: dict, alias: str) -> str:
 
 def wanted_target(alias: str) -> dict:
     return {"Id": TARGET, "Arn": alias, "Input": '{"ping": true}'}
-
-
-def target_file(alias: str, env: str) -> str:
-    path = Path("build", f"{env}.warm.json")
-    (ROOT / path.parent).mkdir(exist_ok=True)
-    (ROOT / path).write_text(json.dumps([wanted_target(alias)]))
-    return str(path)

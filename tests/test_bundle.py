@@ -111,6 +111,11 @@ def test_each_module_and_each_driver_imports(unzipped, tmp_path):
     assert ("cryptography" in loaded) == (unzipped[0] == "thin")
 
 
+def test_time_zones_come_from_the_bundle(unzipped, tmp_path):
+    script = "import zoneinfo; zoneinfo.reset_tzpath(()); print(zoneinfo.ZoneInfo('Asia/Jakarta').key)"
+    assert bare(unzipped[1], script, tmp_path) == "Asia/Jakarta"
+
+
 @pytest.mark.parametrize("unzipped", ["thin"], indirect=True)
 def test_a_thin_connection_works_from_the_thin_bundle(unzipped, cfg, tmp_path):
     script = """

@@ -96,7 +96,7 @@ def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deploy
     function = "financial_report.calculate_financial_metrics(uuid, integer, integer)"
     administer(local, f"ALTER FUNCTION {function} RENAME TO away")
     try:
-        pause(deployed, "2025-12-01")
+        pause(deployed, "2025-12-02")
     finally:
         administer(local, "ALTER FUNCTION financial_report.away RENAME TO calculate_financial_metrics")
     shrink_and_publish(deployed)
@@ -111,7 +111,7 @@ def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deploy
         for found in ills.values():
             for one in found:
                 mend(deployed, one)
-        closings.watch(deployed, "2025-12-01")
+        closings.watch(deployed, "2025-12-02")
         left = [one for found in diagnosis().values() for one in found if not one.ok]
     finally:
         inv("schedule", "stop", "--env", "local")

@@ -71,6 +71,23 @@ def test_without_a_role_nothing_is_waited_for_and_the_line_says_what_is_live(res
     assert str(caught.value).endswith("`inv deploy --env prod` mends it")
 
 
+def test_a_version_that_something_else_was_registered_after_is_registered_again(restate, monkeypatch):
+    """As `inv dev` does; without --force Restate would leave it at that."""
+    restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_http"})]
+    there = {"id": "dp_1", "arn": f"{ARN}:1", "assume_role_arn": CFG["RESTATE_INVOKE_ROLE_ARN"]}
+    restate["GET", "deployments"] = [(200, {"deployments": [there]})]
+    restate["POST", "deployments"] = [(200, {"services": [service("run", "getStatus")]})]
+    sent = []
+    monkeypatch.setattr(live, "write", lambda c, cfg, command: sent.append(command))
+    monkeypatch.setattr(live, "read_json", lambda *words, **options: {"FunctionVersion": "1"})
+    live.take(Context(), CFG, "prod", f"{ARN}:1", False, doors.changes)
+    (command,) = sent
+    assert command.startswith(f"restate deployments register {ARN}:1 ") and command.endswith(" --force --yes")
+    restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
+    live.take(Context(), CFG, "prod", f"{ARN}:1", False, doors.changes)
+    assert sent == [command]
+
+
 def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(doors, "PAUSE_SECONDS", 0)
     count = tmp_path / "count"

@@ -2,101 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import date
 
 import pytest
 from genius.faults import Faults
-from invoke import Exit
 from kit import STATE, inv
 from pg8000 import native
+from rehearsal import Rehearsal, check_closings, check_dates
+from schedule_kit import Schedule, clock_of, wait_for
 
 from env import closings, schedule
-from env.doors import aws, command_environment, request, sql
-from env.environment import function_environment
-from handler import settings
+from env.doors import aws, command_environment, request
 
 FAULTS = Faults(STATE / "genius")
-DAY = timedelta(days=1)
-
-
-class Schedule:
-    """The scheduler of the tests' cloud, as its callers and its operators see it."""
-
-    def __init__(self, cfg: dict[str, str]):
-        self.cfg = cfg
-        self.function = f"{cfg['AWS_ENDPOINT_URL']}/2015-03-31/functions/{cfg['FUNCTION_NAME']}"
-        self.deployed: dict[str, str] = {}
-
-    def deploy(self, **changed: str) -> None:
-        """Publish and register a version that differs in these settings, as `inv deploy` does after its look-ups."""
-        if changed == self.deployed:
-            return
-        variables = {**function_environment(self.cfg), **changed}
-        self.ask("PUT", f"{self.function}/configuration", {"Environment": {"Variables": variables}})
-        arn = self.ask("POST", f"{self.function}/versions", {})["FunctionArn"]
-        self.ask("POST", f"{self.cfg['RESTATE_ADMIN_URL']}/v3/deployments", {"arn": arn})
-        self.deployed = changed
-
-    def ask(self, method: str, url: str, body: object = None):
-        code, answer = request(self.cfg, method, url, body)
-        assert code < 300, (url, code, answer)
-        return answer
-
-    def call(self, verb: str, body: object = None):
-        return self.ask("POST", schedule.url(self.cfg, verb), body)
-
-    def state(self) -> dict:
-        return closings.state_of(self.cfg, schedule.SERVICE, schedule.KEY)
-
-    def planned(self) -> list[str]:
-        """The ticks that are still to come: one for each chain that there is."""
-        rows = sql(
-            self.cfg,
-            f"SELECT id FROM sys_invocation WHERE target_service_name = '{schedule.SERVICE}'"
-            " AND target_handler_name = 'trigger' AND status = 'scheduled'",
-        )
-        return [row["id"] for row in rows]
-
-    def forget(self) -> None:
-        """Stop and let go of all state, so that the next test begins with none."""
-        self.call("stop")
-        url = f"{self.cfg['RESTATE_ADMIN_URL']}/services/{schedule.SERVICE}/state"
-        self.ask("POST", url, {"object_key": schedule.KEY, "new_state": {}})
-        wait_for(lambda: not self.state())
-
-    def sent(self) -> list[list[str]]:
-        """What each call of trigger has sent, in the journal's order: 'tick', or the date of a closing."""
-        rows = sql(
-            self.cfg,
-            "SELECT call.id, journal.entry_json FROM sys_journal journal JOIN sys_invocation call"
-            " ON call.id = journal.id WHERE journal.entry_type = 'Command: OneWayCall'"
-            f" AND call.target_service_name = '{schedule.SERVICE}' AND call.target_handler_name = 'trigger'"
-            " ORDER BY call.created_at, call.id, journal.index",
-        )
-        calls: dict[str, list[str]] = {}
-        for row in rows:
-            (target,) = json.loads(row["entry_json"])["Command"]["OneWayCall"]["request"]["invocation_target"].values()
-            calls.setdefault(row["id"], []).append("tick" if target["name"] == schedule.SERVICE else target["key"])
-        return list(calls.values())
-
-
-def wait_for(condition, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.1)
-
-
-def clock_of(day: str, factor: int = 1) -> str:
-    """A clock that shows midnight UTC of a date now."""
-    return f"{day}@{int(time.time())}*{factor}"
 
 
 def have_closed(cfg: dict[str, str], first: str, last: str) -> None:
@@ -248,6 +171,10 @@ def test_a_tick_that_somebody_killed_is_missed_and_a_start_makes_up_for_it_at_on
     assert state["next"]["at"] == "2025-08-07T20:00:00+07:00"
     assert state["last"]["dates"] == ["2025-08-06"]
     assert state["covered"] == [{"from": "2025-08-04", "to": "2025-08-05", "by": "2025-08-06"}]
+    last, covers, closing = schedule.told(stopped.cfg, state)
+    assert last.startswith("last tick 2025-08-07T07:0") and last.endswith(", closed 2025-08-06")
+    assert covers == "2025-08-06 covers 2025-08-04 to 2025-08-05"
+    assert closing.startswith("last closing 2025-08-06") and "closed already" in closing
     assert len(stopped.planned()) == 1
 
 
@@ -290,114 +217,42 @@ def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stoppe
     assert [one["leftOut"] for one in said if one["leftOut"]] == [tick["leftOut"]]
 
 
-BERLIN = ZoneInfo("Europe/Berlin")
-FIRST = date(2025, 9, 10)
-FACTOR = 108_000
-# On 2025-10-26, within the sixty days, both of them are shown twice.
-TIMES = ("02:30", "02:45")
+def test_eleven_days_close_or_cover_each_date_once(local, module_schedule):
+    """Over a kill, a stop and a start, a double start, a skipped hour and a month's end in an outage of three days."""
+    rehearsal = Rehearsal(local, module_schedule, date(2025, 3, 23), seconds=2)
+    events = [
+        *rehearsal.deploys(range(1, 11), away=range(7, 10)),
+        (2, rehearsal.start_twice),
+        (3.6, lambda: rehearsal.outage(local.kill, 3.6)),
+        (5, rehearsal.stop),
+        (5.1, rehearsal.start),
+        (6.8, lambda: rehearsal.outage(local.stop, 9.8)),
+    ]
+    begun = rehearsal.run(11, events)
+    closed = check_dates(rehearsal, begun, date(2025, 4, 3))
+    assert "2025-03-31" in closed
+    check_closings(rehearsal, closed)
 
 
-class Rehearsal:
-    """Sixty days of a schedule, 0.8 s each, with a look at the number of chains several times a day."""
-
-    def __init__(self, schedule: Schedule):
-        self.schedule, self.up, self.deploys = schedule, True, 0
-        self.value = clock_of((FIRST - DAY).isoformat(), FACTOR)
-        self.clock = settings.clock(self.value)
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.clock.shown(time.time()), BERLIN)
-
-    def until(self, day: float) -> None:
-        """Wait for the noon of a day, counted from FIRST, or a moment after it; never two chains meanwhile."""
-        noon = datetime(FIRST.year, FIRST.month, FIRST.day, 12, tzinfo=BERLIN).timestamp() + day * 86400
-        while self.now().timestamp() < noon:
-            if self.up:
-                # A server that has just come back answers queries a moment after it answers health checks.
-                with contextlib.suppress(Exit):
-                    assert len(self.schedule.planned()) <= 1
-            time.sleep(0.15)
-
-    def deploy(self) -> None:
-        """The next version, with the other time of day."""
-        self.schedule.deploy(
-            SCHEDULE_CLOCK=self.value,
-            SCHEDULE_ZONE=BERLIN.key,
-            DAILY_CLOSING_SCHEDULE_TIME=TIMES[self.deploys % 2],
-            POLL_INITIAL_SECONDS="0.2",
-        )
-        self.deploys += 1
-
-    def start_twice(self) -> None:
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda _: self.schedule.call("start"), range(2)))
-
-    def outage(self, local, end, until: float) -> None:
-        """restate-server is away until a day; end: how it goes."""
-        self.up = False
-        end("restate")
-        self.until(until)
-        local.start("restate")
-        self.up = True
-
-
+@pytest.mark.slow
 def test_sixty_days_close_or_cover_each_date_once(local, module_schedule):
-    """Restarts, an outage of ten days over a month's end, double starts, stop and start, and a deploy every third day.
-
-    Each deploy costs a cold start, so one a day would measure this machine. Most dates are closed already, so that
-    their closings end at their first step; the last ones are whole.
-    """
-    schedule = module_schedule
-    schedule.forget()
-    earlier = len(schedule.sent())
-    have_closed(schedule.cfg, f"{FIRST - 7 * DAY}", f"{FIRST + 57 * DAY}")
-    FAULTS.plant("procedure_seconds", "0.05")
-    rehearsal = Rehearsal(schedule)
-    events = {day: rehearsal.deploy for day in range(1, 60, 3) if not 16 <= day <= 26}
-    events |= {
-        5: rehearsal.start_twice,
-        8: lambda: rehearsal.outage(local, local.kill, 8),
-        12: lambda: (schedule.call("stop"), schedule.call("start")),
-        16: lambda: rehearsal.outage(local, local.stop, 26),
-        30: lambda: rehearsal.outage(local, local.stop, 30),
-        36: rehearsal.start_twice,
-        41: lambda: schedule.call("stop"),
-        44: lambda: schedule.call("start"),
-        50.6: lambda: rehearsal.outage(local, local.kill, 50.6),
-        60: lambda: schedule.call("stop"),
-    }
-    try:
-        rehearsal.deploy()
-        begun = date.fromisoformat(schedule.call("start")["date"])
-        for day, event in sorted(events.items()):
-            rehearsal.until(day)
-            event()
-        state = schedule.state()
-        closed = check_sends(schedule.sent()[earlier:])
-        check_dates(begun, closed, state)
-        wait_for(lambda: not any(closings.running(schedule.cfg, day) for day in closed), 60)
-    finally:
-        FAULTS.lift("procedure_seconds")
-    assert schedule.planned() == []
-    assert schedule.call("status")["closing"]["status"] == "succeeded"
-
-
-def check_sends(sent: list[list[str]]) -> list[str]:
-    """Each tick has planned the next one before it sent anything; returns the dates that were sent."""
-    assert all(calls[0] == "tick" and "tick" not in calls[1:] for calls in sent)
-    return [day for calls in sent for day in calls[1:]]
-
-
-def check_dates(begun: date, closed: list[str], state: dict) -> None:
-    covered = []
-    for one in state["covered"]:
-        first, last = date.fromisoformat(one["from"]), date.fromisoformat(one["to"])
-        covered += [(first + n * DAY).isoformat() for n in range((last - first).days + 1)]
-        assert one["by"] in closed and one["by"][:7] == one["from"][:7]
-    done = date.fromisoformat(state["done"])
-    assert done >= FIRST + 59 * DAY
-    assert sorted(closed + covered) == [(begun + n * DAY).isoformat() for n in range((done - begun).days + 1)]
-    # The month's end fell into the outage.
+    """Over an hour that is shown twice, with three days' stop and a month's end in an outage of ten days."""
+    rehearsal = Rehearsal(local, module_schedule, date(2025, 9, 3), seconds=5)
+    events = [
+        *rehearsal.deploys(range(1, 60), away=range(23, 33)),
+        (5, rehearsal.start_twice),
+        (8, lambda: rehearsal.outage(local.kill, 8)),
+        (12, rehearsal.stop),
+        (12.1, rehearsal.start),
+        (16, lambda: rehearsal.outage(local.stop, 16)),
+        (22.8, lambda: rehearsal.outage(local.stop, 32.8)),
+        (38, rehearsal.start_twice),
+        (42, rehearsal.stop),
+        (45, rehearsal.start),
+        (50.6, lambda: rehearsal.outage(local.kill, 50.6)),
+    ]
+    begun = rehearsal.run(60, events)
+    closed = check_dates(rehearsal, begun, date(2025, 11, 1))
     assert "2025-09-30" in closed
-    assert "leftOut" not in state
-    assert len(closed) >= 25, "this machine was too slow for a rehearsal: most dates were covered by later ones"
+    assert len(closed) > 30, "this machine was too slow for a rehearsal: later dates covered most of them"
+    check_closings(rehearsal, closed)
