@@ -73,7 +73,7 @@ def shrink_and_publish(cfg: dict) -> None:
     run(cfg, aws(cfg, f"lambda update-function-configuration --function-name {name} --memory-size 512"))
     run(cfg, commands.wait_until_updated(cfg))
     version = json.loads(run(cfg, aws(cfg, f"lambda publish-version --function-name {name}")))["Version"]
-    run(cfg, commands.move_alias(cfg, "update", version))
+    run(cfg, aws(cfg, f"lambda update-alias --function-name {name} --name live --function-version {version}"))
 
 
 def block(cfg: dict, period: str) -> None:
@@ -188,15 +188,27 @@ def test_a_schema_that_is_missing(deployed):
         connection.close()
 
 
-def test_a_wrong_password_and_a_character_set(deployed):
-    faults = Faults(STATE / "genius")
-    faults.plant("password", "GENIUS:changed")
+@pytest.mark.slow
+def test_a_wrong_password_in_the_file(deployed):
+    other = ROOT / "env" / "testpassword.env"
+    text = (ROOT / "env" / "local.env").read_text()
+    other.write_text(text.replace("ORACLE_PASSWORD=${LOCAL_ORACLE_PASSWORD}", "ORACLE_PASSWORD=mistyped"))
     try:
-        found = {one.name: one for one in lines(doctor_service.ping_deep, deployed)}
+        inv("deploy", "--env", "testpassword")
+        found = {one.name: one for one in doctor_service.ping_deep(C, environment.load("testpassword"), "testpassword")}
+        other.write_text(text)
+        mend(deployed, found["oracle"])
+        well = {one.name: one for one in lines(doctor_service.ping_deep, deployed)}
     finally:
-        faults.lift("password")
+        other.unlink()
+        inv("deploy", "--env", "local")
     assert found["oracle"].said.startswith("user or password is wrong: ") and "ORA-01017" in found["oracle"].said
     assert "correct ORACLE_PASSWORD" in found["oracle"].mend and "rights" not in found
+    assert "mistyped" not in str(found) and well["oracle"].ok
+
+
+def test_a_character_set(deployed):
+    faults = Faults(STATE / "genius")
     faults.plant("nls_characterset", "TH8TISASCII")
     try:
         found = {one.name: one for one in lines(doctor_service.ping_deep, deployed)}
