@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote as q
 
 from invoke import Exit, task
 
@@ -100,3 +101,15 @@ def log_files(part: str) -> list[Path]:
     if not there:
         raise LocalError("No logs yet: `inv local.up` makes them.")
     return there
+
+
+@task
+def screens(c):
+    """Make pictures of the demo and of Restate's page of its closing, in build/screens/."""
+    import screens as pictures
+
+    with one_line_on_failure():
+        pictures.find_browser()
+        demo = c.run(f"{q(sys.executable)} -m invoke demo", hide="out", in_stream=False).stdout
+        for picture in pictures.take(demo):
+            print(picture)
