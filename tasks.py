@@ -89,6 +89,7 @@ def status(c, env, date="", watch=False):
 @task
 def demo(c):
     """Close the next business date on this machine: the cloud, the deploy, the closing and what came of it."""
+    doors.no_rehearsal(c, "demo")
     cloud = load_module("env/local/tasks.py")
     cloud.up(c)
     cfg = environment.load("local")
@@ -99,6 +100,7 @@ def demo(c):
 @task
 def dev(c):
     """Serve the handler over HTTP on this machine, to the local cloud, started again on each save."""
+    doors.no_rehearsal(c, "dev")
     cloud = load_module("env/local/tasks.py")
     cloud.up(c)
     with cloud.one_line_on_failure():

@@ -8,7 +8,7 @@ from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import commands, doors, environment, limits, live, ping, roles, schedule, shipping
+from env import commands, doors, environment, function_url, limits, live, ping, roles, schedule, shipping
 from env.doors import ROOT, read_json, stage, write
 from layer import publish as layers
 
@@ -23,16 +23,32 @@ def deploy(c, env, breaking=False):
     before = doors.changes
     cfg = completed(c, cfg, env)
     limits.check_environment(environment.function_environment(cfg))
-    cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
-    doors.announce(f"inv bundle --env {q(env)}")
-    made = shipping.make(cfg)
-    role_arn = roles.ensure_execution_role(c, cfg)
-    configuration = ensure_function(c, cfg, env, role_arn, made)
-    ensure_log(c, cfg)
-    version_arn = ensure_version(c, cfg, configuration, ping.description(made.digest))
-    live.take(c, cfg, env, version_arn, breaking, before)
+    # Before anything is touched: a version that cannot be registered is none.
+    live.deployments(cfg)
+    with doors.looking_ahead(c, cfg, look_ups(cfg)):
+        cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+        doors.announce(f"inv bundle --env {q(env)}")
+        made = shipping.make(cfg)
+        role_arn = roles.ensure_execution_role(c, cfg)
+        configuration = ensure_function(c, cfg, env, role_arn, made)
+        ensure_log(c, cfg)
+        version_arn = ensure_version(c, cfg, configuration, ping.description(made.digest))
+        live.take(c, cfg, env, version_arn, breaking, before)
     summary(c, env, version_arn, before)
     schedule.reminder(cfg, env)
+
+
+def look_ups(cfg) -> list[str]:
+    """What a deploy with nothing to change asks of AWS."""
+    role = cfg["ROLE_NAME"]
+    policies = [roles.get_role_policy(cfg, role, name) for name in roles.execution_policies(cfg)]
+    newest = cfg["ORACLE_CLIENT"] == "thick" and not cfg["LAYER_VERSION_ARN"]
+    layer = [layers.list_layer_versions(cfg)] if newest else []
+    log = [commands.find_log_group(cfg)] if cfg["LOG_RETENTION_DAYS"] else []
+    ready = [commands.get_concurrency(cfg)] if int(cfg["PROVISIONED_CONCURRENCY"]) else []
+    url = [function_url.get_url(cfg), function_url.get_policy(cfg)] if live.by_url(cfg) else []
+    function = [commands.get_function(cfg), commands.list_versions(cfg), commands.get_alias(cfg)]
+    return [*layer, roles.get_role(cfg, role), *policies, *function, *log, *ready, *url]
 
 
 def completed(c, cfg, env) -> dict:

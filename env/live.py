@@ -168,7 +168,10 @@ def function_of(arn: str) -> str:
 def deployments(cfg) -> list[dict]:
     status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")
     if status != 200:
-        raise Exit(f"Restate's admin API at {cfg['RESTATE_ADMIN_URL']} answered {status}: {answer}")
+        mend = "; see that RESTATE_AUTH_TOKEN is right" if status in (401, 403) else ""
+        raise Exit(
+            f"Restate's admin API at {cfg['RESTATE_ADMIN_URL']} answered {status}: {one_line(message(answer))}{mend}"
+        )
     return answer["deployments"]
 
 

@@ -30,6 +30,8 @@ VOLATILE = [
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
     (r"\b[0-9a-f]{64}\b", "SHA256"),
     (r"\b(?=\d*[a-f])[0-9a-f]{12}( git \S+)?", "DIGEST"),
+    (r"Restate at \S+", "Restate at URL"),
+    (r", \.pyc of \S+", ""),
     (r"127\.0\.0\.1:\d+", "HOST"),
     (r":\d{12}:", ":ACCOUNT:"),
     (r"account \d{12}", "account ACCOUNT"),
@@ -39,6 +41,7 @@ VOLATILE = [
     (r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d(:[\d.]+)?([+-]\d\d:\d\d|Z)?", "MOMENT"),
     (r"\d[\d,.]* (s|ms|min|h|MB|looks|invocations|billed ms|variables)\b", r"N \1"),
     (r"generation \d+", "generation N"),
+    (r'"seconds": [\d.]+', '"seconds": N'),
 ]
 
 
@@ -84,17 +87,19 @@ def masked(text: str) -> list[str]:
     return lines
 
 
-def missing(expected: str, came: str) -> list[str]:
-    """The lines that the README shows and that did not come, or not in that order."""
-    rest, absent = iter(masked(came)), []
-    lines = masked(came)
+def difference(expected: str, came: str) -> str:
+    """The first line that came and is not shown, or is shown and did not come; empty where there is none."""
+    lines, place, gap = masked(came), 0, False
     for line in masked(expected):
         if line == ANYTHING:
+            gap = True
             continue
-        if line not in rest:
-            absent.append(line)
-            rest = iter(lines)
-    return absent
+        if gap and line in lines[place:]:
+            place = lines.index(line, place)
+        if lines[place : place + 1] != [line]:
+            return f"expected {line!r}" + ("" if gap else f", and {lines[place : place + 1]} came")
+        place, gap = place + 1, False
+    return "" if gap or place == len(lines) else f"{lines[place]!r} came and is not shown"
 
 
 class Terminal:
@@ -139,5 +144,5 @@ def fault(block: Block, code: int, came: str) -> str:
     """What is wrong with what a block gave; empty where nothing is."""
     if code != int(block.fails):
         return f"exit {code}\n{block.text}\n{came}"
-    absent = missing(block.output or "", came)
-    return f"the README shows what did not come: {absent}\n{block.text}\n{came}" if absent else ""
+    unlike = "" if block.output is None else difference(block.output, came)
+    return f"{unlike}\n{block.text}\n{came}" if unlike else ""

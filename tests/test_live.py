@@ -105,6 +105,15 @@ def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypa
     assert len(count.read_text().split()) == 1
 
 
+def test_look_ups_made_ahead_are_taken_once_and_dropped_at_the_first_change(tmp_path):
+    command = f"echo x >> {tmp_path}/count; wc -l < {tmp_path}/count"
+    with doors.looking_ahead(Context(), CFG, [command]):
+        assert [doors.read(Context(), CFG, command) for _ in range(2)] == ["1", "2"]
+    with doors.looking_ahead(Context(), CFG, [command]):
+        doors.stage(Context(), CFG, "true")
+        assert doors.AHEAD == {}
+
+
 def test_a_function_that_somebody_else_has_changed_is_said_so():
     with pytest.raises(Exit, match="somebody else has changed the function"):
         doors.write(Context(), CFG, "echo '(PreconditionFailedException) The RevisionId' >&2; exit 254")
