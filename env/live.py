@@ -262,20 +262,22 @@ def settle_alias(c, cfg, borne: str) -> None:
 
 def ensure_concurrency(c, cfg, borne: str) -> None:
     """Have as many sandboxes ready as the environment says, and wait until they are."""
-    if not int(cfg["PROVISIONED_CONCURRENCY"]):
-        if "PROVISIONED_CONCURRENCY=" in borne:
+    wanted = int(cfg["PROVISIONED_CONCURRENCY"])
+    if not wanted and "PROVISIONED_CONCURRENCY=" not in borne:
+        return
+    found = read_json(c, cfg, commands.get_concurrency(cfg), missing="NotFoundException") or {}
+    if not wanted:
+        if found:
             write(c, cfg, commands.delete_concurrency(cfg))
         return
-    missing = "NotFoundException"
-    found = read_json(c, cfg, commands.get_concurrency(cfg), missing=missing) or {}
-    if str(found.get("RequestedProvisionedConcurrentExecutions")) != cfg["PROVISIONED_CONCURRENCY"]:
+    if found.get("RequestedProvisionedConcurrentExecutions") != wanted:
         write(c, cfg, commands.put_concurrency(cfg))
     elif found["Status"] == "READY":
         return
     write(c, cfg, commands.wait_for_concurrency(cfg))
-    found = read_json(c, cfg, commands.get_concurrency(cfg), missing=missing)
+    found = read_json(c, cfg, commands.get_concurrency(cfg), missing="NotFoundException")
     if found and found["Status"] == "FAILED":
-        raise Exit(f"AWS keeps no {cfg['PROVISIONED_CONCURRENCY']} sandboxes ready: {found.get('StatusReason')}")
+        raise Exit(f"AWS keeps no {wanted} sandboxes ready: {found.get('StatusReason')}")
 
 
 def leave_url(c, cfg, env, version_arn) -> bool:
