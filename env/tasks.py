@@ -19,16 +19,19 @@ SHAPE = {"Timeout": "TIMEOUT", "MemorySize": "MEMORY", "Runtime": "RUNTIME", "La
 @task(name="json", help=ENV_HELP)
 def json_(c, env):
     """Print the function's part of an environment as JSON, secrets included, for a file of mode 0600."""
-    print(json.dumps({"Variables": environment.function_environment(environment.load(env))}, indent=2))
+    cfg = deploy.completed(c, environment.load(env), env)
+    print(json.dumps({"Variables": environment.function_environment(cfg)}, indent=2))
 
 
 @task(help=ENV_HELP)
 def check(c, env):
     """Check an environment's file as a deploy does, keys, values and AWS's limits; asks nobody."""
     cfg = environment.load(env)
-    variables = environment.function_environment(cfg)
+    kept = environment.left_out(env)
+    variables = {name: value for name, value in environment.function_environment(cfg).items() if name not in kept}
     limits.check_environment(variables)
-    print(f"{env}: env/{env}.env is in order; the function gets {len(variables)} variables")
+    beside = f" and keeps its own {', '.join(kept)}" if kept else ""
+    print(f"{env}: env/{env}.env is in order; the function gets {len(variables)} variables{beside}")
 
 
 @task(help=ENV_HELP)
@@ -39,6 +42,7 @@ def diff(c, env):
     if not found:
         raise Exit(f"{env}: there is no function {cfg['FUNCTION_NAME']}; `inv deploy --env {env}` makes it")
     there = found["Configuration"]
+    cfg = deploy.completed(c, cfg, env)
     # Which layer is the newest is the deploy's to look up; without a pin the function's own counts.
     cfg["LAYER_VERSION_ARN"] = cfg["LAYER_VERSION_ARN"] or "".join(one["Arn"] for one in there.get("Layers") or [])
     parts = deploy.differs(there, cfg, there["Role"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import environment
+from env import environment, function_url
 from env.commands import get_alias, save_json
 from env.doors import aws, read_json, stage, write
 
@@ -46,23 +45,11 @@ def delete_rule(cfg: dict) -> str:
     return aws(cfg, f"events delete-rule --name {q(rule_name(cfg))}")
 
 
-def get_policy(cfg: dict) -> str:
-    return aws(cfg, f"lambda get-policy --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live")
-
-
 def add_permission(cfg: dict, rule_arn: str) -> str:
     return aws(
         cfg,
         f"lambda add-permission --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live --statement-id {STATEMENT}"
         f" --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn {q(rule_arn)}",
-    )
-
-
-def remove_permission(cfg: dict) -> str:
-    return aws(
-        cfg,
-        f"lambda remove-permission --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live"
-        f" --statement-id {STATEMENT}",
     )
 
 
@@ -89,18 +76,20 @@ def on(c, env, every=USUAL):
 def off(c, env):
     """End the keep-warm pings."""
     cfg = environment.load(env)
+    print(f"{env}: {'is no longer kept warm' if remove(c, cfg) else 'was not kept warm; nothing has changed'}")
+
+
+def remove(c, cfg: dict) -> bool:
+    """Take away what is there of rule, target and permission; whether anything was."""
     found = look(c, cfg)
-    if not any(found.values()):
-        print(f"{env}: was not kept warm; nothing has changed")
-        return
     # A rule that has a target cannot be deleted.
     if found["targets"]:
         write(c, cfg, remove_targets(cfg))
     if found["rule"]:
         write(c, cfg, delete_rule(cfg))
     if found["permitted"]:
-        write(c, cfg, remove_permission(cfg))
-    print(f"{env}: is no longer kept warm")
+        write(c, cfg, function_url.remove_permission(cfg, STATEMENT))
+    return any(found.values())
 
 
 @task(help=ENV_HELP)
@@ -146,9 +135,7 @@ def look(c, cfg: dict) -> dict:
     """What there is: {"rule", "targets", "permitted"}, each false where it is not there."""
     rule = read_json(c, cfg, describe_rule(cfg), missing="ResourceNotFoundException")
     targets = read_json(c, cfg, list_targets(cfg))["Targets"] if rule else []
-    policy = read_json(c, cfg, get_policy(cfg), missing="ResourceNotFoundException")
-    statements = json.loads(policy["Policy"])["Statement"] if policy else []
-    return {"rule": rule, "targets": targets, "permitted": any(one.get("Sid") == STATEMENT for one in statements)}
+    return {"rule": rule, "targets": targets, "permitted": STATEMENT in function_url.permissions(c, cfg)}
 
 
 def wrong(found: dict, alias: str) -> str:

@@ -18,7 +18,7 @@ from kit import INV, ROOT, STATE
 from kit import inv as shared_inv
 from recording import RECORDER
 
-from env import bundle, doors, environment, live, roles, shipping
+from env import bundle, doors, environment, live, shipping
 from env import commands as written
 from layer import publish
 
@@ -95,7 +95,7 @@ class Watch:
         self.thread = threading.Thread(target=self.look, daemon=True)
 
     def look(self) -> None:
-        while not self.done.wait(0.02):
+        while not self.done.wait(0.05):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 with contextlib.suppress(OSError):
                     self.lines.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
@@ -113,7 +113,7 @@ class Watch:
 
 def commands(echo: str) -> list[str]:
     """The lines of an echo that are commands, as an operator would choose them."""
-    return [line for line in echo.splitlines() if re.match(r"(aws|inv|restate|rm|mkdir|curl|\(umask) ", line)]
+    return [line for line in echo.splitlines() if re.match(r"(aws|inv|restate|rm|mkdir|curl|while|\(umask) ", line)]
 
 
 def asked(cfg: dict, command: str) -> dict:
@@ -185,20 +185,20 @@ def run(zipped: Path) -> Ran:
         by_task = standing(cfg)
         for words in (["schema"], ["ping", "--deep"], ["close", "--date", DATE, "--watch"], ["status"], ["env.diff"]):
             task(*words)
-        for words in (["doctor"], ["logs"], ["history"], ["schedule", "start"], ["schedule", "stop"]):
+        for words in (["doctor"], ["logs"]):
             task(*words, check=False)
         CHANGED.write_text("# Another bundle.\n")
-        write_env(LAYER_VERSION_ARN=arn, RETRY_CAP_SECONDS="59")
+        write_env(LAYER_VERSION_ARN=arn, RETRY_CAP_SECONDS="59", FUNCTION_URL="on", PROVISIONED_CONCURRENCY="2")
         task("deploy")
         task("rollback")
         CHANGED.unlink()
         write_env(LAYER_VERSION_ARN=arn)
+        task("deploy")
         task("versions")
         task("prune", "--keep", "1")
         through_the_bucket(cfg)
         calls = RECORDER.calls()[before:]
         task("destroy", "--yes")
-        remove_deploy_role(cfg)
         said["paste"] = paste(commands(echo))
         by_paste = standing(cfg)
     return Ran(cfg, said, watch.lines, watch.modes, calls, by_task, by_paste)
@@ -217,13 +217,6 @@ def through_the_bucket(cfg: dict) -> None:
     ):
         environ = {**os.environ, **doors.command_environment(cfg), "AWS_CSM_CLIENT_ID": task}
         subprocess.run(command, shell=True, cwd=ROOT, env=environ, capture_output=True, check=True)
-
-
-def remove_deploy_role(cfg: dict) -> None:
-    role = cfg["DEPLOY_ROLE_NAME"]
-    environ = {**os.environ, **doors.command_environment(cfg)}
-    for command in (roles.delete_role_policy(cfg, role, "deploy"), roles.delete_role({**cfg, "ROLE_NAME": role})):
-        subprocess.run(command, shell=True, env=environ, capture_output=True, check=True)
 
 
 def test_the_deploy_role_may_do_what_its_tasks_do_and_no_more(cycle):

@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import zipfile
 
+from invoke import Context
 from kit import ROOT, inv
+from recording import RECORDER
 
 import tasks
-from env import doors, limits
+from env import commands, doors, limits
 from env.environment import function_environment
 
 CHANGING = ("create-", "update-", "put-", "publish-", "tag-", "register", "rm -f", "umask")
@@ -19,6 +21,44 @@ CHANGING = ("create-", "update-", "put-", "publish-", "tag-", "register", "rm -f
 
 def changes(output: str) -> list[str]:
     return [line for line in output.splitlines() if any(f" {word}" in f" {line.replace('(', '')}" for word in CHANGING)]
+
+
+def version(deployed) -> str:
+    return doors.read_json(Context(), deployed, commands.get_alias(deployed))["FunctionVersion"]
+
+
+def secrets(cfg: dict) -> list[str]:
+    return [cfg["PG_PASSWORD"], cfg["ORACLE_PASSWORD"]]
+
+
+def test_a_deploy_with_nothing_changed_changes_nothing(deployed):
+    before = version(deployed)
+    heard = len(RECORDER.calls())
+    done = inv("deploy", "--env", "local")
+    # Each call of the CLI is half a second of the five that this may take.
+    assert sorted(call.action for call in RECORDER.calls()[heard:]) == [
+        "iam:GetRole",
+        "iam:GetRolePolicy",
+        "lambda:GetAlias",
+        "lambda:GetFunction",
+        "lambda:ListVersionsByFunction",
+    ]
+    assert "nothing changed" in done.stdout
+    assert changes(done.stdout) == []
+    assert version(deployed) == before
+
+
+def test_one_screen_shows_what_is_live_and_how_it_goes(deployed):
+    shown = inv("status", "--env", "local").stdout
+    first, *rest = shown.splitlines()
+    assert first.startswith("local:") and "registered as dp_" in first
+    assert (
+        f"live holds version {version(deployed)}" in shown
+        and f"starts closings on version {version(deployed)}" in shown
+    )
+    assert "layer none; in no VPC" in shown and "the schedule" in shown
+    assert {"function", "alias", "Restate", "schedule", "closings"} <= {line.split()[0] for line in rest}
+    assert "cannot be seen" not in shown
 
 
 def test_the_function_gets_its_settings_and_no_other(deployed):

@@ -16,6 +16,8 @@ sys.path.append(str(Path(__file__).parent))
 
 from cloud import NAMES, Cloud, LocalError
 
+from env.doors import no_rehearsal
+
 
 @contextmanager
 def one_line_on_failure() -> Iterator[None]:
@@ -32,6 +34,7 @@ def one_line_on_failure() -> Iterator[None]:
 @task(help={"procedure_seconds": "how long Genius' closing procedure takes; default 8"})
 def up(c, procedure_seconds=""):
     """Start restate-server, PostgreSQL, Lambda and Genius on this machine."""
+    no_rehearsal(c, "local.up")
     with one_line_on_failure():
         Cloud().up(procedure_seconds or None)
 
@@ -39,6 +42,7 @@ def up(c, procedure_seconds=""):
 @task
 def tools(c):
     """Install the restate CLI, which a deploy needs, where no local.up has done so; starts nothing."""
+    no_rehearsal(c, "local.tools")
     with one_line_on_failure():
         Cloud().install_cli()
 
@@ -46,6 +50,7 @@ def tools(c):
 @task
 def down(c):
     """End everything that local.up started; data stays."""
+    no_rehearsal(c, "local.down")
     with one_line_on_failure():
         Cloud().down()
 
@@ -53,6 +58,7 @@ def down(c):
 @task
 def reset(c):
     """End everything and remove its data, ports and passwords; downloads stay."""
+    no_rehearsal(c, "local.reset")
     with one_line_on_failure():
         Cloud().reset()
 
