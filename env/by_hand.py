@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 
-from env import alarms, bundle, closings, commands, environment, live, logs, roles, schedule, warm
+from env import alarms, bundle, closings, commands, environment, function_url, live, logs, roles, schedule, warm
 from layer import publish as layers
 
 # Without a value a command has no such option at all; AWS_PROFILE stands in the shell.
 LEFT_OUT = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "DEPLOY_BUCKET", "VPC_SUBNET_IDS", "VPC_SECURITY_GROUP_IDS")
 KEYS = {setting.name: f"${setting.name}" for setting in environment.ALL_SETTINGS} | dict.fromkeys(LEFT_OUT, "")
-FILE, REVISION = "build/lambda.environment.json", "build/revision"
+FILE, REVISION, ALIAS = "build/lambda.environment.json", "build/revision", "build/alias-revision"
 MADE = bundle.Bundle(bundle.ROOT / "build" / "lambda.zip", "", "", 0, 0, "", "")
 DATE = "2025-03-31"
 
@@ -40,7 +40,8 @@ def publish() -> list[str]:
         commands.save_revision(KEYS, REVISION),
         f"ARN=$({commands.publish_version(KEYS, 'by hand', REVISION)})",
         commands.register(KEYS, "$ARN"),
-        commands.move_alias(KEYS, "update", "${ARN##*:}"),
+        commands.save_alias_revision(KEYS, ALIAS),
+        commands.update_alias(KEYS, "${ARN##*:}", None, ALIAS),
         *send({"ping": True}),
     ]
 
@@ -49,7 +50,7 @@ def send(event: dict) -> list[str]:
     """Have the live version answer one of our own events."""
     return [
         commands.save_json(event, "build/event.json"),
-        commands.invoke_function(KEYS, "build/event.json", "build/answer.json"),
+        commands.invoke_function(KEYS, "build/event.json", "build/answer.json", "live"),
         "cat build/answer.json",
     ]
 
@@ -179,7 +180,7 @@ def keep_warm() -> list[str]:
 
 
 def end_warmth() -> list[str]:
-    return [warm.remove_targets(KEYS), warm.delete_rule(KEYS), warm.remove_permission(KEYS)]
+    return [warm.remove_targets(KEYS), warm.delete_rule(KEYS), function_url.remove_permission(KEYS, warm.STATEMENT)]
 
 
 def make_alarms() -> list[str]:
@@ -198,7 +199,7 @@ def destroy() -> list[str]:
         commands.delete_function(KEYS),
         commands.delete_log_group(KEYS),
         roles.delete_role_policy(KEYS, "$ROLE_NAME", "lambda-execution"),
-        roles.delete_role(KEYS),
+        roles.delete_role(KEYS, "$ROLE_NAME"),
     ]
 
 
