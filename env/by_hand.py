@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from env import alarms, bundle, closings, commands, environment, function_url, live, logs, roles, schedule, warm
+from env import alarms, bundle, closings, commands, environment, live, logs, roles, schedule, warm
 from layer import publish as layers
 
 # Without a value a command has no such option at all; AWS_PROFILE stands in the shell.
@@ -180,7 +180,7 @@ def keep_warm() -> list[str]:
 
 
 def end_warmth() -> list[str]:
-    return [warm.remove_targets(KEYS), warm.delete_rule(KEYS), function_url.remove_permission(KEYS, warm.STATEMENT)]
+    return [warm.remove_targets(KEYS), warm.delete_rule(KEYS), warm.remove_permission(KEYS)]
 
 
 def make_alarms() -> list[str]:
