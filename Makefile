@@ -19,6 +19,10 @@ test: .venv/ready ## Run everything that needs no AWS account
 test-slow: .venv/ready ## Run the tests that would take make test past eight minutes
 	.venv/bin/pytest -q -m slow
 
+.PHONY: moto
+moto: .local/moto/ready ## Run the AWS commands against moto, too, which takes less than the cloud on this machine
+	.venv/bin/pytest -q -m moto
+
 .PHONY: bench
 bench: .venv/ready ## Measure against other ways, side by side
 	@$(INV) bench
@@ -26,6 +30,10 @@ bench: .venv/ready ## Measure against other ways, side by side
 .PHONY: chaos
 chaos: .venv/ready ## Close days under faults: make chaos N=100 SEED=1
 	@$(INV) chaos -n "$(or $(N),20)" --seed "$(or $(SEED),1)"
+
+.PHONY: screens
+screens: .venv/ready ## Make pictures of the demo and of Restate's page of its closing
+	@$(INV) local.screens
 
 .PHONY: lint
 lint: .venv/ready ## Check layout, scripts, workflows, and that every name is known
@@ -58,6 +66,12 @@ down: .venv/ready ## End the cloud on this machine
 
 .venv/ready: requirements.txt handler/requirements.txt env/venv.sh
 	@env/venv.sh
+
+# Apart from .venv: what moto needs is no business of the tasks.
+.local/moto/ready: tests/moto.txt | .venv/ready
+	.venv/bin/uv venv --quiet --clear .local/moto
+	.venv/bin/uv pip install --quiet --python .local/moto/bin/python --require-hashes -r tests/moto.txt
+	touch $@
 
 $(LAYER): $(wildcard layer/*.py $(INSTANT_CLIENT)) $(if $(INSTANT_CLIENT),.local/layer-input) | .venv/ready
 	@$(INV) layer.build $(if $(RUNTIME),--runtime $(RUNTIME))

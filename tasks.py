@@ -15,6 +15,7 @@ sys.path[:0] = [str(ROOT)]
 from env import (  # noqa: E402
     alarms,
     closings,
+    destroy,
     doctor,
     doors,
     environment,
@@ -22,6 +23,7 @@ from env import (  # noqa: E402
     logs,
     ping,
     policies,
+    readme,
     repair,
     roles,
     schedule,
@@ -29,10 +31,10 @@ from env import (  # noqa: E402
     versions,
     warm,
 )
-from env.commands import get_alias, get_function  # noqa: E402, F401
+from env import status as status_page  # noqa: E402
+from env.commands import get_function  # noqa: E402, F401
 from env.deploy import deploy  # noqa: E402
-from env.doors import read_json  # noqa: E402
-from env.live import find_deployment, invoke_event  # noqa: E402
+from env.live import invoke_event  # noqa: E402
 from handler.request import real_date  # noqa: E402
 
 PYTHONPATH = ":".join(str(ROOT / folder) for folder in (".", "tests", "env/local"))
@@ -73,7 +75,7 @@ def close(c, env, date, user="adm", skip_genius=False, skip_sync=False, skip_met
 
 @task(help={**ENV_HELP, "date": "a date, as YYYY-MM-DD; without it: the function", "watch": "follow it to its end"})
 def status(c, env, date="", watch=False):
-    """Show what is live in an environment, or how the closing of a date stands."""
+    """Show function, version, Restate, schedule and last closings of an environment, or how a date's closing stands."""
     cfg = environment.load(env)
     if watch:
         history.follow(c, cfg, env, checked_date(date))
@@ -81,22 +83,28 @@ def status(c, env, date="", watch=False):
     if date:
         print(closings.standing(cfg, checked_date(date)))
         return
-    found = read_json(c, cfg, get_alias(cfg), missing="ResourceNotFoundException")
-    if not found:
-        raise Exit(f"{env}: {cfg['FUNCTION_NAME']} has no version that is live; run `inv deploy --env {env}`")
-    arn = f"{found['AliasArn'].rpartition(':')[0]}:{found['FunctionVersion']}"
-    deployment = find_deployment(cfg, arn)
-    print(f"{env}: {arn}  {'registered as ' + deployment['id'] if deployment else 'NOT registered with Restate'}")
+    status_page.show(c, cfg, env)
 
 
 @task
 def demo(c):
     """Close the next business date on this machine: the cloud, the deploy, the closing and what came of it."""
+    doors.no_rehearsal(c, "demo")
     cloud = load_module("env/local/tasks.py")
     cloud.up(c)
     cfg = environment.load("local")
     with cloud.one_line_on_failure():
         load_module("env/local/demo.py").run(c, cfg, lambda: deploy(c, "local"), lambda: schema(c, "local"))
+
+
+@task
+def dev(c):
+    """Serve the handler over HTTP on this machine, to the local cloud, started again on each save."""
+    doors.no_rehearsal(c, "dev")
+    cloud = load_module("env/local/tasks.py")
+    cloud.up(c)
+    with cloud.one_line_on_failure():
+        load_module("env/local/dev.py").run(c, environment.load("local"))
 
 
 @task(help={"only": "the name of one benchmark, such as ledger"})
@@ -142,8 +150,8 @@ def load_module(path: str):
     return module
 
 
-namespace = Collection(deploy, schema, close, status, demo, bench, chaos)
-for step in (versions.versions, versions.rollback, versions.prune, versions.destroy):
+namespace = Collection(deploy, schema, close, status, demo, dev, bench, chaos)
+for step in (versions.versions, versions.rollback, versions.prune, destroy.destroy):
     namespace.add_task(step)
 for step in (
     roles.roles,
@@ -157,7 +165,7 @@ for step in (
     repair.stop_job,
 ):
     namespace.add_task(step)
-for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor):
+for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor, readme.readme):
     namespace.add_task(step)
 FOLDERS = {
     "env": "env/tasks.py",

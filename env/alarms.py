@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from shlex import quote as q
 
 from invoke import Exit, task
 
 from env import commands, environment
-from env.doors import ROOT, aws, read_json, write
+from env.doors import ROOT, aws, read_json, stage, write
 
 FOLDER = ROOT / "alarms"
 TOPIC = re.compile(r"arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[\w-]+")
@@ -46,6 +45,23 @@ def put_alarm(cfg: dict, file: str) -> str:
     return aws(cfg, f"cloudwatch put-metric-alarm --cli-input-json file://{q(file)}")
 
 
+def delete_alarms(cfg: dict, names: list[str]) -> str:
+    return aws(cfg, f"cloudwatch delete-alarms --alarm-names {' '.join(map(q, names))}")
+
+
+def delete_filter(cfg: dict, name: str) -> str:
+    group = q(f"/aws/lambda/{cfg['FUNCTION_NAME']}")
+    return aws(cfg, f"logs delete-metric-filter --log-group-name {group} --filter-name {q(name)}")
+
+
+def get_topic(cfg: dict, topic: str) -> str:
+    return aws(cfg, f"sns get-topic-attributes --topic-arn {q(topic)}")
+
+
+def delete_topic(cfg: dict, topic: str) -> str:
+    return aws(cfg, f"sns delete-topic --topic-arn {q(topic)}")
+
+
 @task(help={"env": "a file name in env/, such as local", "to": "an SNS topic's ARN, or an e-mail address"})
 def alarms(c, env, to):
     """Have the alarms of alarms/ in CloudWatch, told to a topic or an address."""
@@ -56,9 +72,9 @@ def alarms(c, env, to):
     known = {one["AlarmName"]: one for one in read_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
     for name, wanted in wanted_alarms(cfg, topic).items():
         if "filter" in wanted and not same(filters.get(wanted["filter"]["filterName"]), wanted["filter"]):
-            write(c, cfg, put_filter(cfg, as_file(env, f"{name}.filter", wanted["filter"])))
+            write(c, cfg, put_filter(cfg, as_file(c, cfg, f"{env}.{name}.filter", wanted["filter"])))
         if not same(known.get(wanted["alarm"]["AlarmName"]), wanted["alarm"]):
-            write(c, cfg, put_alarm(cfg, as_file(env, f"{name}.alarm", wanted["alarm"])))
+            write(c, cfg, put_alarm(cfg, as_file(c, cfg, f"{env}.{name}.alarm", wanted["alarm"])))
         print(f"{env}: {wanted['alarm']['AlarmName']}: {wanted['alarm']['AlarmDescription']}")
 
 
@@ -70,13 +86,32 @@ def topic_of(c, cfg: dict, to: str) -> str:
         raise Exit(f"--to {to!r} is neither an SNS topic's ARN nor an e-mail address. Nothing was changed.")
     said = write(c, cfg, create_topic(cfg))
     if not said:
-        return f"arn:aws:sns:{cfg['AWS_REGION']}:000000000000:{cfg['FUNCTION_NAME']}-alarms"
+        return own_topic(cfg, "000000000000")
     topic = json.loads(said)["TopicArn"]
     there = read_json(c, cfg, list_subscriptions(cfg, topic))["Subscriptions"]
     if not any(one["Endpoint"] == to for one in there):
         write(c, cfg, subscribe(cfg, topic, to))
         print(f"{to} gets a mail from AWS and is told of nothing before its link was followed")
     return topic
+
+
+def own_topic(cfg: dict, account: str) -> str:
+    return f"arn:aws:sns:{cfg['AWS_REGION']}:{account}:{cfg['FUNCTION_NAME']}-alarms"
+
+
+def remove(c, cfg: dict, account: str) -> None:
+    """Take away what is there of the alarms, their filters and the function's own topic."""
+    topic = own_topic(cfg, account)
+    wanted = wanted_alarms(cfg, topic).values()
+    known = {one["AlarmName"] for one in read_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
+    names = [one["alarm"]["AlarmName"] for one in wanted if one["alarm"]["AlarmName"] in known]
+    if names:
+        write(c, cfg, delete_alarms(cfg, names))
+    found = read_json(c, cfg, describe_filters(cfg), missing="ResourceNotFoundException") or {"metricFilters": []}
+    for one in found["metricFilters"]:
+        write(c, cfg, delete_filter(cfg, one["filterName"]))
+    if read_json(c, cfg, get_topic(cfg, topic), missing="NotFound"):
+        write(c, cfg, delete_topic(cfg, topic))
 
 
 def ensure_group(c, cfg: dict) -> None:
@@ -101,8 +136,7 @@ def same(present: dict | None, wanted: dict) -> bool:
     return present is not None and all(present.get(key) == value for key, value in wanted.items())
 
 
-def as_file(env: str, name: str, value: dict) -> str:
-    path = Path("build", f"{env}.{name}.json")
-    (ROOT / path.parent).mkdir(exist_ok=True)
-    (ROOT / path).write_text(json.dumps(value, indent=2))
-    return str(path)
+def as_file(c, cfg: dict, name: str, value: dict) -> str:
+    file = f"build/{name}.json"
+    stage(c, cfg, commands.save_json(value, file))
+    return file

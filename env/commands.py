@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from shlex import quote as q
 
 from env import shipping
 from env.doors import aws
+
+# Of a function AWS answers with its whole environment, which is not to stand on the screen of whoever pastes.
+QUIET = " --query FunctionArn --output text"
 
 
 def get_function(cfg):
@@ -33,16 +37,16 @@ def create_function(cfg, role_arn, environment_file, made):
     return aws(
         cfg,
         f"lambda create-function --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_create(cfg, made)}"
-        f" {shape(cfg, role_arn, environment_file)} --tags {tags(made)}",
+        f" {shape(cfg, role_arn, environment_file)} --tags {tags(made)}{QUIET}",
     )
 
 
 def update_code(cfg, made, revision):
-    """revision: the function as it was looked at; where it is another by now, AWS refuses."""
+    """revision: a file with that of the function as it was looked at; where it is another by now, AWS refuses."""
     return aws(
         cfg,
         f"lambda update-function-code --function-name {q(cfg['FUNCTION_NAME'])} {shipping.code_to_update(cfg, made)}"
-        f"{only(revision)}",
+        f"{only(revision)}{QUIET}",
     )
 
 
@@ -52,12 +56,21 @@ def update_configuration(cfg, role_arn, environment_file, revision, in_vpc=False
     return aws(
         cfg,
         f"lambda update-function-configuration --function-name {q(cfg['FUNCTION_NAME'])}"
-        f" {shape(cfg, role_arn, environment_file)}{'' if network(cfg) else leave}{only(revision)}",
+        f" {shape(cfg, role_arn, environment_file)}{'' if network(cfg) else leave}{only(revision)}{QUIET}",
     )
 
 
+def save_revision(cfg, file):
+    look = aws(
+        cfg,
+        f"lambda get-function --function-name {q(cfg['FUNCTION_NAME'])}"
+        " --query 'Configuration.[RevisionId, CodeSha256]' --output text",
+    )
+    return f"mkdir -p build && {look} > {q(file)}"
+
+
 def only(revision: str) -> str:
-    return f" --revision-id {q(revision)}" if revision else ""
+    return f' --revision-id "$(cut -f1 {q(revision)})"'
 
 
 def tags(made) -> str:
@@ -81,7 +94,7 @@ def publish_version(cfg, description, revision):
     return aws(
         cfg,
         f"lambda publish-version --function-name {q(cfg['FUNCTION_NAME'])} --description {q(description)}"
-        f"{only(revision)}",
+        f"{only(revision)}{QUIET}",
     )
 
 
@@ -93,10 +106,26 @@ def get_alias(cfg):
     return aws(cfg, f"lambda get-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live")
 
 
-def move_alias(cfg, verb, version):
+def create_alias(cfg, version, description):
+    described = f" --description {q(description)}" if description else ""
     return aws(
         cfg,
-        f"lambda {verb}-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live --function-version {q(version)}",
+        f"lambda create-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live --function-version {q(version)}"
+        f"{described}",
+    )
+
+
+def save_alias_revision(cfg, file):
+    return f"mkdir -p build && {get_alias(cfg)} --query '[RevisionId, FunctionVersion]' --output text > {q(file)}"
+
+
+def update_alias(cfg, version, description, revision):
+    """description: None where it stays."""
+    described = "" if description is None else f" --description {q(description)}"
+    return aws(
+        cfg,
+        f"lambda update-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live --function-version {q(version)}"
+        f"{described}{only(revision)}",
     )
 
 
@@ -152,14 +181,50 @@ def save_code(cfg, version, file):
     return f"{look} | sed 's/.*/url = \"&\"/' | curl -sSf -K - -o {q(file)}"
 
 
+def get_concurrency(cfg):
+    return aws(
+        cfg,
+        f"lambda get-provisioned-concurrency-config --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live",
+    )
+
+
+def put_concurrency(cfg):
+    return aws(
+        cfg,
+        f"lambda put-provisioned-concurrency-config --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live"
+        f" --provisioned-concurrent-executions {q(cfg['PROVISIONED_CONCURRENCY'])}",
+    )
+
+
+def wait_for_concurrency(cfg):
+    """The CLI has no waiter for it; some minutes are usual."""
+    return f"while {get_concurrency(cfg)} --query Status --output text | grep IN_PROGRESS; do sleep 5; done"
+
+
+def delete_concurrency(cfg):
+    return aws(
+        cfg,
+        f"lambda delete-provisioned-concurrency-config --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live",
+    )
+
+
+def register_url(url, version_arn):
+    """A URL does not tell which version is behind it: that is written down beside it."""
+    return f"restate deployments register {q(url)} --use-http1.1 --force --metadata arn={q(version_arn)} --yes"
+
+
 def register(cfg, version_arn, again=False):
     role = f" --assume-role-arn {q(cfg['RESTATE_INVOKE_ROLE_ARN'])}" if cfg["RESTATE_INVOKE_ROLE_ARN"] else ""
     return f"restate deployments register {q(version_arn)}{role}{' --force' if again else ''} --yes"
 
 
-def invoke_function(cfg, payload_file, answer_file):
+def save_json(value, file):
+    return f"mkdir -p build && printf '%s\\n' {q(json.dumps(value))} > {q(file)}"
+
+
+def invoke_function(cfg, payload_file, answer_file, qualifier):
     return aws(
         cfg,
-        f"lambda invoke --function-name {q(cfg['FUNCTION_NAME'])}:live --payload fileb://{q(payload_file)}"
+        f"lambda invoke --function-name {q(cfg['FUNCTION_NAME'])}:{q(qualifier)} --payload fileb://{q(payload_file)}"
         f" --cli-read-timeout 60 {q(answer_file)}",
     )

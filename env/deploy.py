@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import commands, doors, environment, limits, live, ping, roles, schedule, shipping
-from env.doors import read_json, write
+from env import commands, doors, environment, function_url, limits, live, ping, roles, schedule, shipping
+from env.doors import ROOT, read_json, stage, write
 from layer import publish as layers
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
@@ -22,16 +21,51 @@ def deploy(c, env, breaking=False):
     cfg = environment.load(env)
     print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
     before = doors.changes
+    cfg = completed(c, cfg, env)
     limits.check_environment(environment.function_environment(cfg))
-    cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
-    made = shipping.make(cfg)
-    role_arn = roles.ensure_execution_role(c, cfg)
-    configuration = ensure_function(c, cfg, env, role_arn, made)
-    ensure_log(c, cfg)
-    version_arn = ensure_version(c, cfg, configuration, ping.description(made.digest))
-    live.take(c, cfg, env, version_arn, breaking, before)
+    # Before anything is touched: a version that cannot be registered is none.
+    live.deployments(cfg)
+    with doors.looking_ahead(c, cfg, look_ups(cfg)):
+        cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+        doors.announce(f"inv bundle --env {q(env)}")
+        made = shipping.make(cfg)
+        role_arn = roles.ensure_execution_role(c, cfg)
+        configuration = ensure_function(c, cfg, env, role_arn, made)
+        ensure_log(c, cfg)
+        version_arn = ensure_version(c, cfg, configuration, ping.description(made.digest))
+        live.take(c, cfg, env, version_arn, breaking, before)
     summary(c, env, version_arn, before)
     schedule.reminder(cfg, env)
+
+
+def look_ups(cfg) -> list[str]:
+    """What a deploy with nothing to change asks of AWS."""
+    role = cfg["ROLE_NAME"]
+    policies = [roles.get_role_policy(cfg, role, name) for name in roles.execution_policies(cfg)]
+    newest = cfg["ORACLE_CLIENT"] == "thick" and not cfg["LAYER_VERSION_ARN"]
+    layer = [layers.list_layer_versions(cfg)] if newest else []
+    log = [commands.find_log_group(cfg)] if cfg["LOG_RETENTION_DAYS"] else []
+    ready = [commands.get_concurrency(cfg)] if int(cfg["PROVISIONED_CONCURRENCY"]) else []
+    url = [function_url.get_url(cfg), function_url.get_policy(cfg)] if live.by_url(cfg) else []
+    function = [commands.get_function(cfg), commands.list_versions(cfg), commands.get_alias(cfg)]
+    return [*layer, roles.get_role(cfg, role), *policies, *function, *log, *ready, *url]
+
+
+def completed(c, cfg, env) -> dict:
+    """The settings with what the file leaves to the function, as in CI, where no secret is at hand; never shown."""
+    names = environment.left_out(env)
+    if not names:
+        return cfg
+    found = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    there = found["Configuration"].get("Environment", {}).get("Variables", {}) if found else {}
+    lacking = [setting.name for setting in environment.required(names) if setting.name not in there]
+    if lacking:
+        whose = f"{cfg['FUNCTION_NAME']} has none to keep" if found else f"there is no {cfg['FUNCTION_NAME']} yet"
+        raise Exit(
+            f"env/{env}.env has no value of {', '.join(lacking)}, and {whose}; deploy once from where the values are."
+            " Nothing was touched."
+        )
+    return {**cfg, **{name: there[name] for name in names if name in there}}
 
 
 def summary(c, env, version_arn, before) -> None:
@@ -64,23 +98,25 @@ def ensure_function(c, cfg, env, role_arn, made) -> dict:
 
 
 def update_function(c, cfg, env, role_arn, made, found) -> None:
-    configuration = found["Configuration"]
-    revision = configuration.get("RevisionId", "")
+    configuration = expected = found["Configuration"]
     shaped, new_code = differs(configuration, cfg, role_arn), not carries(found, made)
     if new_code or "Layers" in shaped:
         shipping.check_with_layers(c, cfg, made, layers_of(configuration))
     if new_code:
         shipping.bring_to_bucket(c, cfg, made)
-        write(c, cfg, commands.update_code(cfg, made, revision))
+        write(c, cfg, commands.update_code(cfg, made, revision(c, cfg, expected)))
         write(c, cfg, commands.wait_until_updated(cfg))
         write(c, cfg, commands.tag_function(cfg, configuration["FunctionArn"], made))
-        revision = revision_of(c, cfg, made.sha256)
+        expected = {"CodeSha256": as_aws(made.sha256)}
     if shaped:
         print(f"the configuration differs in {', '.join(shaped)}")
-        in_vpc = network_of(configuration) != [[], []]
         with environment_file(c, cfg, env) as file:
-            write(c, cfg, commands.update_configuration(cfg, role_arn, file, revision, in_vpc))
+            now = revision(c, cfg, expected)
+            write(c, cfg, commands.update_configuration(cfg, role_arn, file, now, in_vpc(configuration)))
         write(c, cfg, commands.wait_until_updated(cfg))
+        if in_vpc(configuration) and not cfg["VPC_SUBNET_IDS"]:
+            print(f"{env}: the policy lambda-vpc stays with {cfg['ROLE_NAME']} for the versions that are in the VPC;")
+            print(f"{env}: `inv prune` takes it away with the last of them")
 
 
 def ensure_log(c, cfg) -> None:
@@ -93,6 +129,10 @@ def ensure_log(c, cfg) -> None:
         write(c, cfg, commands.create_log_group(cfg))
     if not group or str(group.get("retentionInDays", "")) != cfg["LOG_RETENTION_DAYS"]:
         write(c, cfg, commands.keep_log(cfg))
+
+
+def in_vpc(configuration: dict) -> bool:
+    return network_of(configuration) != [[], []]
 
 
 def network_of(configuration: dict) -> list[list[str]]:
@@ -113,25 +153,29 @@ def as_aws(sha256: str) -> str:
     return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
-def revision_of(c, cfg, sha256: str) -> str:
-    """The revision of the function, which a finished update changes; Exit where its code is no longer ours."""
-    if c.config.run.dry:
-        return ""
-    found = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
-    if found["CodeSha256"] != as_aws(sha256):
-        raise Exit("somebody else has changed the function's code meanwhile; nothing was published. Run it again")
-    return found["RevisionId"]
+def revision(c, cfg, expected: dict) -> str:
+    """The file with the function's revision, which the next command is bound to; a finished update changes it.
+
+    expected: a configuration of the function, or its CodeSha256 alone; Exit where it is another one by now.
+    """
+    file = "build/revision"
+    stage(c, cfg, commands.save_revision(cfg, file))
+    if not c.config.run.dry:
+        found = dict(zip(("RevisionId", "CodeSha256"), (ROOT / file).read_text().split()))
+        if any(expected.get(key, value) != value for key, value in found.items()):
+            raise Exit("somebody else has changed the function meanwhile; nothing was published. Run it again")
+    return file
 
 
 @contextlib.contextmanager
 def environment_file(c, cfg, env):
     """The function's environment in a file of mode 0600 while a command needs it: no secret is ever an argument."""
     file = f"build/{env}.environment.json"
-    write(c, cfg, f"(umask 077 && inv env.json --env {q(env)} > {q(file)})")
     try:
+        stage(c, cfg, f"(umask 077 && inv env.json --env {q(env)} > {q(file)})")
         yield file
     finally:
-        write(c, cfg, f"rm -f {q(file)}")
+        stage(c, cfg, f"rm -f {q(file)}")
 
 
 def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
@@ -169,8 +213,8 @@ def ensure_version(c, cfg, configuration, description) -> str:
     numbered = versions_of(c, cfg)
     if numbered and same(numbered[-1], configuration):
         return numbered[-1]["FunctionArn"]
-    published = write(c, cfg, commands.publish_version(cfg, description, configuration.get("RevisionId", "")))
-    return json.loads(published)["FunctionArn"] if published else f"{cfg['FUNCTION_NAME']}:NEXT"
+    published = write(c, cfg, commands.publish_version(cfg, description, revision(c, cfg, configuration)))
+    return published or f"{cfg['FUNCTION_NAME']}:NEXT"
 
 
 def versions_of(c, cfg) -> list[dict]:

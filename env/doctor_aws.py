@@ -94,6 +94,7 @@ def function(c, cfg: dict, env: str) -> Iterator[Finding]:
     if not found:
         yield ill(f"{cfg['FUNCTION_NAME']} has no version that is live", f"inv deploy --env {env}")
         return
+    cfg = deploy.completed(c, cfg, env)
     faults = list(judge_function(found, {**cfg, "LAYER_VERSION_ARN": layers.attached(c, cfg, env)}, env))
     yield from faults
     if not faults:

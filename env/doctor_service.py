@@ -132,10 +132,10 @@ def restate(c, cfg: dict, env: str) -> Iterator[Finding]:
         return
     alias = read_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
     arn = f"{alias['AliasArn'].rpartition(':')[0]}:{alias['FunctionVersion']}" if alias else "no live version"
-    found = next((one for one in answer["deployments"] if one.get("arn") == arn), None)
+    found = live.find_deployment(cfg, arn)
     if not found:
         yield ill(f"{arn} is not registered", f"inv deploy --env {env}")
-    elif (found.get("assume_role_arn") or "") != cfg["RESTATE_INVOKE_ROLE_ARN"]:
+    elif "arn" in found and (found.get("assume_role_arn") or "") != cfg["RESTATE_INVOKE_ROLE_ARN"]:
         known, wanted = found.get("assume_role_arn") or "no role", cfg["RESTATE_INVOKE_ROLE_ARN"] or "none"
         yield ill(f"{arn} is registered with {known}, {wanted} is wanted", commands.register(cfg, arn, again=True))
     elif found["id"] != live.newest(cfg):

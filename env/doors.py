@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import functools
 import json
 import os
@@ -29,8 +31,21 @@ PASSING = (
     "(Throttling",
 )
 PATIENCE_SECONDS, PAUSE_SECONDS = 120, 3
+# What AWS and its CLI say that is a person's to mend, and how; the first that fits is told.
+MENDS = (
+    ("Unable to locate credentials", "sign in, or name a profile as AWS_PROFILE in the env file"),
+    ("The config profile", "correct AWS_PROFILE in the env file, or make the profile"),
+    ("ExpiredToken", "sign in again"),
+    ("iam:PassRole", "policies/deploy.json allows it; an administrator brings it to the role with `inv roles`"),
+    ("AccessDenied", "policies/ says who may do what; an administrator brings it to the roles with `inv roles`"),
+    ("Throttling", "AWS is asked too often; run it again in a minute"),
+    ("TooManyRequestsException", "AWS is asked too often; run it again in a minute"),
+    ("ResourceConflictException", "see what else changes the function, then run it again"),
+)
 # The first CLI of generation 2 that heeds AWS_ENDPOINT_URL.
 HEEDS_ENDPOINT = (2, 13)
+# Look-ups that have begun, by their command; the first change makes them stale.
+AHEAD: dict[str, concurrent.futures.Future] = {}
 # How many changes this process has made or, under --dry, has shown.
 changes = 0
 
@@ -80,10 +95,26 @@ def refuse_deaf_cli(cli: str, endpoint: str) -> None:
         )
 
 
+def run(c, cfg: dict[str, str], command: str):
+    environ = checked_environment(cfg, command)
+    return c.run(command, hide=True, warn=True, dry=False, env=environ, in_stream=False)
+
+
+@contextlib.contextmanager
+def looking_ahead(c, cfg: dict[str, str], commands: list[str]):
+    """Begin look-ups that `read` will want, all at once: most of each is the CLI's own start."""
+    with concurrent.futures.ThreadPoolExecutor(len(commands)) as pool:
+        AHEAD.update({command: pool.submit(run, c, cfg, command) for command in commands})
+        try:
+            yield
+        finally:
+            AHEAD.clear()
+
+
 def read(c, cfg: dict[str, str], command: str, missing: str | None = None) -> str | None:
     """Look something up, also under --dry; None where the service's error is the one named by `missing`."""
-    environ = checked_environment(cfg, command)
-    done = c.run(command, hide=True, warn=True, dry=False, env=environ, in_stream=False)
+    ahead = AHEAD.pop(command, None)
+    done = ahead.result() if ahead else run(c, cfg, command)
     if done.ok:
         return done.stdout.strip()
     if missing and missing in done.stderr:
@@ -108,6 +139,7 @@ def stage(c, cfg: dict[str, str], command: str) -> str:
     announce(command)
     if c.config.run.dry:
         return ""
+    AHEAD.clear()
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         done = c.run(command, hide=True, warn=True, env=checked_environment(cfg, command), in_stream=False)
@@ -118,6 +150,12 @@ def stage(c, cfg: dict[str, str], command: str) -> str:
         time.sleep(PAUSE_SECONDS)
 
 
+def no_rehearsal(c, task: str) -> None:
+    """Exit under --dry where a task works on this machine by other means than commands."""
+    if c.config.run.dry:
+        raise Exit(f"{task} has no rehearsal: it does not run commands that --dry could show. Nothing was done.")
+
+
 def announce(command: str) -> None:
     """Echo a command as it can be pasted."""
     print(f"\033[2m{command}\033[0m" if sys.stdout.isatty() else command, flush=True)
@@ -125,10 +163,12 @@ def announce(command: str) -> None:
 
 def failure(command: str, done) -> str:
     said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    words = " ".join(word for word in shlex.split(command)[:6] if not word.startswith("-"))
+    last = re.sub(r" --(region|profile) \S+", "", command.rpartition("&& ")[2])
+    words = " ".join(last.split()[:3])
     if "PreconditionFailedException" in done.stderr:
         return f"`{words} …` was refused: somebody else has changed the function meanwhile; look, then run it again"
-    return f"`{words} …` failed with exit {done.exited}: {said[-1] if said else 'it said nothing'}"
+    mend = next((f"; {mend}" for sign, mend in MENDS if sign in done.stderr), "")
+    return f"`{words} …` failed with exit {done.exited}: {said[-1] if said else 'it said nothing'}{mend}"
 
 
 def request(cfg: dict[str, str], method: str, url: str, body: object = None) -> tuple[int, object]:

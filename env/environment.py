@@ -12,11 +12,13 @@ from dotenv import dotenv_values
 from dotenv.variables import Variable, parse_variables
 from invoke.exceptions import Exit
 
-from handler.settings import SETTINGS, Setting, one_of, optional, port, text
+from handler.settings import SETTINGS, Setting, conflicts, one_of, optional, port, text
 
 ROOT = Path(__file__).resolve().parents[1]
 # Lambda unpacks layers to /opt; layer/build.py puts sqlnet.ora there.
 TNS_ADMIN = "/opt/network/admin"
+# Where the file has no value of such a key, as in CI, the function keeps its own.
+KEPT = ("PG_", "ORACLE_")
 
 
 def url(value: str) -> str:
@@ -115,6 +117,13 @@ DEPLOY_SETTINGS = [
         "how many days the function's log is kept; empty: as it is",
         "90",
     ),
+    Setting(
+        "PROVISIONED_CONCURRENCY",
+        whole_number(0, 1000),
+        "a number from 0 to 1000",
+        "how many sandboxes of the live version AWS keeps ready, and bills; 0: none",
+        "0",
+    ),
     Setting("GITHUB_REPOSITORY", optional, "OWNER/NAME, or empty", "the repository whose main branch may deploy", ""),
     Setting("DEPLOY_ROLE_NAME", text, "a name", "the role of its deploys", "finance-closing-deploy"),
     Setting("RESTATE_ADMIN_URL", url, "a URL without a closing slash", "Restate's admin API"),
@@ -163,6 +172,9 @@ def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
     faults += unknown_keys(given)
     for setting in ALL_SETTINGS:
         value = values.get(setting.name, setting.default)
+        if setting.name in no_value(values):
+            values[setting.name] = setting.default or ""
+            continue
         if value is None:
             faults.append(f"{setting.name} is missing: expected {setting.expected}")
             continue
@@ -173,9 +185,30 @@ def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
         except ValueError:
             shown = "" if setting.secret else f" {value!r}"
             faults.append(f"{setting.name}{shown} is malformed: expected {setting.expected}")
+    faults += conflicts(values)
     if faults:
         raise Exit(f"env/{name}.env: {'; '.join(dict.fromkeys(faults))}. Nothing was touched.")
     return values
+
+
+def left_out(name: str, shell: Mapping[str, str] = os.environ) -> list[str]:
+    """The keys whose values an environment's file leaves to the function that is there."""
+    return no_value(fill_in(dotenv_values(ROOT / "env" / f"{name}.env", interpolate=False), name, shell)[0])
+
+
+def required(names: list[str]) -> list[Setting]:
+    return [setting for setting in SETTINGS if setting.name in names and setting.default is None]
+
+
+def no_value(values: Mapping[str, str]) -> list[str]:
+    """The keys of KEPT that are not there, or empty where that is no value of theirs."""
+    return [
+        setting.name
+        for setting in SETTINGS
+        if setting.name.startswith(KEPT)
+        and not values.get(setting.name)
+        and not (setting.name in values and setting.default == "")
+    ]
 
 
 def fill_in(given: dict[str, str | None], name: str, shell: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

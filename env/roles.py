@@ -48,8 +48,8 @@ def delete_role_policy(cfg, role, name):
     return aws(cfg, f"iam delete-role-policy --role-name {q(role)} --policy-name {q(name)}")
 
 
-def delete_role(cfg):
-    return aws(cfg, f"iam delete-role --role-name {q(cfg['ROLE_NAME'])}")
+def delete_role(cfg, role):
+    return aws(cfg, f"iam delete-role --role-name {q(role)}")
 
 
 def get_account(cfg):
@@ -72,6 +72,7 @@ def roles(c, env):
     account, before = found_account(c, cfg, None), doors.changes
     for role, trust, policies in planned(cfg):
         ensure(c, {**cfg, "ENVIRONMENT": env}, account, role, trust, policies)
+        drop(c, cfg, role, policies)
     if not cfg["GITHUB_REPOSITORY"]:
         print(f"{env}: GITHUB_REPOSITORY is empty, so there is no role for its deploys")
     if not invoked_by_role(cfg):
@@ -101,11 +102,33 @@ def found_account(c, cfg, function: dict | None) -> str:
     return read_json(c, cfg, get_account(cfg))["Account"]
 
 
-def remove(c, cfg) -> None:
-    """Delete the execution role; its policies go first, or AWS refuses."""
-    for name in read_json(c, cfg, list_role_policies(cfg, cfg["ROLE_NAME"]))["PolicyNames"]:
-        write(c, cfg, delete_role_policy(cfg, cfg["ROLE_NAME"], name))
-    write(c, cfg, delete_role(cfg))
+def remove(c, cfg, role: str) -> None:
+    """Delete a role, if it is there; its policies go first, or AWS refuses."""
+    found = read_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity")
+    if found is None:
+        return
+    for name in found["PolicyNames"]:
+        write(c, cfg, delete_role_policy(cfg, role, name))
+    write(c, cfg, delete_role(cfg, role))
+
+
+def drop(c, cfg, role: str, policies: list[str]) -> None:
+    """Take from a role what policies/ has and it is no longer to have; lambda-vpc goes by leave_vpc alone."""
+    ours = {path.stem for path in (ROOT / "policies").glob("*.json")} - {"lambda-vpc", *policies}
+    found = read_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity") or {"PolicyNames": []}
+    for name in found["PolicyNames"]:
+        if name in ours:
+            print(f"the policy {name} of {role} is no longer wanted")
+            write(c, cfg, delete_role_policy(cfg, role, name))
+
+
+def leave_vpc(c, cfg) -> None:
+    """Take the permission for network interfaces from the function's role.
+
+    Only once no version is in a VPC: AWS removes the interfaces of one by this very permission.
+    """
+    if read_json(c, cfg, get_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"), missing="NoSuchEntity"):
+        write(c, cfg, delete_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"))
 
 
 def planned(cfg) -> list[tuple[str, str, list[str]]]:

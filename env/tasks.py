@@ -1,13 +1,15 @@
-"""The environments as tasks: inv env.check | diff | json."""
+"""The environments as tasks: inv env.check | diff | json | shell."""
 
 from __future__ import annotations
 
 import json
+from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import commands, deploy, environment, limits
+from env import commands, deploy, doors, environment, limits
 from env.doors import read_json
+from layer import publish as layers
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
 SECRETS = {setting.name for setting in environment.ALL_SETTINGS if setting.secret}
@@ -17,16 +19,19 @@ SHAPE = {"Timeout": "TIMEOUT", "MemorySize": "MEMORY", "Runtime": "RUNTIME", "La
 @task(name="json", help=ENV_HELP)
 def json_(c, env):
     """Print the function's part of an environment as JSON, secrets included, for a file of mode 0600."""
-    print(json.dumps({"Variables": environment.function_environment(environment.load(env))}, indent=2))
+    cfg = deploy.completed(c, environment.load(env), env)
+    print(json.dumps({"Variables": environment.function_environment(cfg)}, indent=2))
 
 
 @task(help=ENV_HELP)
 def check(c, env):
     """Check an environment's file as a deploy does, keys, values and AWS's limits; asks nobody."""
     cfg = environment.load(env)
-    variables = environment.function_environment(cfg)
+    kept = environment.left_out(env)
+    variables = {name: value for name, value in environment.function_environment(cfg).items() if name not in kept}
     limits.check_environment(variables)
-    print(f"{env}: env/{env}.env is in order; the function gets {len(variables)} variables")
+    beside = f" and keeps its own {', '.join(kept)}" if kept else ""
+    print(f"{env}: env/{env}.env is in order; the function gets {len(variables)} variables{beside}")
 
 
 @task(help=ENV_HELP)
@@ -37,6 +42,7 @@ def diff(c, env):
     if not found:
         raise Exit(f"{env}: there is no function {cfg['FUNCTION_NAME']}; `inv deploy --env {env}` makes it")
     there = found["Configuration"]
+    cfg = deploy.completed(c, cfg, env)
     # Which layer is the newest is the deploy's to look up; without a pin the function's own counts.
     cfg["LAYER_VERSION_ARN"] = cfg["LAYER_VERSION_ARN"] or "".join(one["Arn"] for one in there.get("Layers") or [])
     parts = deploy.differs(there, cfg, there["Role"])
@@ -56,3 +62,15 @@ def told(part: str, there: dict, cfg: dict) -> str:
     # A variable that is no setting may be anything, a secret of another service too.
     shown = "one" if part not in wanted else repr(given.get(part, "nothing"))
     return f"{part}: the function has {shown}, the file {wanted.get(part, 'nothing')!r}"
+
+
+@task(help=ENV_HELP)
+def shell(c, env):
+    """Print an environment as exports, for a paste of echoed or plain commands; Restate's key is among them."""
+    cfg = environment.load(env)
+    cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+    known = {setting.name: cfg[setting.name] for setting in environment.DEPLOY_SETTINGS}
+    # The AWS CLI takes an empty variable of its own for a value.
+    given = {name: value for name, value in known.items() if value or not name.startswith("AWS_")}
+    for name, value in {"ENV": env, **given, **doors.command_environment(cfg)}.items():
+        print(f"export {name}={q(value)}")

@@ -12,17 +12,10 @@ from shlex import quote as q
 from invoke import Exit, task
 
 from env import bundle as bundles
-from env import closings, commands, deploy, doors, environment, limits, live, roles, shipping
-from env.doors import ROOT, read_json, request, sql, write
-from env.repair import ask
+from env import commands, deploy, doors, environment, limits, live, roles, shipping
+from env.doors import ROOT, read_json, sql, stage, write
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
-# Latest of no service, and no invocation that has not ended began on it; paused and suspended ones have not ended.
-DRAINED = (
-    "SELECT d.id FROM sys_deployment d WHERE d.id NOT IN (SELECT deployment_id FROM sys_service) AND d.id NOT IN"
-    " (SELECT pinned_deployment_id FROM sys_invocation_status WHERE pinned_deployment_id IS NOT NULL"
-    " AND status != 'completed')"
-)
 RUNNING = (
     "SELECT pinned_deployment_id AS id, count(*) AS n FROM sys_invocation_status"
     " WHERE pinned_deployment_id IS NOT NULL AND status != 'completed' GROUP BY pinned_deployment_id"
@@ -31,8 +24,6 @@ WAITING = (
     "SELECT target_service_name AS service, count(*) AS n FROM sys_invocation_status"
     " WHERE pinned_deployment_id IS NULL AND status NOT IN ('completed', 'free') GROUP BY target_service_name"
 )
-# What a live invocation of a service is: running, waiting in a queue, or scheduled for later.
-LIVE = "SELECT id, target, status FROM sys_invocation WHERE status != 'completed' AND target_service_name IN ({})"
 
 
 def shown(env: str) -> dict[str, str]:
@@ -53,7 +44,7 @@ def held(c, cfg) -> dict[str, list[str]]:
 
 
 def by_arn(cfg) -> dict[str, str]:
-    return {one["arn"]: one["id"] for one in live.deployments(cfg) if one.get("arn")}
+    return {live.arn_of(one): one["id"] for one in live.deployments(cfg) if live.arn_of(one)}
 
 
 @task(help=ENV_HELP)
@@ -100,6 +91,11 @@ def rollback(c, env, to="", breaking=False):
     cfg = shown(env)
     before = doors.changes
     target = chosen(deploy.versions_of(c, cfg), to, env)
+    if live.by_url(cfg) and not target["Environment"]["Variables"].get("RESTATE_IDENTITY_KEYS"):
+        raise Exit(
+            f"{env}: version {target['Version']} has no RESTATE_IDENTITY_KEYS and would answer nobody behind the URL;"
+            " say another with --to, or set FUNCTION_URL=off and deploy first. Nothing was changed."
+        )
     print(f"{env}: back to version {target['Version']}, {target.get('Description') or 'without a description'}")
     restore(c, cfg, env, target)
     found = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
@@ -126,17 +122,20 @@ def chosen(found: list[dict], to: str, env: str) -> dict:
 
 def restore(c, cfg, env, target) -> None:
     """Give the function a version's code and configuration; the variables travel from AWS to AWS in a file."""
-    now = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    now = expected = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
     if now["CodeSha256"] != target["CodeSha256"]:
         zipped = code_of(c, cfg, target)
-        write(c, cfg, commands.update_code(cfg, zipped, now.get("RevisionId", "")))
+        write(c, cfg, commands.update_code(cfg, zipped, deploy.revision(c, cfg, expected)))
         write(c, cfg, commands.wait_until_updated(cfg))
-        now = {**now, "RevisionId": deploy.revision_of(c, cfg, zipped.sha256)}
+        expected = {"CodeSha256": target["CodeSha256"]}
     if not deploy.same({**now, "CodeSha256": target["CodeSha256"]}, target):
-        in_vpc = deploy.network_of(now) != [[], []]
+        in_vpc = deploy.in_vpc(now)
         old = configured_as(cfg, target)
+        if deploy.in_vpc(target):
+            roles.ensure_execution_role(c, old)
         with saved_environment(c, cfg, env, target["Version"]) as file:
-            write(c, cfg, commands.update_configuration(old, target["Role"], file, now.get("RevisionId", ""), in_vpc))
+            revision = deploy.revision(c, cfg, expected)
+            write(c, cfg, commands.update_configuration(old, target["Role"], file, revision, in_vpc))
         write(c, cfg, commands.wait_until_updated(cfg))
 
 
@@ -157,10 +156,10 @@ def configured_as(cfg: dict, target: dict) -> dict:
 def saved_environment(c, cfg, env, version):
     file = f"build/{env}.environment.json"
     try:
-        write(c, cfg, commands.save_environment(cfg, version, file))
+        stage(c, cfg, commands.save_environment(cfg, version, file))
         yield file
     finally:
-        write(c, cfg, f"rm -f {q(file)}")
+        stage(c, cfg, f"rm -f {q(file)}")
 
 
 def code_of(c, cfg, target) -> bundles.Bundle:
@@ -170,7 +169,7 @@ def code_of(c, cfg, target) -> bundles.Bundle:
             return as_bundle(c, cfg, path)
     path = ROOT / "build" / f"version-{target['Version']}.zip"
     path.parent.mkdir(exist_ok=True)
-    write(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
+    stage(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
     if not c.config.run.dry and checksum(path) != target["CodeSha256"]:
         path.unlink()
         raise Exit(
@@ -200,7 +199,7 @@ def prune(c, env, keep):
     cfg = shown(env)
     found = deploy.versions_of(c, cfg)
     aliases, registered = held(c, cfg), by_arn(cfg)
-    removed = 0
+    removed = []
     for one in found[: -int(keep)]:
         identity = registered.get(one["FunctionArn"])
         reason = needed(cfg, one["Version"], identity, aliases)
@@ -208,72 +207,19 @@ def prune(c, env, keep):
             print(f"version {one['Version']} stays: {reason}")
             continue
         if identity:
-            delete_deployment(c, cfg, identity)
+            live.delete_deployment(c, cfg, identity)
         write(c, cfg, commands.delete_version(cfg, one["Version"]))
-        removed += 1
-    print(f"{env}: {removed} {'would be deleted' if c.config.run.dry else 'deleted'}")
+        removed.append(one)
+    if not cfg["VPC_SUBNET_IDS"] and not any(deploy.in_vpc(one) for one in found if one not in removed):
+        roles.leave_vpc(c, cfg)
+    print(f"{env}: {len(removed)} {'would be deleted' if c.config.run.dry else 'deleted'}")
 
 
 def needed(cfg, version: str, identity: str | None, aliases: dict[str, list[str]]) -> str:
     """Why a version has to stay, asked of Restate at this moment; "" where nothing needs it."""
     if version in aliases:
         return f"the alias {', '.join(aliases[version])} holds it"
-    if identity and identity not in {row["id"] for row in sql(cfg, DRAINED)}:
+    if identity and identity not in {row["id"] for row in sql(cfg, live.DRAINED)}:
         running = {row["id"]: row["n"] for row in sql(cfg, RUNNING)}.get(identity, 0)
         return f"{running} invocations run on it" if running else "Restate starts new invocations on it"
     return ""
-
-
-def delete_deployment(c, cfg, identity: str) -> None:
-    """Restate deletes with force alone, and then checks nothing: whoever calls this has checked."""
-    url = f"{cfg['RESTATE_ADMIN_URL']}/deployments/{identity}?force=true"
-    doors.changes += 1
-    doors.announce(closings.curl(cfg, "DELETE", q(url)))
-    if c.config.run.dry:
-        return
-    status, answer = request(cfg, "DELETE", url)
-    if status not in (202, 204, 200, 404):
-        raise Exit(f"Restate did not delete {identity}: {status}: {closings.one_line(closings.message(answer))}")
-
-
-@task(help={**ENV_HELP, "yes": "do not ask"})
-def destroy(c, env, yes=False):
-    """Remove the function, its log, its role and its registrations; refuses while anything is live."""
-    cfg = shown(env)
-    function = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
-    account = roles.found_account(c, cfg, function)
-    prefix = f"arn:aws:lambda:{cfg['AWS_REGION']}:{account}:function:{cfg['FUNCTION_NAME']}"
-    ours = [one for one in live.deployments(cfg) if live.function_of(one.get("arn", "")) == prefix]
-    refuse_while_live(cfg, env, ours)
-    log = f"/aws/lambda/{cfg['FUNCTION_NAME']}"
-    logs = read_json(c, cfg, commands.find_log_group(cfg))["logGroups"]
-    role = read_json(c, cfg, roles.get_role(cfg), missing="NoSuchEntity")
-    if not c.config.run.dry:
-        ask(f"{len(ours)} registrations, every version, the log and the role go.", cfg["FUNCTION_NAME"], yes)
-    before = doors.changes
-    for one in ours:
-        # A call may have come since; what runs on a deleted deployment could never end.
-        refuse_while_live(cfg, env, ours)
-        delete_deployment(c, cfg, one["id"])
-    if function:
-        write(c, cfg, commands.delete_function(cfg))
-    if any(one["logGroupName"] == log for one in logs):
-        write(c, cfg, commands.delete_log_group(cfg))
-    if role:
-        roles.remove(c, cfg)
-    if c.config.run.dry:
-        print(f"{env}: this was a rehearsal, nothing was changed")
-    else:
-        print(f"{env}: {'nothing is left' if doors.changes > before else 'nothing was there'}")
-
-
-def refuse_while_live(cfg, env, ours: list[dict]) -> None:
-    """Exit while an invocation of our services has not ended, a scheduled one included."""
-    names = sorted({service["name"] for one in ours for service in one["services"]})
-    if not names:
-        return
-    rows = sql(cfg, LIVE.format(", ".join(f"'{name}'" for name in names)))
-    if rows:
-        first = f"{rows[0]['target']} is {rows[0]['status']}"
-        hint = f"end the schedule with `inv schedule stop --env {env}` and let closings end, or `inv cancel` them"
-        raise Exit(f"{env}: {len(rows)} invocations are live, such as {first}; {hint}. Nothing was removed.")

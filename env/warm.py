@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import environment
-from env.commands import get_alias
-from env.doors import ROOT, aws, read_json, write
+from env import environment, function_url
+from env.commands import get_alias, save_json
+from env.doors import aws, read_json, stage, write
 
 ENV_HELP = {"env": "a file name in env/, such as local"}
 TARGET, STATEMENT = "live", "keep-warm"
@@ -47,23 +45,11 @@ def delete_rule(cfg: dict) -> str:
     return aws(cfg, f"events delete-rule --name {q(rule_name(cfg))}")
 
 
-def get_policy(cfg: dict) -> str:
-    return aws(cfg, f"lambda get-policy --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live")
-
-
 def add_permission(cfg: dict, rule_arn: str) -> str:
     return aws(
         cfg,
         f"lambda add-permission --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live --statement-id {STATEMENT}"
         f" --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn {q(rule_arn)}",
-    )
-
-
-def remove_permission(cfg: dict) -> str:
-    return aws(
-        cfg,
-        f"lambda remove-permission --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live"
-        f" --statement-id {STATEMENT}",
     )
 
 
@@ -80,7 +66,9 @@ def on(c, env, every=USUAL):
     if not found["permitted"]:
         write(c, cfg, add_permission(cfg, rule_arn(cfg, alias)))
     if wanted_target(alias) not in found["targets"]:
-        write(c, cfg, put_targets(cfg, target_file(alias, env)))
+        file = f"build/{env}.warm.json"
+        stage(c, cfg, save_json([wanted_target(alias)], file))
+        write(c, cfg, put_targets(cfg, file))
     print(f"{env}: {rule_name(cfg)} pings {alias} every {every}")
 
 
@@ -88,18 +76,20 @@ def on(c, env, every=USUAL):
 def off(c, env):
     """End the keep-warm pings."""
     cfg = environment.load(env)
+    print(f"{env}: {'is no longer kept warm' if remove(c, cfg) else 'was not kept warm; nothing has changed'}")
+
+
+def remove(c, cfg: dict) -> bool:
+    """Take away what is there of rule, target and permission; whether anything was."""
     found = look(c, cfg)
-    if not any(found.values()):
-        print(f"{env}: was not kept warm; nothing has changed")
-        return
     # A rule that has a target cannot be deleted.
     if found["targets"]:
         write(c, cfg, remove_targets(cfg))
     if found["rule"]:
         write(c, cfg, delete_rule(cfg))
     if found["permitted"]:
-        write(c, cfg, remove_permission(cfg))
-    print(f"{env}: is no longer kept warm")
+        write(c, cfg, function_url.remove_permission(cfg, STATEMENT))
+    return any(found.values())
 
 
 @task(help=ENV_HELP)
@@ -145,9 +135,7 @@ def look(c, cfg: dict) -> dict:
     """What there is: {"rule", "targets", "permitted"}, each false where it is not there."""
     rule = read_json(c, cfg, describe_rule(cfg), missing="ResourceNotFoundException")
     targets = read_json(c, cfg, list_targets(cfg))["Targets"] if rule else []
-    policy = read_json(c, cfg, get_policy(cfg), missing="ResourceNotFoundException")
-    statements = json.loads(policy["Policy"])["Statement"] if policy else []
-    return {"rule": rule, "targets": targets, "permitted": any(one.get("Sid") == STATEMENT for one in statements)}
+    return {"rule": rule, "targets": targets, "permitted": STATEMENT in function_url.permissions(c, cfg)}
 
 
 def wrong(found: dict, alias: str) -> str:
@@ -168,10 +156,3 @@ def rule_arn(cfg: dict, alias: str) -> str:
 
 def wanted_target(alias: str) -> dict:
     return {"Id": TARGET, "Arn": alias, "Input": '{"ping": true}'}
-
-
-def target_file(alias: str, env: str) -> str:
-    path = Path("build", f"{env}.warm.json")
-    (ROOT / path.parent).mkdir(exist_ok=True)
-    (ROOT / path).write_text(json.dumps([wanted_target(alias)]))
-    return str(path)

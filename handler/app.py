@@ -6,31 +6,37 @@ import base64
 
 import restate
 
-from . import deadline, health, runs, schema
+from . import deadline, health, runs, schema, settings
 from .closing import closing
 from .period import period
 from .scheduler import scheduler
 
-serve = restate.app([closing, period, scheduler])
+SERVICES = [closing, period, scheduler]
+KEYS = settings.current().restate_identity_keys
+serve = restate.app(SERVICES, identity_keys=KEYS)
 
 
 def handler(event: dict, context) -> dict:
     """Answer one Lambda event.
 
     {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds"}; {"ping": "deep"} -> the same with what health.deep
-    found; {"schema": true} applies schema.sql; {"history": N} -> {"runs"}, the newest N. Restate's own events and
-    Function URL events (payload v2) go to the SDK, so that nobody can ask for one of ours through a URL.
+    found; {"schema": true} applies schema.sql; {"history": N} -> {"runs"}, the newest N; {"handlers": true} ->
+    {"handlers"}, their names by service. Restate's own events and Function URL events (payload v2) go to the SDK, so
+    that nobody can ask for one of ours through a URL. The SDK answers 401 to a call that none of the keys has signed.
     """
     deadline.begin(context)
     health.Sandbox.events += 1
     if "rawPath" in event:
-        event = from_function_url(event)
-    elif "ping" in event:
+        # A URL that was made by hand, past the deploy that refuses it.
+        return serve(from_function_url(event), context) if KEYS else {"statusCode": 401}
+    if "ping" in event:
         return health.deep() if event["ping"] == "deep" else health.shallow()
-    elif "schema" in event:
+    if "schema" in event:
         return {"ok": True, "schema": schema.apply()}
-    elif "history" in event:
+    if "history" in event:
         return {"ok": True, "runs": runs.newest(int(event["history"]))}
+    if "handlers" in event:
+        return {"ok": True, "handlers": {one.name: sorted(one.handlers) for one in SERVICES}}
     return serve(event, context)
 
 

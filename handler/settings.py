@@ -114,6 +114,12 @@ def clock(value: str) -> Clock:
     return Clock(since, int(match[2]), int(match[3]))
 
 
+def identity_keys(value: str) -> list[str]:
+    if not re.fullmatch(r"(publickeyv1_[1-9A-HJ-NP-Za-km-z]{32,44}(,|$))*", value) or value.endswith(","):
+        raise ValueError(value)
+    return value.split(",") if value else []
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value not in choices:
@@ -236,7 +242,28 @@ SETTINGS = [
         "how long Restate remembers a finished closing and its journal",
         "90",
     ),
+    Setting(
+        "FUNCTION_URL",
+        one_of("on", "off"),
+        "on or off",
+        "whether Restate calls the function by a URL that everybody can call, and not by its version's ARN",
+        "off",
+    ),
+    Setting(
+        "RESTATE_IDENTITY_KEYS",
+        identity_keys,
+        "publickeyv1_… with commas, or empty",
+        "the public keys of the Restate servers whose signed calls are answered; empty: signatures are not looked at",
+        "",
+    ),
 ]
+
+
+def conflicts(values: Mapping[str, str | None]) -> list[str]:
+    """The faults of settings that are well-formed one by one and must not stand together."""
+    if values["FUNCTION_URL"] == "on" and not values["RESTATE_IDENTITY_KEYS"]:
+        return ["FUNCTION_URL=on without RESTATE_IDENTITY_KEYS would let everybody call the function"]
+    return []
 
 
 def parse(environ: Mapping[str, str]) -> SimpleNamespace:
@@ -252,6 +279,7 @@ def parse(environ: Mapping[str, str]) -> SimpleNamespace:
         except ValueError:
             shown = "" if setting.secret else f" {given!r}"
             faults.append(f"{setting.name}{shown} is malformed: expected {setting.expected}")
+    faults += conflicts({setting.name: environ.get(setting.name, setting.default) for setting in SETTINGS})
     if faults:
         raise SettingsError("; ".join(faults))
     return SimpleNamespace(**values)

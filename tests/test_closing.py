@@ -35,8 +35,8 @@ def run_row(cfg: dict, date: str) -> dict:
 
 @pytest.fixture(scope="module")
 def closed(deployed, database):
-    """2025-01-31, closed once for the tests that look at it."""
-    return close("2025-01-31", "--user", "siti")
+    """2025-01-30, closed once for the tests that look at it."""
+    return close("2025-01-30", "--user", "siti")
 
 
 def test_the_trial_balance_equals_the_journal_to_the_cent(closed, deployed, database):
@@ -48,13 +48,13 @@ def test_the_trial_balance_equals_the_journal_to_the_cent(closed, deployed, data
 
 
 def test_the_procedure_started_once_for_the_user(closed, deployed):
-    status = closings.state_of(deployed, "DailyClosing", "2025-01-31")["status"]
+    status = closings.state_of(deployed, "DailyClosing", "2025-01-30")["status"]
     (start,) = [one for one in starts("2025-01") if one["job"] == status["job"]]
     assert (start["user_id"], start["year"], start["month_from"], start["month_to"]) == ("siti", "2025", "01", "01")
 
 
 def test_the_metrics_are_there_and_belong_to_this_run(closed, deployed, database):
-    row = run_row(deployed, "2025-01-31")
+    row = run_row(deployed, "2025-01-30")
     ((metrics, runs),) = database.run(
         "SELECT count(*), min(run_id::text) FROM financial_metrics WHERE year = 2025 AND month = 1"
     )
@@ -64,7 +64,7 @@ def test_the_metrics_are_there_and_belong_to_this_run(closed, deployed, database
 
 
 def test_the_log_says_that_the_date_is_closed(closed, deployed, database):
-    row = run_row(deployed, "2025-01-31")
+    row = run_row(deployed, "2025-01-30")
     steps = ("status", "genius", "ledger", "metrics", "user_id")
     assert [row[name] for name in steps] == ["succeeded"] * 4 + ["siti"]
     assert row["job"].startswith("GNS_202501_")
@@ -76,16 +76,16 @@ def test_the_state_is_let_go_of(closed, deployed):
 
 
 def test_get_status_tells_the_result(closed, deployed):
-    url = f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/2025-01-31/getStatus"
+    url = f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/2025-01-30/getStatus"
     code, answer = request(deployed, "POST", url)
     assert (code, answer["status"], answer["genius"]["outcome"]) == (200, "succeeded", "succeeded")
 
 
 def test_a_date_is_accepted_once(closed):
-    again = close("2025-01-31", check=False)
+    again = close("2025-01-30", check=False)
     assert again.returncode == 1
     assert "PreviouslyAccepted" in again.stderr
-    assert "2025-01-31 succeeded" in again.stderr
+    assert "2025-01-30 succeeded" in again.stderr
     assert len(again.stderr.strip().splitlines()) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 
+import pytest
 from kit import INV, ROOT, UNUSED, inv
 
 
@@ -27,6 +28,7 @@ def demo_until(text: str, then) -> tuple[int, str, str]:
     return run.returncode, "".join(lines) + rest, errors
 
 
+@pytest.mark.slow
 def test_a_part_that_dies_is_named_and_the_next_demo_goes_on(local, deployed):
     code, output, errors = demo_until("RUNNING", lambda: local.kill("aws"))
     assert code == 1

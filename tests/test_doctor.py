@@ -16,12 +16,14 @@ from invoke import Context
 from kit import ROOT, STATE, inv
 from oracledb import errors
 from pg8000 import native
+from recording import RECORDER
 from test_client import look
 
 from env import closings, commands, doctor, doctor_aws, doctor_service, doors, environment, finding
 from env.doors import aws, request
 
 C = Context()
+PING = "lambda:InvokeFunction"
 OTHER_ROLE = "arn:aws:iam::000000000000:role/other"
 EGRESS = "aws --region ap-southeast-3 ec2 authorize-security-group-egress --group-id sg-0a --protocol tcp"
 
@@ -96,7 +98,7 @@ def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deploy
     function = "financial_report.calculate_financial_metrics(uuid, integer, integer)"
     administer(local, f"ALTER FUNCTION {function} RENAME TO away")
     try:
-        pause(deployed, "2025-12-01")
+        pause(deployed, "2025-12-02")
     finally:
         administer(local, "ALTER FUNCTION financial_report.away RENAME TO calculate_financial_metrics")
     shrink_and_publish(deployed)
@@ -111,7 +113,7 @@ def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deploy
         for found in ills.values():
             for one in found:
                 mend(deployed, one)
-        closings.watch(deployed, "2025-12-01")
+        closings.watch(deployed, "2025-12-02")
         left = [one for found in diagnosis().values() for one in found if not one.ok]
     finally:
         inv("schedule", "stop", "--env", "local")
@@ -124,6 +126,8 @@ def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deploy
     assert "is not registered" in said["restate"] and "GNS_X: STOPPED" in said["periods"]
     assert "ClosingPeriod/2025-12/close" in said["paused"] and "calculate_financial_metrics" in said["paused"]
     assert left == []
+    # The ping that it sends is the one thing that is no look by its name.
+    assert {call.action for call in RECORDER.calls() if call.task == "doctor" and not call.looks} == {PING}
     told = {"cli", "env file", "credentials", "network", "ping", "layer", "postgres", "oracle", "schema", "charset"}
     assert set(first) == {*said, *told}
     assert not any(secret in str(first) for secret in (deployed["PG_PASSWORD"], deployed["ORACLE_PASSWORD"]))

@@ -16,7 +16,10 @@ CFG = {
     "RESTATE_ADMIN_URL": "http://restate.invalid:9070",
     "RESTATE_AUTH_TOKEN": "",
     "RESTATE_INVOKE_ROLE_ARN": "arn:aws:iam::000000000000:role/restate",
+    "FUNCTION_URL": "off",
+    "PROVISIONED_CONCURRENCY": "0",
 }
+NEW = f"{ARN}:2"
 
 
 def service(*handlers: str, deployment: str = "dp_1") -> dict:
@@ -44,19 +47,19 @@ def restate(monkeypatch):
 
 def test_a_removed_handler_is_refused_by_name_unless_it_is_meant(restate):
     with pytest.raises(Exit, match=r"no longer has DailyClosing/getStatus, .*--breaking. Nothing was registered"):
-        live.refuse_removed_handlers(CFG, f"{ARN}:2", breaking=False)
-    live.refuse_removed_handlers(CFG, f"{ARN}:2", breaking=True)
+        live.refuse_removed_handlers(CFG, NEW, False, live.discover(CFG, NEW))
+    live.refuse_removed_handlers(CFG, NEW, True, live.discover(CFG, NEW))
 
 
 def test_another_functions_service_is_not_compared(restate):
     restate["GET", "services"] = [(200, {"services": [service("run", "getStatus", deployment="dp_9")]})]
-    live.refuse_removed_handlers(CFG, f"{ARN}:2", breaking=False)
+    live.refuse_removed_handlers(CFG, NEW, False, live.discover(CFG, NEW))
 
 
 def test_a_role_that_is_not_yet_there_is_waited_for(restate, capsys):
     unreachable = (500, {"message": "[META0003] AccessDenied"})
     restate["POST", "deployments"] = [unreachable, unreachable, (200, {"services": [service("run", "getStatus")]})]
-    live.refuse_removed_handlers(CFG, f"{ARN}:2", breaking=False)
+    live.refuse_removed_handlers(CFG, NEW, False, live.discover(CFG, NEW))
     assert capsys.readouterr().out.count("a new role takes about a minute") == 2
 
 
@@ -71,6 +74,23 @@ def test_without_a_role_nothing_is_waited_for_and_the_line_says_what_is_live(res
     assert str(caught.value).endswith("`inv deploy --env prod` mends it")
 
 
+def test_a_version_that_something_else_was_registered_after_is_registered_again(restate, monkeypatch):
+    """As `inv dev` does; without --force Restate would leave it at that."""
+    restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_http"})]
+    there = {"id": "dp_1", "arn": f"{ARN}:1", "assume_role_arn": CFG["RESTATE_INVOKE_ROLE_ARN"]}
+    restate["GET", "deployments"] = [(200, {"deployments": [there]})]
+    restate["POST", "deployments"] = [(200, {"services": [service("run", "getStatus")]})]
+    sent = []
+    monkeypatch.setattr(live, "write", lambda c, cfg, command: sent.append(command))
+    monkeypatch.setattr(live, "read_json", lambda *words, **options: {"FunctionVersion": "1"})
+    live.take(Context(), CFG, "prod", f"{ARN}:1", False, doors.changes)
+    (command,) = sent
+    assert command.startswith(f"restate deployments register {ARN}:1 ") and command.endswith(" --force --yes")
+    restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
+    live.take(Context(), CFG, "prod", f"{ARN}:1", False, doors.changes)
+    assert sent == [command]
+
+
 def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(doors, "PAUSE_SECONDS", 0)
     count = tmp_path / "count"
@@ -83,6 +103,15 @@ def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypa
     with pytest.raises(Exit, match="Function already exist"):
         doors.write(Context(), CFG, command.replace("SAID", "(ResourceConflictException): Function already exist"))
     assert len(count.read_text().split()) == 1
+
+
+def test_look_ups_made_ahead_are_taken_once_and_dropped_at_the_first_change(tmp_path):
+    command = f"echo x >> {tmp_path}/count; wc -l < {tmp_path}/count"
+    with doors.looking_ahead(Context(), CFG, [command]):
+        assert [doors.read(Context(), CFG, command) for _ in range(2)] == ["1", "2"]
+    with doors.looking_ahead(Context(), CFG, [command]):
+        doors.stage(Context(), CFG, "true")
+        assert doors.AHEAD == {}
 
 
 def test_a_function_that_somebody_else_has_changed_is_said_so():

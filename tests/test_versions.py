@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 
 import pytest
+from invoke import Context
 from kit import ROOT, STATE
 from kit import inv as shared_inv
 
-from env import environment
+from env import commands, deploy, doors, environment, roles
 from env.doors import request, sql
 
+C = Context()
 OWN = STATE.with_name("test-versions")
 OTHER = ROOT / "env" / "testversions.env"
 # The procedure has to outlast a deploy on a busy machine.
-PROCEDURE_SECONDS = 40
+PROCEDURE_SECONDS = 60
 CLOSES = (
     "SELECT id, status, pinned_deployment_id AS pin FROM sys_invocation WHERE target_service_name = 'ClosingPeriod'"
     " AND target_handler_name = 'close' ORDER BY created_at"
@@ -114,8 +117,60 @@ def test_back_to_the_version_before_and_the_old_ones_go(cfg, two):
     assert list(lines(inv("versions", "--env", "local").stdout)) == ["3"]
 
 
+def test_back_to_older_code_that_only_aws_has(cfg, two):
+    module = ROOT / "handler" / "errors.py"
+    text = module.read_text()
+    module.write_text(f"{text}# Another bundle.\n")
+    try:
+        assert "update-function-code" in inv("deploy", "--env", "local").stdout
+    finally:
+        module.write_text(text)
+    shutil.rmtree(ROOT / "build" / "bundles")
+    done = inv("rollback", "--env", "local").stdout
+    assert "back to version 3" in done and "-o build/version-3.zip" in done and ":5 is live" in done
+    third, fourth, fifth = (one["CodeSha256"] for one in deploy.versions_of(C, cfg))
+    assert third == fifth != fourth
+
+
+def test_into_a_vpc_and_out_of_it(cfg, two):
+    given = {"VPC_SUBNET_IDS=": "subnet-0b,subnet-0a", "VPC_SECURITY_GROUP_IDS=": "sg-0c", "LOG_RETENTION_DAYS=": "30"}
+    text = (ROOT / "env" / "local.env").read_text()
+    for key, value in given.items():
+        text = text.replace(f"{key}\n", f"{key}{value}\n")
+    OTHER.write_text(text)
+    inv("deploy", "--env", "testversions")
+    found = doors.read_json(C, cfg, commands.get_function(cfg))["Configuration"]
+    assert deploy.network_of(found) == [["subnet-0a", "subnet-0b"], ["sg-0c"]]
+    (group,) = doors.read_json(C, cfg, commands.find_log_group(cfg))["logGroups"]
+    assert group["retentionInDays"] == 30
+    assert "nothing changed" in inv("deploy", "--env", "testversions").stdout
+    assert "lambda-vpc stays with finance-closing-lambda-role" in inv("deploy", "--env", "local").stdout
+    assert not deploy.in_vpc(doors.read_json(C, cfg, commands.get_function(cfg))["Configuration"])
+    assert "--policy-name lambda-vpc" in inv("prune", "--env", "local", "--keep", "1").stdout
+    assert doors.read_json(C, cfg, roles.list_role_policies(cfg, cfg["ROLE_NAME"]))["PolicyNames"] == [
+        "lambda-execution"
+    ]
+
+
+LISTS = {
+    "lambda list-functions": "Functions",
+    "lambda list-function-url-configs --function-name finance-closing": "FunctionUrlConfigs",
+    "iam list-roles": "Roles",
+    "logs describe-log-groups": "logGroups",
+    "events list-rules": "Rules",
+    "cloudwatch describe-alarms": "MetricAlarms",
+    "sns list-topics": "Topics",
+}
+
+
 def test_nothing_is_left(cfg, two):
+    OTHER.write_text((ROOT / "env" / "local.env").read_text().replace("FUNCTION_URL=off", "FUNCTION_URL=on"))
+    inv("deploy", "--env", "testversions")
+    inv("warm", "on", "--env", "local")
+    inv("alarms", "--env", "local", "--to", "ops@example.com")
     assert "Not confirmed" in inv("destroy", "--env", "local", check=False).stderr
     assert "nothing is left" in inv("destroy", "--env", "local", "--yes").stdout
     assert request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")[1]["deployments"] == []
+    for words, name in LISTS.items():
+        assert (doors.read_json(C, cfg, doors.aws(cfg, words), missing="NotFound") or {name: []})[name] == [], words
     assert "nothing was there" in inv("destroy", "--env", "local", "--yes").stdout

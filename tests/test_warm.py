@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
 import pytest
+from cloud import processes
 from invoke import Context, Exit
-from kit import inv
+from kit import ROOT, STATE, close, inv
 
 from env import warm
 
@@ -21,6 +28,44 @@ def test_on_status_and_off(deployed):
     refused = inv("warm", "status", "--env", "local", check=False)
     assert refused.returncode == 1
     assert refused.stderr == "local: the live version is not kept warm; run `inv warm on --env local`\n"
+
+
+def workers(version: str) -> set[int]:
+    """The processes in which the local Lambda runs a version."""
+    named = f"AWS_LAMBDA_FUNCTION_VERSION={version}".encode()
+    found = set()
+    for process in processes.belonging_to(STATE, "aws"):
+        with contextlib.suppress(OSError):
+            if named in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                found.add(process.pid)
+    return found
+
+
+@pytest.mark.slow
+def test_the_rule_fires_and_keeps_the_version_of_a_later_deploy_warm(deployed):
+    """Nobody but the rule invokes between the death of the worker that the deploy's own ping has left and a new one."""
+    other = ROOT / "env" / "testwarm.env"
+    text = (ROOT / "env" / "local.env").read_text()
+    other.write_text(text.replace("DEADLINE_SECONDS=300", "DEADLINE_SECONDS=303"))
+    inv("warm", "on", "--env", "local", "--every", "1m")
+    try:
+        inv("deploy", "--env", "testwarm")
+        assert "keeps the live version warm" in inv("warm", "status", "--env", "testwarm").stdout
+        version = inv("ping", "--env", "testwarm").stdout.split("version ")[1].split()[0]
+        for pid in workers(version):
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 150
+        while not workers(version):
+            assert time.monotonic() < deadline, "the rule never came"
+            time.sleep(0.5)
+        warmed = workers(version)
+        close("2025-03-06", "--skip-sync", "--skip-metrics")
+        assert workers(version) == warmed
+        assert ", warm, up" in inv("ping", "--env", "testwarm").stdout
+    finally:
+        other.unlink()
+        inv("warm", "off", "--env", "local")
+        inv("deploy", "--env", "local")
 
 
 def test_what_is_wrong_is_told_apart():

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from instantclient import AIO
 from kit import ROOT, UNUSED, inv
+from recording import RECORDER
 
 from env import live, names
 
@@ -70,7 +71,7 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
     shell = {key: value for key, value in os.environ.items() if key not in (*UNUSED, "AWS_PROFILE")}
     # The layer for this machine's Python, from a ZIP of Instant Client's shape.
     shell |= {"INSTANT_CLIENT": str(client), "LIBAIO": str(client.parent / "system" / AIO)}
-    shell["RUNTIME"] = deployed["RUNTIME"]
+    shell |= {"RUNTIME": deployed["RUNTIME"], "AWS_CSM_CLIENT_ID": "workflow"}
     said = ""
     try:
         for step in STEPS:
@@ -85,6 +86,9 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
         inv("deploy", "--env", "local")
     assert newest["assume_role_arn"] == ROLE
     assert ":layer:test-ci:1" in said and "is live" in said
+    allowed = re.findall(r'"(\w+:\w+)"', (ROOT / "policies" / "deploy.json").read_text())
+    called = {call.action for call in RECORDER.calls() if call.task == "workflow"}
+    assert {"lambda:PublishLayerVersion", "lambda:PublishVersion", "lambda:UpdateAlias"} <= called <= {*allowed}
     assert runner.given["steps.file.outputs.region"] == deployed["AWS_REGION"]
     assert not any(secret in said for secret in (given["secrets.RESTATE_AUTH_TOKEN"], deployed["PG_PASSWORD"]))
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote as q
 
 from invoke import Exit, task
 
@@ -14,6 +15,8 @@ from invoke import Exit, task
 sys.path.append(str(Path(__file__).parent))
 
 from cloud import NAMES, Cloud, LocalError
+
+from env.doors import no_rehearsal
 
 
 @contextmanager
@@ -31,6 +34,7 @@ def one_line_on_failure() -> Iterator[None]:
 @task(help={"procedure_seconds": "how long Genius' closing procedure takes; default 8"})
 def up(c, procedure_seconds=""):
     """Start restate-server, PostgreSQL, Lambda and Genius on this machine."""
+    no_rehearsal(c, "local.up")
     with one_line_on_failure():
         Cloud().up(procedure_seconds or None)
 
@@ -38,6 +42,7 @@ def up(c, procedure_seconds=""):
 @task
 def tools(c):
     """Install the restate CLI, which a deploy needs, where no local.up has done so; starts nothing."""
+    no_rehearsal(c, "local.tools")
     with one_line_on_failure():
         Cloud().install_cli()
 
@@ -45,6 +50,7 @@ def tools(c):
 @task
 def down(c):
     """End everything that local.up started; data stays."""
+    no_rehearsal(c, "local.down")
     with one_line_on_failure():
         Cloud().down()
 
@@ -52,6 +58,7 @@ def down(c):
 @task
 def reset(c):
     """End everything and remove its data, ports and passwords; downloads stay."""
+    no_rehearsal(c, "local.reset")
     with one_line_on_failure():
         Cloud().reset()
 
@@ -94,3 +101,15 @@ def log_files(part: str) -> list[Path]:
     if not there:
         raise LocalError("No logs yet: `inv local.up` makes them.")
     return there
+
+
+@task
+def screens(c):
+    """Make pictures of the demo and of Restate's page of its closing, in build/screens/."""
+    import screens as pictures
+
+    with one_line_on_failure():
+        pictures.find_browser()
+        demo = c.run(f"{q(sys.executable)} -m invoke demo", hide="out", in_stream=False).stdout
+        for picture in pictures.take(demo):
+            print(picture)

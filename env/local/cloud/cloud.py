@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import suppress
 from pathlib import Path
 
-from . import database, processes, tools
+from . import database, identity, processes, tools
 from . import parts as definitions
 from . import state as states
 from .errors import LocalError
@@ -140,6 +140,7 @@ class Cloud:
             settings["LOCAL_PROCEDURE_SECONDS"] = f"{_seconds(seconds):g}"
         settings.setdefault("LOCAL_PROCEDURE_SECONDS", PROCEDURE_SECONDS)
         settings["LOCAL_LAMBDA_RUNTIME"] = tools.lambda_runtime()
+        settings["LOCAL_RESTATE_IDENTITY_KEY"] = identity.public_key(self.state)
         return settings, held
 
     def _reuse(self, part: Part) -> bool:

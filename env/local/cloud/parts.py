@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import database, processes, tools
+from . import database, identity, processes, tools
 from .part import Part, answers
 from .state import HOST, LOCAL, PORT_NAMES, State
 
@@ -117,6 +117,7 @@ def restate(state: State, settings: Mapping[str, str], say: Say) -> Part:
         RESTATE_ADVERTISED_ADDRESS=f"http://{HOST}:{node}/",
         RESTATE_INGRESS__BIND_PORT=str(ingress),
         RESTATE_ADMIN__BIND_PORT=str(admin),
+        RESTATE_REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE=str(identity.key_file(state)),
         AWS_ENDPOINT_URL=f"http://{HOST}:{settings['LOCAL_AWS_PORT']}",
         AWS_REGION=REGION,
         AWS_ACCESS_KEY_ID="local",

@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from cloud.parts import ORACLE_SERVICE, ORACLE_USER
 from cloud.state import HOST, State
 
+from env.doors import no_rehearsal
 from genius.binds import scan
 from genius.faults import KNOWN, Faults, UnknownFault
 
@@ -26,6 +27,7 @@ WIDEST = 60
 @task(positional=["text"], help={"text": "one statement or PL/SQL block", "rows": "the most to show"})
 def sql(c, text, rows=SHOWN):
     """Run SQL or PL/SQL on the local cloud's Genius; changes are committed."""
+    no_rehearsal(c, "genius.sql")
     with connected() as connection, connection.cursor() as cursor:
         cursor.arraysize = 1000
         cursor.execute(text if scan(text).kind == "plsql" else text.rstrip().rstrip(";"))
@@ -89,6 +91,7 @@ def shown(value: object) -> str:
 @task(positional=["fault"], help={"fault": "NAME or NAME=VALUE; `inv genius.faults` lists them"})
 def fault(c, fault):
     """Plant a fault in the local cloud's Genius, at once and until it is lifted."""
+    no_rehearsal(c, "genius.fault")
     name, _, value = fault.partition("=")
     with known_faults() as faults:
         faults.plant(name, value)
@@ -97,6 +100,7 @@ def fault(c, fault):
 @task(positional=["fault"], help={"fault": "the name of a planted fault"})
 def lift(c, fault):
     """Take a fault away; one that is not planted is no error."""
+    no_rehearsal(c, "genius.lift")
     with known_faults() as faults:
         faults.lift(fault)
 
