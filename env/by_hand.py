@@ -41,7 +41,7 @@ def publish() -> list[str]:
         f"ARN=$({commands.publish_version(KEYS, 'by hand', REVISION)})",
         commands.register(KEYS, "$ARN"),
         commands.save_alias_revision(KEYS, ALIAS),
-        commands.update_alias(KEYS, "${ARN##*:}", None, ALIAS),
+        commands.move_alias(KEYS, "update", "${ARN##*:}", None, ALIAS),
         *send({"ping": True}),
     ]
 
