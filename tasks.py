@@ -32,7 +32,6 @@ from env import (  # noqa: E402
     warm,
 )
 from env import status as status_page  # noqa: E402
-from env.commands import get_function  # noqa: E402, F401
 from env.deploy import deploy  # noqa: E402
 from env.live import invoke_event  # noqa: E402
 from handler.request import real_date  # noqa: E402

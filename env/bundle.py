@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -142,10 +143,16 @@ def add(archive: zipfile.ZipFile, tree: Path, name: str) -> bytes:
 
 @contextmanager
 def aside(place: Path) -> Iterator[tuple[Path, Path]]:
-    """(a folder for files, a path for the zip), both of this build alone and gone afterwards."""
+    """(a folder for files, a path for the zip), both of this build alone and gone when this process ends.
+
+    A thousand files take a busy disk as long as their packing; so they go while what comes next is under way.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="making-", dir=place.parent) as folder:
-        yield Path(folder) / "tree", Path(folder) / place.name
+    folder = Path(tempfile.mkdtemp(prefix="making-", dir=place.parent))
+    try:
+        yield folder / "tree", folder / place.name
+    finally:
+        threading.Thread(target=shutil.rmtree, args=(folder, True)).start()
 
 
 def kept(place: Path) -> dict | None:

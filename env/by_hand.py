@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 
-from env import alarms, bundle, closings, commands, environment, logs, roles, schedule, versions, warm
+from env import alarms, bundle, closings, commands, environment, live, logs, roles, schedule, warm
 from layer import publish as layers
 
 # Without a value a command has no such option at all; AWS_PROFILE stands in the shell.
 LEFT_OUT = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "DEPLOY_BUCKET", "VPC_SUBNET_IDS", "VPC_SECURITY_GROUP_IDS")
 KEYS = {setting.name: f"${setting.name}" for setting in environment.ALL_SETTINGS} | dict.fromkeys(LEFT_OUT, "")
-FILE = "build/lambda.environment.json"
+FILE, REVISION, ALIAS = "build/lambda.environment.json", "build/revision", "build/alias-revision"
 MADE = bundle.Bundle(bundle.ROOT / "build" / "lambda.zip", "", "", 0, 0, "", "")
 DATE = "2025-03-31"
 
@@ -30,11 +30,6 @@ def value(command: str, query: str) -> str:
     return f"$({command} --query {query} --output text)"
 
 
-def quiet(command: str) -> str:
-    """What AWS answers holds the function's variables, the passwords too."""
-    return f"{command} > /dev/null"
-
-
 def save_environment() -> str:
     return f'(umask 077 && inv env.json --env "$ENV" > {FILE})'
 
@@ -42,33 +37,43 @@ def save_environment() -> str:
 def publish() -> list[str]:
     """What makes the function as it stands a version, and that version live."""
     return [
-        f"VERSION={value(commands.publish_version(KEYS, 'by hand', ''), 'Version')}",
-        f'ARN="{value(commands.get_function(KEYS), "Configuration.FunctionArn")}:$VERSION"',
+        commands.save_revision(KEYS, REVISION),
+        f"ARN=$({commands.publish_version(KEYS, 'by hand', REVISION)})",
         commands.register(KEYS, "$ARN"),
-        commands.move_alias(KEYS, "update", "$VERSION"),
+        commands.save_alias_revision(KEYS, ALIAS),
+        commands.move_alias(KEYS, "update", "${ARN##*:}", None, ALIAS),
         *send({"ping": True}),
     ]
 
 
 def send(event: dict) -> list[str]:
-    body = str(event).replace("'", '"').replace("True", "true")
+    """Have the live version answer one of our own events."""
     return [
-        f"echo '{body}' > build/event.json",
-        commands.invoke_function(KEYS, "build/event.json", "build/answer.json"),
+        commands.save_json(event, "build/event.json"),
+        commands.invoke_function(KEYS, "build/event.json", "build/answer.json", "live"),
         "cat build/answer.json",
+    ]
+
+
+def configure() -> list[str]:
+    """Give the function the variables of FILE, and the rest as the environment says."""
+    return [
+        f"ROLE={value(roles.get_role(KEYS), 'Role.Arn')}",
+        commands.save_revision(KEYS, REVISION),
+        commands.update_configuration(KEYS, "$ROLE", FILE, REVISION),
+        f"rm -f {FILE}",
+        commands.wait_until_updated(KEYS),
     ]
 
 
 def deploy() -> list[str]:
     return [
         'inv bundle --env "$ENV"',
+        commands.save_revision(KEYS, REVISION),
+        commands.update_code(KEYS, MADE, REVISION),
+        commands.wait_until_updated(KEYS),
         save_environment(),
-        f"ROLE={value(roles.get_role(KEYS), 'Role.Arn')}",
-        quiet(commands.update_code(KEYS, MADE, "")),
-        commands.wait_until_updated(KEYS),
-        quiet(commands.update_configuration(KEYS, "$ROLE", FILE, "")),
-        f"rm -f {FILE}",
-        commands.wait_until_updated(KEYS),
+        *configure(),
         *publish(),
     ]
 
@@ -83,13 +88,11 @@ def roll_back() -> list[str]:
     return [
         "OLD=1",
         commands.save_code(KEYS, "$OLD", zipped.file),
+        commands.save_revision(KEYS, REVISION),
+        commands.update_code(KEYS, zipped, REVISION),
+        commands.wait_until_updated(KEYS),
         commands.save_environment(KEYS, "$OLD", FILE),
-        f"ROLE={value(roles.get_role(KEYS), 'Role.Arn')}",
-        quiet(commands.update_code(KEYS, zipped, "")),
-        commands.wait_until_updated(KEYS),
-        quiet(commands.update_configuration(KEYS, "$ROLE", FILE, "")),
-        f"rm -f {FILE}",
-        commands.wait_until_updated(KEYS),
+        *configure(),
         *publish(),
     ]
 
@@ -97,24 +100,27 @@ def roll_back() -> list[str]:
 def prune() -> list[str]:
     return [
         "VERSION=1 DEPLOYMENT=dp_…",
-        f'restate sql "{versions.DRAINED}"',
+        f'restate sql "{live.DRAINED}"',
         closings.curl(KEYS, "DELETE", '"$RESTATE_ADMIN_URL/deployments/$DEPLOYMENT?force=true"'),
         commands.delete_version(KEYS, "$VERSION"),
     ]
 
 
 def make_roles() -> list[str]:
-    """The files are those that `inv --dry roles` leaves in build/."""
-    lines = ['inv --dry roles --env "$ENV"']
-    given = {
-        "$ROLE_NAME": ("lambda-trust", "lambda-execution"),
-        "$DEPLOY_ROLE_NAME": ("deploy-trust", "deploy"),
-        "${RESTATE_INVOKE_ROLE_ARN##*/}": ("restate-cloud-trust", "restate-invoke"),
-    }
-    for role, (trust, policy) in given.items():
+    lines = [f"ACCOUNT_ID={value(roles.get_account(KEYS), 'Account')}"]
+    for named, trust, policies in roles.planned({**KEYS, "RESTATE_SERVER_ROLE_ARN": ""}):
+        role = named.replace("$RESTATE_INVOKE_ROLE_ARN", "${RESTATE_INVOKE_ROLE_ARN##*/}")
+        lines.append(filled(trust))
         lines.append(roles.create_role(KEYS, role, f"build/{trust}.json"))
-        lines.append(roles.put_role_policy(KEYS, role, policy, f"build/{policy}.json"))
+        for policy in policies:
+            lines.append(filled(policy))
+            lines.append(roles.put_role_policy(KEYS, role, policy, f"build/{policy}.json"))
     return [*lines, roles.create_provider(KEYS)]
+
+
+def filled(policy: str) -> str:
+    given = {**KEYS, "ENVIRONMENT": "$ENV"}
+    return f"mkdir -p build && {roles.fill_policy(policy, given, '$ACCOUNT_ID')} > build/{policy}.json"
 
 
 def publish_layer() -> list[str]:
@@ -165,8 +171,8 @@ def keep_schedule() -> list[str]:
 
 
 def keep_warm() -> list[str]:
-    """The file of the target is the one that `inv --dry warm on` leaves in build/."""
     return [
+        "# build/$ENV.warm.json is as `inv warm on` writes it.",
         f"RULE={value(warm.put_rule(KEYS, warm.rate(warm.USUAL)), 'RuleArn')}",
         warm.add_permission(KEYS, "$RULE"),
         warm.put_targets(KEYS, "build/$ENV.warm.json"),
@@ -178,8 +184,8 @@ def end_warmth() -> list[str]:
 
 
 def make_alarms() -> list[str]:
-    """The files are those that `inv --dry alarms` leaves in build/."""
     return [
+        "# The files in build/ are as `inv alarms` writes them, one or two for each of alarms/.",
         f"TOPIC={value(alarms.create_topic(KEYS), 'TopicArn')}",
         alarms.subscribe(KEYS, "$TOPIC", "finance-ops@example.com"),
         alarms.put_filter(KEYS, "build/$ENV.no-closing.filter.json"),
@@ -193,7 +199,7 @@ def destroy() -> list[str]:
         commands.delete_function(KEYS),
         commands.delete_log_group(KEYS),
         roles.delete_role_policy(KEYS, "$ROLE_NAME", "lambda-execution"),
-        roles.delete_role(KEYS),
+        roles.delete_role(KEYS, "$ROLE_NAME"),
     ]
 
 

@@ -48,8 +48,8 @@ def delete_role_policy(cfg, role, name):
     return aws(cfg, f"iam delete-role-policy --role-name {q(role)} --policy-name {q(name)}")
 
 
-def delete_role(cfg, role):
-    return aws(cfg, f"iam delete-role --role-name {q(role)}")
+def delete_role(cfg, role=""):
+    return aws(cfg, f"iam delete-role --role-name {q(role or cfg['ROLE_NAME'])}")
 
 
 def get_account(cfg):
@@ -72,6 +72,7 @@ def roles(c, env):
     account, before = found_account(c, cfg, None), doors.changes
     for role, trust, policies in planned(cfg):
         ensure(c, {**cfg, "ENVIRONMENT": env}, account, role, trust, policies)
+        drop(c, cfg, role, policies)
     if not cfg["GITHUB_REPOSITORY"]:
         print(f"{env}: GITHUB_REPOSITORY is empty, so there is no role for its deploys")
     if not invoked_by_role(cfg):
@@ -109,6 +110,16 @@ def remove(c, cfg, role: str) -> None:
     for name in found["PolicyNames"]:
         write(c, cfg, delete_role_policy(cfg, role, name))
     write(c, cfg, delete_role(cfg, role))
+
+
+def drop(c, cfg, role: str, policies: list[str]) -> None:
+    """Take from a role what policies/ has and it is no longer to have; lambda-vpc goes by leave_vpc alone."""
+    ours = {path.stem for path in (ROOT / "policies").glob("*.json")} - {"lambda-vpc", *policies}
+    found = read_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity") or {"PolicyNames": []}
+    for name in found["PolicyNames"]:
+        if name in ours:
+            print(f"the policy {name} of {role} is no longer wanted")
+            write(c, cfg, delete_role_policy(cfg, role, name))
 
 
 def leave_vpc(c, cfg) -> None:

@@ -38,6 +38,8 @@ VOLATILE = [
     (r"function:finance-closing:\d+", "function:finance-closing:N"),
     (r"\bversion \d+", "version N"),
     (r"python3\.\d+", "python3.N"),
+    (r"aws-cli/\S+", "aws-cli/N"),
+    (r"arn:aws:iam::\d+:", "arn:aws:iam::ACCOUNT:"),
     (r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d(:[\d.]+)?([+-]\d\d:\d\d|Z)?", "MOMENT"),
     (r"\d[\d,.]* (s|ms|min|h|MB|looks|invocations|billed ms|variables)\b", r"N \1"),
     (r"generation \d+", "generation N"),

@@ -95,7 +95,7 @@ class Watch:
         self.thread = threading.Thread(target=self.look, daemon=True)
 
     def look(self) -> None:
-        while not self.done.wait(0.02):
+        while not self.done.wait(0.05):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 with contextlib.suppress(OSError):
                     self.lines.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
@@ -185,15 +185,13 @@ def run(zipped: Path) -> Ran:
         by_task = standing(cfg)
         for words in (["schema"], ["ping", "--deep"], ["close", "--date", DATE, "--watch"], ["status"], ["env.diff"]):
             task(*words)
-        for words in (["doctor"], ["logs"], ["history"], ["schedule", "start"], ["schedule", "stop"]):
+        for words in (["doctor"], ["logs"]):
             task(*words, check=False)
         CHANGED.write_text("# Another bundle.\n")
-        write_env(LAYER_VERSION_ARN=arn, RETRY_CAP_SECONDS="59")
+        write_env(LAYER_VERSION_ARN=arn, RETRY_CAP_SECONDS="59", FUNCTION_URL="on", PROVISIONED_CONCURRENCY="2")
         task("deploy")
         task("rollback")
         CHANGED.unlink()
-        write_env(LAYER_VERSION_ARN=arn, FUNCTION_URL="on", PROVISIONED_CONCURRENCY="2")
-        task("deploy")
         write_env(LAYER_VERSION_ARN=arn)
         task("deploy")
         task("versions")

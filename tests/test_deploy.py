@@ -12,7 +12,6 @@ from invoke import Context
 from kit import ROOT, inv
 from recording import RECORDER
 
-import tasks
 from env import commands, doors, limits
 from env.environment import function_environment
 
@@ -62,7 +61,7 @@ def test_one_screen_shows_what_is_live_and_how_it_goes(deployed):
 
 
 def test_the_function_gets_its_settings_and_no_other(deployed):
-    command = tasks.get_function(deployed)
+    command = commands.get_function(deployed)
     found = subprocess.run(
         command, shell=True, env={**os.environ, **doors.command_environment(deployed)}, capture_output=True, check=True
     )

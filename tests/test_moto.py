@@ -59,7 +59,13 @@ class Restate(BaseHTTPRequestHandler):
     tokens: ClassVar[set[str]] = set()
 
     def do_GET(self):
-        self.answer({"deployments": self.deployments} if self.path == "/deployments" else {"services": []})
+        newest = self.deployments[-1]["id"] if self.deployments else ""
+        known = {
+            "/deployments": {"deployments": self.deployments},
+            "/services": {"services": []},
+            "/services/DailyClosing": {"deployment_id": newest},
+        }
+        self.answer(known[self.path])
 
     def do_DELETE(self):
         gone = self.path.split("/")[2].partition("?")[0]
@@ -158,7 +164,9 @@ def inv(cfg: dict, *words: str, version: int = 0) -> str:
     """A task on that environment; version: the one that is expected to answer the task's ping."""
     if version:
         answer = json.dumps({"ok": True, "version": str(version)})
-        tell(cfg["AWS_ENDPOINT_URL"], "static/lambda-simple/response", {"results": [answer]})
+        tell(
+            cfg["AWS_ENDPOINT_URL"], "static/lambda-simple/response", {"results": [answer], "region": cfg["AWS_REGION"]}
+        )
     done = real_inv(*words, "--env", "testmoto").stdout
     assert "planted" not in done
     return done

@@ -39,9 +39,7 @@ def take(demo: str) -> list[Path]:
 def find_browser() -> str:
     found = next(filter(None, map(shutil.which, (os.environ.get("BROWSER", ""), *BROWSERS))), None)
     if not found:
-        raise LocalError(
-            "no Chromium here; `apt-get install chromium-headless-shell`, or name one: BROWSER=/path/to/it"
-        )
+        raise LocalError("no Chromium here; `apt-get install chromium-headless-shell`, or name one as BROWSER=path")
     return found
 
 
