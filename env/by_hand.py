@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from env import alarms, bundle, closings, commands, environment, function_url, live, logs, roles, schedule, warm
+from env import alarms, bundle, closings, commands, environment, live, logs, roles, schedule, warm
 from layer import publish as layers
 
 # Without a value a command has no such option at all; AWS_PROFILE stands in the shell.
@@ -41,7 +41,7 @@ def publish() -> list[str]:
         f"ARN=$({commands.publish_version(KEYS, 'by hand', REVISION)})",
         commands.register(KEYS, "$ARN"),
         commands.save_alias_revision(KEYS, ALIAS),
-        commands.update_alias(KEYS, "${ARN##*:}", None, ALIAS),
+        commands.move_alias(KEYS, "update", "${ARN##*:}", None, ALIAS),
         *send({"ping": True}),
     ]
 
@@ -180,7 +180,7 @@ def keep_warm() -> list[str]:
 
 
 def end_warmth() -> list[str]:
-    return [warm.remove_targets(KEYS), warm.delete_rule(KEYS), function_url.remove_permission(KEYS, warm.STATEMENT)]
+    return [warm.remove_targets(KEYS), warm.delete_rule(KEYS), warm.remove_permission(KEYS)]
 
 
 def make_alarms() -> list[str]:

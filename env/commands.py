@@ -106,26 +106,17 @@ def get_alias(cfg):
     return aws(cfg, f"lambda get-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live")
 
 
-def create_alias(cfg, version, description):
-    described = f" --description {q(description)}" if description else ""
-    return aws(
-        cfg,
-        f"lambda create-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live --function-version {q(version)}"
-        f"{described}",
-    )
-
-
 def save_alias_revision(cfg, file):
     return f"mkdir -p build && {get_alias(cfg)} --query '[RevisionId, FunctionVersion]' --output text > {q(file)}"
 
 
-def update_alias(cfg, version, description, revision):
-    """description: None where it stays."""
+def move_alias(cfg, verb, version, description=None, revision=""):
+    """verb: create or update; description: None where it stays, or none is needed."""
     described = "" if description is None else f" --description {q(description)}"
     return aws(
         cfg,
-        f"lambda update-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live --function-version {q(version)}"
-        f"{described}{only(revision)}",
+        f"lambda {verb}-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live --function-version {q(version)}"
+        f"{described}{only(revision) if revision else ''}",
     )
 
 
@@ -222,7 +213,7 @@ def save_json(value, file):
     return f"mkdir -p build && printf '%s\\n' {q(json.dumps(value))} > {q(file)}"
 
 
-def invoke_function(cfg, payload_file, answer_file, qualifier):
+def invoke_function(cfg, payload_file, answer_file, qualifier="live"):
     return aws(
         cfg,
         f"lambda invoke --function-name {q(cfg['FUNCTION_NAME'])}:{q(qualifier)} --payload fileb://{q(payload_file)}"

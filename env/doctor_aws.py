@@ -129,6 +129,7 @@ def network(c, cfg: dict, env: str) -> Iterator[Finding]:
     if not cfg["VPC_SUBNET_IDS"]:
         yield well("the function is in no VPC")
         return
+    cfg = deploy.completed(c, cfg, env)
     subnets = read_json(c, cfg, describe_subnets(cfg))["Subnets"]
     tables = read_json(c, cfg, describe_route_tables(cfg, subnets[0]["VpcId"]))["RouteTables"]
     groups = read_json(c, cfg, describe_groups(cfg))["SecurityGroups"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from invoke import Exit
 
-from env import closings, commands, live, ping, schedule
+from env import closings, commands, deploy, live, ping, schedule
 from env.doctor_aws import address_of, databases, let_out
 from env.doors import read_json, request, sql
 from env.finding import Finding, change, ill, well
@@ -51,6 +51,7 @@ RIGHTS = {
 
 def ping_deep(c, cfg: dict, env: str) -> Iterator[Finding]:
     """One deep ping, and what its answer tells of the client, both databases, the schema and the rights."""
+    cfg = deploy.completed(c, cfg, env)
     answer = ping.ask(c, cfg, env, {"ping": "deep"})
     temper = "cold" if answer["cold"] else "warm"
     yield well(f"version {answer['version']} answers, {temper}, up {answer['uptimeSeconds']:.0f} s", "ping")

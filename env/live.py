@@ -234,7 +234,7 @@ def ensure_alias(c, cfg, version_arn) -> str:
     version = version_arn.rpartition(":")[2]
     found = read_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
     if not found:
-        write(c, cfg, commands.create_alias(cfg, version, borne_by(cfg)))
+        write(c, cfg, commands.move_alias(cfg, "create", version, borne_by(cfg) or None))
         return borne_by(cfg)
     borne = " ".join(sorted({*found.get("Description", "").split(), *borne_by(cfg).split()}))
     if (found["FunctionVersion"], found.get("Description", "")) != (version, borne):
@@ -249,7 +249,7 @@ def update_alias(c, cfg, version, description, found) -> None:
     if not c.config.run.dry and (ROOT / file).read_text().split()[1] != found["FunctionVersion"]:
         raise Exit("somebody else has moved the alias live meanwhile; look with `inv versions`, then run it again")
     changed = description if description != found.get("Description", "") else None
-    write(c, cfg, commands.update_alias(cfg, version, changed, file))
+    write(c, cfg, commands.move_alias(cfg, "update", version, changed, file))
 
 
 def settle_alias(c, cfg, borne: str) -> None:
@@ -262,20 +262,22 @@ def settle_alias(c, cfg, borne: str) -> None:
 
 def ensure_concurrency(c, cfg, borne: str) -> None:
     """Have as many sandboxes ready as the environment says, and wait until they are."""
-    if not int(cfg["PROVISIONED_CONCURRENCY"]):
-        if "PROVISIONED_CONCURRENCY=" in borne:
+    wanted = int(cfg["PROVISIONED_CONCURRENCY"])
+    if not wanted and "PROVISIONED_CONCURRENCY=" not in borne:
+        return
+    found = read_json(c, cfg, commands.get_concurrency(cfg), missing="NotFoundException") or {}
+    if not wanted:
+        if found:
             write(c, cfg, commands.delete_concurrency(cfg))
         return
-    missing = "NotFoundException"
-    found = read_json(c, cfg, commands.get_concurrency(cfg), missing=missing) or {}
-    if str(found.get("RequestedProvisionedConcurrentExecutions")) != cfg["PROVISIONED_CONCURRENCY"]:
+    if found.get("RequestedProvisionedConcurrentExecutions") != wanted:
         write(c, cfg, commands.put_concurrency(cfg))
     elif found["Status"] == "READY":
         return
     write(c, cfg, commands.wait_for_concurrency(cfg))
-    found = read_json(c, cfg, commands.get_concurrency(cfg), missing=missing)
+    found = read_json(c, cfg, commands.get_concurrency(cfg), missing="NotFoundException")
     if found and found["Status"] == "FAILED":
-        raise Exit(f"AWS keeps no {cfg['PROVISIONED_CONCURRENCY']} sandboxes ready: {found.get('StatusReason')}")
+        raise Exit(f"AWS keeps no {wanted} sandboxes ready: {found.get('StatusReason')}")
 
 
 def leave_url(c, cfg, env, version_arn) -> bool:

@@ -48,8 +48,8 @@ def delete_role_policy(cfg, role, name):
     return aws(cfg, f"iam delete-role-policy --role-name {q(role)} --policy-name {q(name)}")
 
 
-def delete_role(cfg, role):
-    return aws(cfg, f"iam delete-role --role-name {q(role)}")
+def delete_role(cfg, role=""):
+    return aws(cfg, f"iam delete-role --role-name {q(role or cfg['ROLE_NAME'])}")
 
 
 def get_account(cfg):

@@ -21,8 +21,8 @@ def show(c, cfg: dict, env: str) -> None:
     if not alias:
         raise Exit(f"{env}: {cfg['FUNCTION_NAME']} has no version that is live; run `inv deploy --env {env}`")
     arn = f"{alias['AliasArn'].rpartition(':')[0]}:{alias['FunctionVersion']}"
+    print(f"{env}: {arn}  {registration(cfg, arn)}")
     parts = {
-        f"{env}:": lambda: registration(cfg, arn),
         "function": lambda: function(c, cfg),
         "alias": lambda: [f"live holds version {alias['FunctionVersion']}{borne(alias)}"],
         "Restate": lambda: restate(cfg),
@@ -38,9 +38,12 @@ def show(c, cfg: dict, env: str) -> None:
             print(f"{'' if at else name:<9} {line}", flush=True)
 
 
-def registration(cfg: dict, arn: str) -> Iterator[str]:
-    found = live.find_deployment(cfg, arn)
-    yield f"{arn}  {'registered as ' + found['id'] if found else 'NOT registered with Restate'}"
+def registration(cfg: dict, arn: str) -> str:
+    try:
+        found = live.find_deployment(cfg, arn)
+    except Exit as error:
+        return closings.one_line(error.message)
+    return f"registered as {found['id']}" if found else "NOT registered with Restate"
 
 
 def function(c, cfg: dict) -> Iterator[str]:

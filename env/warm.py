@@ -53,6 +53,10 @@ def add_permission(cfg: dict, rule_arn: str) -> str:
     )
 
 
+def remove_permission(cfg: dict) -> str:
+    return function_url.remove_permission(cfg, STATEMENT)
+
+
 @task(help={**ENV_HELP, "every": "how often, such as 5m or 1h"})
 def on(c, env, every=USUAL):
     """Ping the live version at an interval, so that a closing begins on a warm sandbox."""
@@ -88,7 +92,7 @@ def remove(c, cfg: dict) -> bool:
     if found["rule"]:
         write(c, cfg, delete_rule(cfg))
     if found["permitted"]:
-        write(c, cfg, function_url.remove_permission(cfg, STATEMENT))
+        write(c, cfg, remove_permission(cfg))
     return any(found.values())
 
 

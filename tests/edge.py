@@ -57,7 +57,7 @@ INCOMPATIBLE = refused_by_restate(409, "[META0006] the service type of DailyClos
 
 
 class Edge:
-    """url: where to send what is meant for `target`."""
+    """url: where to send what is meant for `target`; without one, what is not planted is answered with 502."""
 
     def __init__(self, target: str = ""):
         self.target = target.removeprefix("http://")
@@ -95,8 +95,10 @@ def handler(edge: Edge) -> type[http.server.BaseHTTPRequestHandler]:
                 named = {"x-amzn-ErrorType": planted.error, "content-type": "application/json"}
                 failed = {"x-amz-function-error": "Unhandled"} if planted is FAILED else {}
                 self.reply(planted.status, {**named, **failed}, planted.body)
-            else:
+            elif edge.target:
                 self.pass_on(body)
+            else:
+                self.reply(502, {}, b"")
 
         def pass_on(self, body: bytes):
             connection = http.client.HTTPConnection(edge.target, timeout=60)

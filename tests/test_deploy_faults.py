@@ -70,7 +70,7 @@ def refusal(call, *words) -> str:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"PG_HOST": "REMOVED"}, "PG_HOST is missing: expected"),
+        ({"AWS_REGION": "REMOVED"}, "AWS_REGION is missing: expected"),
         ({"RESTATE_ADMIN_URL": ""}, "RESTATE_ADMIN_URL '' is malformed: expected a URL"),
         ({"PG_PORT": "5432x"}, "PG_PORT '5432x' is malformed: expected a port"),
         ({"PG_HOST": "h" * 4000}, "and Lambda takes 4,096; the longest are PG_HOST (4,000)"),

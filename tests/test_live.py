@@ -131,3 +131,51 @@ def test_a_cli_that_ignores_the_endpoint_is_refused_before_anything_is_sent(tmp_
         return
     with pytest.raises(Exit, match=f"is aws-cli/{said}, which ignores AWS_ENDPOINT_URL"):
         doors.refuse_deaf_cli(str(cli), "http://127.0.0.1:1")
+
+
+@pytest.fixture
+def changes(monkeypatch):
+    """What would be changed; the doors' commands, unrun."""
+    made: list[str] = []
+    monkeypatch.setattr(live, "write", lambda c, cfg, command: made.append(command) or "")
+    monkeypatch.setattr(live, "delete_deployment", lambda c, cfg, identity: made.append(f"delete {identity}"))
+    monkeypatch.setattr(live.function_url, "remove", lambda c, cfg: made.append("remove the URL"))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("asked", "borne", "states", "verbs"),
+    [
+        ("0", "", [], []),
+        ("0", "PROVISIONED_CONCURRENCY=2", [("READY", 2)], ["delete-provisioned"]),
+        ("0", "PROVISIONED_CONCURRENCY=2", [None], []),
+        ("2", "PROVISIONED_CONCURRENCY=2", [("READY", 2)], []),
+        ("2", "PROVISIONED_CONCURRENCY=2", [("IN_PROGRESS", 2), ("READY", 2)], ["get-provisioned"]),
+        ("3", "PROVISIONED_CONCURRENCY=2", [("READY", 2), ("READY", 3)], ["put-provisioned", "get-provisioned"]),
+    ],
+)
+def test_sandboxes_are_kept_ready_as_the_environment_says(changes, monkeypatch, asked, borne, states, verbs):
+    answers = [one and dict(zip(("Status", "RequestedProvisionedConcurrentExecutions"), one)) for one in states]
+    monkeypatch.setattr(live, "read_json", lambda *words, **options: answers.pop(0))
+    live.ensure_concurrency(Context(), {**CFG, "PROVISIONED_CONCURRENCY": asked}, borne)
+    assert len(changes) == len(verbs)
+    assert all(verb in change for verb, change in zip(verbs, changes))
+
+
+def test_sandboxes_that_aws_does_not_have_are_said_so(changes, monkeypatch):
+    answers = [None, {"Status": "FAILED", "StatusReason": "no such capacity"}]
+    monkeypatch.setattr(live, "read_json", lambda *words, **options: answers.pop(0))
+    with pytest.raises(Exit, match="keeps no 5 sandboxes ready: no such capacity"):
+        live.ensure_concurrency(Context(), {**CFG, "PROVISIONED_CONCURRENCY": "5"}, "PROVISIONED_CONCURRENCY=5")
+
+
+@pytest.mark.parametrize(
+    ("drained", "made"), [([], []), ([{"id": "dp_url"}], ["delete dp_url", "remove the URL"])], ids=["runs", "drained"]
+)
+def test_a_url_stays_while_a_closing_that_began_on_it_runs(restate, changes, monkeypatch, drained, made):
+    behind = {"id": "dp_url", "uri": "https://x.lambda-url.on.aws/", "metadata": {"arn": f"{ARN}:1"}}
+    others = {"id": "dp_other", "uri": "https://other.example/", "metadata": {}}
+    restate["GET", "deployments"] = [(200, {"deployments": [behind, others]})]
+    monkeypatch.setattr(live, "sql", lambda cfg, query: drained)
+    assert live.leave_url(Context(), CFG, "prod", NEW) == bool(drained)
+    assert changes == made

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 from instantclient import AIO
+from invoke import Context
 from kit import ROOT, UNUSED, inv
 from recording import RECORDER
 
-from env import live, names
+from env import doctor_aws, doctor_service, environment, live, names
 
 WORKFLOW = yaml.safe_load((ROOT / names.WORKFLOW).read_text())
+C = Context()
 STEPS = WORKFLOW["jobs"]["deploy"]["steps"]
 ROLE = "arn:aws:iam::000000000000:role/test-restate-invokes"
 # What only GitHub has; the local cloud takes any credentials and this test's own interpreter.
@@ -53,11 +55,12 @@ def env_file() -> str:
     pairs = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     # Another version than what is live, so that there is something to deploy.
     changes = {**{key: f"${{{key}}}" for key in REFERRING}, "DEADLINE_SECONDS": "307", "LAYER_NAME": "test-ci"}
-    return "\n".join(f"{key}={value}" for key, value in {**pairs, **changes}.items())
+    given = {**pairs, **changes}
+    return "\n".join(f"{key}={value}" for key, value in given.items() if not key.startswith(("PG_", "ORACLE_")))
 
 
 @pytest.mark.slow
-def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment(deployed, zips, tmp_path):
+def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment(deployed, zips, tmp_path, monkeypatch):
     client = zips["19"]
     given = {
         "inputs.layer": True,
@@ -79,12 +82,16 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
                 done = runner.run(step, **shell)
                 said += done.stdout + done.stderr
                 assert done.returncode == 0, f"{step['name']}: {done.stdout}{done.stderr}"
-        _, answer = live.request(deployed, "GET", f"{deployed['RESTATE_ADMIN_URL']}/services/DailyClosing")
-        newest = next(one for one in live.deployments(deployed) if one["id"] == answer["deployment_id"])
+        newest = next(one for one in live.deployments(deployed) if one["id"] == live.newest(deployed))
+        for name in REFERRING:
+            monkeypatch.setenv(name, runner.filled(WORKFLOW["jobs"]["deploy"]["env"][name]))
+        known = environment.load("testci")
+        examined = [*doctor_aws.function(C, known, "testci"), *doctor_service.ping_deep(C, known, "testci")]
     finally:
         (ROOT / "env" / "testci.env").unlink(missing_ok=True)
         inv("deploy", "--env", "local")
     assert newest["assume_role_arn"] == ROLE
+    assert "keeps its own PG_HOST" in said and [one for one in examined if not one.ok] == []
     assert ":layer:test-ci:1" in said and "is live" in said
     allowed = re.findall(r'"(\w+:\w+)"', (ROOT / "policies" / "deploy.json").read_text())
     called = {call.action for call in RECORDER.calls() if call.task == "workflow"}

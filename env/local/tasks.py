@@ -106,6 +106,7 @@ def log_files(part: str) -> list[Path]:
 @task
 def screens(c):
     """Make pictures of the demo and of Restate's page of its closing, in build/screens/."""
+    no_rehearsal(c, "local.screens")
     import screens as pictures
 
     with one_line_on_failure():
