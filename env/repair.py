@@ -74,7 +74,7 @@ def ask(question: str, expected: str, yes: bool) -> None:
     if yes:
         return
     try:
-        typed = input(f"{question} Type {expected} to go on: ")
+        typed = input(f"{question} Type {expected} to go on: ".lstrip())
     except EOFError:
         typed = ""
     if typed.strip() != expected:
