@@ -91,6 +91,7 @@ def test_a_function_url_gets_none_of_our_events(event, monkeypatch):
 
     monkeypatch.setattr(health, "measure", lambda *_: pytest.fail("a database was opened"))
     monkeypatch.setattr(app, "serve", lambda given, context: {"statusCode": 404, "got": given["path"]})
+    monkeypatch.setattr(app, "KEYS", ["publickeyv1_of_a_server"])
     url = {"rawPath": "/ping", "requestContext": {"http": {"method": "POST"}}, "body": event, "ping": "deep"}
     assert app.handler(url, None) == {"statusCode": 404, "got": "/ping"}
 
