@@ -15,7 +15,7 @@ LEFT_OUT = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "DEPLOY_BUCKET", "VPC_SUBNET_IDS"
 KEYS = {setting.name: f"${setting.name}" for setting in environment.ALL_SETTINGS} | dict.fromkeys(LEFT_OUT, "")
 FILE, REVISION, ALIAS = "build/lambda.environment.json", "build/revision", "build/alias-revision"
 MADE = bundle.Bundle(bundle.ROOT / "build" / "lambda.zip", "", "", 0, 0, "", "")
-DATE = "2025-03-31"
+DATE = "2025-02-27"
 
 
 def pasted(command: str) -> str:
