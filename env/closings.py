@@ -35,10 +35,11 @@ def submit_url(cfg: dict, date: str) -> str:
 
 
 def curl(cfg: dict, method: str, url: str, body: object = None) -> str:
-    """One call of Restate's HTTP API as it can be pasted; the token stays in the shell's environment."""
-    token = ' -H "authorization: Bearer $RESTATE_AUTH_TOKEN"' if cfg["RESTATE_AUTH_TOKEN"] else ""
+    """One call of Restate's HTTP API as it can be pasted; the token is no argument that other users could see."""
     data = "" if body is None else f" -H 'content-type: application/json' -d '{json.dumps(body)}'"
-    return f"curl -X {method} {url}{token}{data}"
+    if not cfg["RESTATE_AUTH_TOKEN"]:
+        return f"curl -X {method} {url}{data}"
+    return f"""printf 'authorization: Bearer %s' "$RESTATE_AUTH_TOKEN" | curl -X {method} {url} -H @-{data}"""
 
 
 def submit_command(cfg: dict, date: str, body: dict) -> str:

@@ -1,4 +1,4 @@
-"""One local cloud for the whole run, in a state folder of its own; a stand-in for each test that asks for one."""
+"""One local cloud for all tests but the README's, in a state folder of its own; a stand-in for who asks for one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 import instantclient
 import oracledb
 import pytest
-import readme
 from closing_jobs import PASSWORD, StandIn
-from kit import STATE
+from kit import STATE, inv
 from recording import RECORDER
 
 from handler import genius, settings
@@ -57,17 +56,10 @@ def cfg(local) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def terminal(cfg, tmp_path_factory) -> readme.Terminal:
-    """The README in a reader's shell, on the cloud of the tests."""
-    return readme.Terminal(readme.blocks(readme.README.read_text()), "readme", tmp_path_factory.mktemp("readme"))
-
-
-@pytest.fixture(scope="session")
-def deployed(cfg, terminal) -> dict[str, str]:
-    """The function deployed from nothing, its table made and a first date closed, by the README's first command."""
-    code, came = terminal.result(terminal.page[0])
-    if code:
-        pytest.fail(f"{terminal.page[0].text}exit {code}\n{came}")
+def deployed(cfg) -> dict[str, str]:
+    """The function deployed from nothing, and its table made, by the operator's own commands."""
+    inv("deploy", "--env", "local")
+    inv("schema", "--env", "local")
     return cfg
 
 

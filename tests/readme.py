@@ -107,13 +107,14 @@ def difference(expected: str, came: str) -> str:
 class Terminal:
     """The shell of a reader who pastes block after block: what one exports the next one has.
 
-    environment: the name of the one that stands in the place of `prod`.
+    checkout: the folder to paste in; scratch: a folder for the shell's own files; extra: variables of the reader's.
     """
 
-    def __init__(self, page: list[Block], environment: str, folder: Path):
-        self.page, self.environment = page, environment
-        self.exports, self.script = folder / "exports", folder / "block"
+    def __init__(self, page: list[Block], checkout: Path, scratch: Path, extra: dict[str, str]):
+        self.page, self.checkout = page, checkout
+        self.exports, self.script = scratch / "exports", scratch / "block"
         self.exports.write_text("")
+        self.environ = {key: value for key, value in os.environ.items() if key not in UNUSED} | extra
         self.came: dict[int, tuple[int, str]] = {}
 
     def result(self, block: Block) -> tuple[int, str]:
@@ -124,22 +125,21 @@ class Terminal:
         return self.came[block.number]
 
     def run(self, block: Block) -> tuple[int, str]:
-        """Exit code and all that was printed, with `prod` for the environment's own name."""
-        self.script.write_text(re.sub(r"\bprod\b", self.environment, block.text))
+        """Exit code and all that was printed."""
+        self.script.write_text(block.text)
         command = f"set -eo pipefail; . {self.exports}; . {self.script}; export -p > {self.exports}"
         typed = "".join(f"{word}\n" for word in ASKED.findall(block.text))
-        environ = {key: value for key, value in os.environ.items() if key not in UNUSED}
         done = subprocess.run(
             ["bash", "-c", command],
-            cwd=ROOT,
-            env=environ,
+            cwd=self.checkout,
+            env=self.environ,
             input=typed,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=SECONDS,
         )
-        return done.returncode, re.sub(rf"\b{self.environment}\b", "prod", done.stdout)
+        return done.returncode, done.stdout
 
 
 def fault(block: Block, code: int, came: str) -> str:

@@ -265,16 +265,6 @@ def test_what_the_tables_cannot_hold_is_no_matter_for_a_retry(session, old):
         session.run("ALTER TABLE legacy_trial_balances DROP CONSTRAINT small")
 
 
-def test_a_function_url_never_reaches_our_own_events(monkeypatch):
-    served = []
-    monkeypatch.setattr(app.schema, "apply", lambda: pytest.fail("a URL call applied the schema"))
-    monkeypatch.setattr(app, "serve", lambda event, context: served.append(event) or {})
-    request = {"http": {"method": "POST"}}
-    for mark in ("schema", "ping"):
-        app.handler({"rawPath": "/x", "requestContext": request, mark: True, "body": '{"schema": true}'}, None)
-    assert [(event["httpMethod"], event["path"]) for event in served] == [("POST", "/x")] * 2
-
-
 def test_grants_that_are_missing_are_named(own_schema, admin):
     admin.run(f"ALTER TABLE {SCHEMA}.legacy_trial_balances OWNER TO postgres")
     admin.run(f"GRANT SELECT, INSERT ON {SCHEMA}.legacy_trial_balances TO finance")

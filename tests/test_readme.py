@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 
 import pytest
 import readme
+from chaos.checkout import tools
 from kit import ROOT, STATE, run_rows
 
 import tasks
+from env import environment
 from env import readme as made
 from env.environment import ALL_SETTINGS
 
@@ -35,14 +38,26 @@ OTHER_NAMES = {
 
 
 @pytest.fixture(scope="module")
-def run(terminal):
-    """The reader's shell, with an environment of the local cloud in the place of `prod`."""
-    own = ROOT / "env" / f"{terminal.environment}.env"
-    own.write_text((ROOT / "env" / "local.env").read_text())
-    yield terminal
-    own.unlink()
-    for fault in (STATE / "genius" / "faults").glob("*"):
-        fault.unlink()
+def run(tmp_path_factory):
+    """A reader's shell in a copy of the repository, with a cloud of its own that is `local` and `prod`."""
+    import cloud
+
+    checkout, own = tmp_path_factory.mktemp("reader") / "finance-closing", STATE.with_name("test-readme")
+    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".venv", ".local", ".git", "build", ".*_cache"))
+    (checkout / ".venv").symlink_to(ROOT / ".venv")
+    shutil.copy(checkout / "env" / "local.env", checkout / "env" / "prod.env")
+    there = cloud.Cloud(own, say=lambda line: None)
+    there.reset()
+    places = {"FINANCE_CLOSING_STATE": str(own), "FINANCE_CLOSING_TOOLS": str(tools())}
+    yield readme.Terminal(PAGE, checkout, tmp_path_factory.mktemp("terminal"), places)
+    there.reset()
+
+
+@pytest.fixture(scope="module")
+def cfg(run) -> dict[str, str]:
+    """The settings of the reader's environment, once its cloud is up."""
+    run.result(PAGE[0])
+    return environment.load("local", run.environ)
 
 
 @pytest.mark.parametrize("block", [one for one in PAGE if one.runs], ids=lambda one: f"{one.number} {one.heading}")
@@ -54,7 +69,7 @@ def test_a_block_runs_and_prints_what_stands_below_it(run, block):
 def test_no_secret_was_printed(run, cfg):
     printed = "".join(came for _, came in run.came.values())
     assert not any(cfg[one.name] in printed for one in ALL_SETTINGS if one.secret and cfg[one.name])
-    assert not list((ROOT / "build").glob("*.environment.json"))
+    assert not list((run.checkout / "build").glob("*.environment.json"))
 
 
 def test_what_is_made_is_fresh():
