@@ -19,8 +19,11 @@ DATE = "2025-02-27"
 
 
 def pasted(command: str) -> str:
-    """A command whose variables the shell fills in: what may be empty is left out, and the rest quoted for it."""
-    command = command.replace("'$LAYER_VERSION_ARN'", "$LAYER_VERSION_ARN")
+    """A command whose variables the shell fills in: what may be empty is left out, and the rest quoted for it.
+
+    The layer may be none, but not unknown.
+    """
+    command = command.replace("'$LAYER_VERSION_ARN'", "${LAYER_VERSION_ARN?}")
     command = re.sub(r"'([^'\"]*\$[^'\"]*)'", r'"\1"', command)
     return re.sub(r"(--assume-role-arn) (\"\$(\w+)\")", r"${\3:+\1 \2}", command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from shlex import quote as q
 
 from invoke import Exit, task
@@ -68,8 +69,13 @@ def told(part: str, there: dict, cfg: dict) -> str:
 def shell(c, env):
     """Print an environment as exports, for a paste of echoed or plain commands; Restate's key is among them."""
     cfg = environment.load(env)
-    cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
     known = {setting.name: cfg[setting.name] for setting in environment.DEPLOY_SETTINGS}
+    try:
+        known["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+    except Exit as error:
+        # An empty one would take the layer away from the function.
+        del known["LAYER_VERSION_ARN"]
+        print(f"{error}\nLAYER_VERSION_ARN is left out.", file=sys.stderr)
     # The AWS CLI takes an empty variable of its own for a value.
     given = {name: value for name, value in known.items() if value or not name.startswith("AWS_")}
     for name, value in {"ENV": env, **given, **doors.command_environment(cfg)}.items():

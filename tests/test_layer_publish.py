@@ -64,10 +64,14 @@ def asked(cfg, command: str) -> dict:
 def test_a_thick_function_without_a_layer_is_refused_before_anything_is_touched(deployed):
     with environment_file("testthick", ORACLE_CLIENT="thick", LAYER_NAME="never-published") as env:
         done = inv("deploy", "--env", env, check=False)
+        shell = inv("env.shell", "--env", env)
     assert done.returncode == 1
     assert done.stderr.strip().count("\n") == 0
     assert "has no version of it; publish it with `make layer publish ENV=testthick`" in done.stderr
     assert "bundle" not in done.stdout
+    # The roles can be made by hand all the same; a deploy by hand then stops at the unknown layer.
+    assert "export ROLE_NAME=" in shell.stdout and "LAYER_VERSION_ARN" not in shell.stdout
+    assert "LAYER_VERSION_ARN is left out" in shell.stderr
 
 
 def test_a_layer_says_what_it_is_and_whom_it_suits(published, cfg):
