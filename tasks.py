@@ -33,11 +33,11 @@ from env import (  # noqa: E402
 )
 from env import status as status_page  # noqa: E402
 from env.deploy import deploy  # noqa: E402
+from env.environment import ENV_HELP  # noqa: E402
 from env.live import invoke_event  # noqa: E402
 from handler.request import real_date  # noqa: E402
 
 PYTHONPATH = ":".join(str(ROOT / folder) for folder in (".", "tests", "env/local"))
-ENV_HELP = {"env": "a file name in env/, such as local"}
 
 
 @task(help=ENV_HELP)

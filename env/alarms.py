@@ -10,6 +10,7 @@ from invoke import Exit, task
 
 from env import commands, environment
 from env.doors import ROOT, aws, read_json, stage, write
+from env.logs import find_group
 
 FOLDER = ROOT / "alarms"
 TOPIC = re.compile(r"arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[\w-]+")
@@ -30,7 +31,7 @@ def subscribe(cfg: dict, topic: str, address: str) -> str:
 
 
 def describe_filters(cfg: dict) -> str:
-    return aws(cfg, f"logs describe-metric-filters --log-group-name {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
+    return aws(cfg, f"logs describe-metric-filters --log-group-name {q(commands.log_group(cfg))}")
 
 
 def describe_alarms(cfg: dict) -> str:
@@ -50,7 +51,7 @@ def delete_alarms(cfg: dict, names: list[str]) -> str:
 
 
 def delete_filter(cfg: dict, name: str) -> str:
-    group = q(f"/aws/lambda/{cfg['FUNCTION_NAME']}")
+    group = q(commands.log_group(cfg))
     return aws(cfg, f"logs delete-metric-filter --log-group-name {group} --filter-name {q(name)}")
 
 
@@ -62,12 +63,14 @@ def delete_topic(cfg: dict, topic: str) -> str:
     return aws(cfg, f"sns delete-topic --topic-arn {q(topic)}")
 
 
-@task(help={"env": "a file name in env/, such as local", "to": "an SNS topic's ARN, or an e-mail address"})
+@task(help={**environment.ENV_HELP, "to": "an SNS topic's ARN, or an e-mail address"})
 def alarms(c, env, to):
     """Have the alarms of alarms/ in CloudWatch, told to a topic or an address."""
     cfg = environment.load(env)
     topic = topic_of(c, cfg, to)
-    ensure_group(c, cfg)
+    # A function has no log group before its first event, and a filter wants one.
+    if not find_group(c, cfg):
+        write(c, cfg, commands.create_log_group(cfg))
     filters = {one["filterName"]: one for one in read_json(c, cfg, describe_filters(cfg))["metricFilters"]}
     known = {one["AlarmName"]: one for one in read_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
     for name, wanted in wanted_alarms(cfg, topic).items():
@@ -112,14 +115,6 @@ def remove(c, cfg: dict, account: str) -> None:
         write(c, cfg, delete_filter(cfg, one["filterName"]))
     if read_json(c, cfg, get_topic(cfg, topic), missing="NotFound"):
         write(c, cfg, delete_topic(cfg, topic))
-
-
-def ensure_group(c, cfg: dict) -> None:
-    """A function has no log group before its first event, and a filter wants one."""
-    name = f"/aws/lambda/{cfg['FUNCTION_NAME']}"
-    groups = read_json(c, cfg, commands.find_log_group(cfg))["logGroups"]
-    if not any(one["logGroupName"] == name for one in groups):
-        write(c, cfg, commands.create_log_group(cfg))
 
 
 def wanted_alarms(cfg: dict, topic: str) -> dict[str, dict]:

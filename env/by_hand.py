@@ -33,10 +33,6 @@ def value(command: str, query: str) -> str:
     return f"$({command} --query {query} --output text)"
 
 
-def save_environment() -> str:
-    return f'(umask 077 && inv env.json --env "$ENV" > {FILE})'
-
-
 def publish() -> list[str]:
     """What makes the function as it stands a version, and that version live."""
     return [
@@ -53,7 +49,7 @@ def send(event: dict) -> list[str]:
     """Have the live version answer one of our own events."""
     return [
         commands.save_json(event, "build/event.json"),
-        commands.invoke_function(KEYS, "build/event.json", "build/answer.json", "live"),
+        commands.invoke_function(KEYS, "build/event.json", "build/answer.json"),
         "cat build/answer.json",
     ]
 
@@ -75,7 +71,7 @@ def deploy() -> list[str]:
         commands.save_revision(KEYS, REVISION),
         commands.update_code(KEYS, MADE, REVISION),
         commands.wait_until_updated(KEYS),
-        save_environment(),
+        commands.make_environment("$ENV", FILE),
         *configure(),
         *publish(),
     ]
@@ -123,7 +119,7 @@ def make_roles() -> list[str]:
 
 def filled(policy: str) -> str:
     given = {**KEYS, "ENVIRONMENT": "$ENV"}
-    return f"mkdir -p build && {roles.fill_policy(policy, given, '$ACCOUNT_ID')} > build/{policy}.json"
+    return commands.into(f"build/{policy}.json", roles.fill_policy(policy, given, "$ACCOUNT_ID"))
 
 
 def publish_layer() -> list[str]:

@@ -66,7 +66,7 @@ def save_revision(cfg, file):
         f"lambda get-function --function-name {q(cfg['FUNCTION_NAME'])}"
         " --query 'Configuration.[RevisionId, CodeSha256]' --output text",
     )
-    return f"mkdir -p build && {look} > {q(file)}"
+    return into(file, look)
 
 
 def only(revision: str) -> str:
@@ -107,7 +107,7 @@ def get_alias(cfg):
 
 
 def save_alias_revision(cfg, file):
-    return f"mkdir -p build && {get_alias(cfg)} --query '[RevisionId, FunctionVersion]' --output text > {q(file)}"
+    return into(file, f"{get_alias(cfg)} --query '[RevisionId, FunctionVersion]' --output text")
 
 
 def move_alias(cfg, verb, version, description=None, revision=""):
@@ -132,24 +132,34 @@ def delete_function(cfg):
     return aws(cfg, f"lambda delete-function --function-name {q(cfg['FUNCTION_NAME'])}")
 
 
+def log_group(cfg) -> str:
+    """The name that Lambda gives it."""
+    return f"/aws/lambda/{cfg['FUNCTION_NAME']}"
+
+
 def delete_log_group(cfg):
-    return aws(cfg, f"logs delete-log-group --log-group-name {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
+    return aws(cfg, f"logs delete-log-group --log-group-name {q(log_group(cfg))}")
 
 
 def find_log_group(cfg):
-    return aws(cfg, f"logs describe-log-groups --log-group-name-prefix {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
+    return aws(cfg, f"logs describe-log-groups --log-group-name-prefix {q(log_group(cfg))}")
 
 
 def create_log_group(cfg):
-    return aws(cfg, f"logs create-log-group --log-group-name {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}")
+    return aws(cfg, f"logs create-log-group --log-group-name {q(log_group(cfg))}")
 
 
 def keep_log(cfg):
     return aws(
         cfg,
-        f"logs put-retention-policy --log-group-name {q('/aws/lambda/' + cfg['FUNCTION_NAME'])}"
+        f"logs put-retention-policy --log-group-name {q(log_group(cfg))}"
         f" --retention-in-days {q(cfg['LOG_RETENTION_DAYS'])}",
     )
+
+
+def make_environment(env, file):
+    """The variables as the environment says, into a file of mode 0600."""
+    return f"(umask 077 && inv env.json --env {q(env)} > {q(file)})"
 
 
 def save_environment(cfg, version, file):
@@ -210,12 +220,18 @@ def register(cfg, version_arn, again=False):
 
 
 def save_json(value, file):
-    return f"mkdir -p build && printf '%s\\n' {q(json.dumps(value))} > {q(file)}"
+    return into(file, f"printf '%s\\n' {q(json.dumps(value))}")
 
 
-def invoke_function(cfg, payload_file, answer_file, qualifier="live"):
+def into(file, command):
+    """A command whose answer another one takes from a file in build/."""
+    return f"mkdir -p build && {command} > {q(file)}"
+
+
+def invoke_function(cfg, payload_file, answer_file, qualifier="live", bounds="--cli-read-timeout 60"):
+    """bounds: how long the CLI waits."""
     return aws(
         cfg,
         f"lambda invoke --function-name {q(cfg['FUNCTION_NAME'])}:{q(qualifier)} --payload fileb://{q(payload_file)}"
-        f" --cli-read-timeout 60 {q(answer_file)}",
+        f" {bounds} {q(answer_file)}",
     )

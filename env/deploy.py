@@ -10,9 +10,9 @@ from invoke import Exit, task
 
 from env import commands, doors, environment, function_url, limits, live, ping, roles, schedule, shipping
 from env.doors import ROOT, read_json, stage, write
+from env.environment import ENV_HELP
+from env.logs import find_group
 from layer import publish as layers
-
-ENV_HELP = {"env": "a file name in env/, such as local"}
 
 
 @task(help={**ENV_HELP, "breaking": "accept that handlers are removed or renamed"})
@@ -123,8 +123,7 @@ def ensure_log(c, cfg) -> None:
     """Keep the function's log as long as the environment says; Lambda's own way keeps it for ever."""
     if not cfg["LOG_RETENTION_DAYS"]:
         return
-    found = read_json(c, cfg, commands.find_log_group(cfg))["logGroups"]
-    group = next((one for one in found if one["logGroupName"] == f"/aws/lambda/{cfg['FUNCTION_NAME']}"), None)
+    group = find_group(c, cfg)
     if not group:
         write(c, cfg, commands.create_log_group(cfg))
     if not group or str(group.get("retentionInDays", "")) != cfg["LOG_RETENTION_DAYS"]:
@@ -168,11 +167,15 @@ def revision(c, cfg, expected: dict) -> str:
 
 
 @contextlib.contextmanager
-def environment_file(c, cfg, env):
-    """The function's environment in a file of mode 0600 while a command needs it: no secret is ever an argument."""
+def environment_file(c, cfg, env, version=""):
+    """The function's environment in a file of mode 0600 while a command needs it: no secret is ever an argument.
+
+    version: the published one that it is taken from; default: as the environment says.
+    """
     file = f"build/{env}.environment.json"
+    make = commands.save_environment(cfg, version, file) if version else commands.make_environment(env, file)
     try:
-        stage(c, cfg, f"(umask 077 && inv env.json --env {q(env)} > {q(file)})")
+        stage(c, cfg, make)
         yield file
     finally:
         stage(c, cfg, f"rm -f {q(file)}")

@@ -6,8 +6,10 @@ from invoke import Exit, task
 
 from env import alarms, commands, doors, function_url, live, roles, warm
 from env.doors import read_json, sql, write
+from env.environment import ENV_HELP
+from env.logs import find_group
 from env.repair import ask
-from env.versions import ENV_HELP, shown
+from env.versions import shown
 
 # What a live invocation of a service is: running, waiting in a queue, or scheduled for later.
 LIVE = "SELECT id, target, status FROM sys_invocation WHERE status != 'completed' AND target_service_name IN ({})"
@@ -35,7 +37,8 @@ def destroy(c, env, yes=False):
     alarms.remove(c, cfg, account)
     if function:
         remove_function(c, cfg)
-    remove_log(c, cfg)
+    if find_group(c, cfg):
+        write(c, cfg, commands.delete_log_group(cfg))
     for role in ours_too:
         roles.remove(c, cfg, role)
     if c.config.run.dry:
@@ -65,9 +68,3 @@ def remove_function(c, cfg) -> None:
     if "PROVISIONED_CONCURRENCY=" in borne:
         write(c, cfg, commands.delete_concurrency(cfg))
     write(c, cfg, commands.delete_function(cfg))
-
-
-def remove_log(c, cfg) -> None:
-    name = f"/aws/lambda/{cfg['FUNCTION_NAME']}"
-    if any(one["logGroupName"] == name for one in read_json(c, cfg, commands.find_log_group(cfg))["logGroups"]):
-        write(c, cfg, commands.delete_log_group(cfg))

@@ -11,7 +11,7 @@ from env import doctor_aws, doctor_service, environment, limits
 from env.finding import Finding
 
 
-@task(help={"env": "a file name in env/, such as local", "json": "print JSON, for machines"})
+@task(help={**environment.ENV_HELP, "json": "print JSON, for machines"})
 def doctor(c, env, json=False):
     """Check the whole chain, from credentials to closings that wait for a person; exit 1 when anything is wrong."""
     wrong = 0

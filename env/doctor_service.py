@@ -132,7 +132,7 @@ def restate(c, cfg: dict, env: str) -> Iterator[Finding]:
         yield ill(said, f"correct RESTATE_AUTH_TOKEN where env/{env}.env has it from")
         return
     alias = read_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
-    arn = f"{alias['AliasArn'].rpartition(':')[0]}:{alias['FunctionVersion']}" if alias else "no live version"
+    arn = live.held_by(alias) if alias else "no live version"
     found = live.find_deployment(cfg, arn)
     if not found:
         yield ill(f"{arn} is not registered", f"inv deploy --env {env}")

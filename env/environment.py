@@ -15,6 +15,8 @@ from invoke.exceptions import Exit
 from handler.settings import SETTINGS, Setting, conflicts, one_of, optional, port, text
 
 ROOT = Path(__file__).resolve().parents[1]
+# What a task says of its --env.
+ENV_HELP = {"env": "a file name in env/, such as local"}
 # Lambda unpacks layers to /opt; layer/build.py puts sqlnet.ora there.
 TNS_ADMIN = "/opt/network/admin"
 # Where the file has no value of such a key, as in CI, the function keeps its own.

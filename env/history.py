@@ -15,7 +15,7 @@ STEPS = ("genius", "ledger", "metrics")
 LOOKED_AT, MOST = 20, 366
 
 
-@task(help={"env": "a file name in env/, such as local", "count": "how many closings"})
+@task(help={**environment.ENV_HELP, "count": "how many closings"})
 def history(c, env, count=10):
     """Show the last closings as closing_runs has them, with how long each step took."""
     cfg = environment.load(env)

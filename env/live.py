@@ -161,8 +161,13 @@ def smoke(c, cfg, version_arn) -> None:
 
 
 def function_of(arn: str) -> str:
-    """A version's ARN without its number."""
+    """The ARN of a version or an alias without its number or name."""
     return arn.rpartition(":")[0]
+
+
+def held_by(alias: dict) -> str:
+    """The ARN of the version that an alias holds."""
+    return f"{function_of(alias['AliasArn'])}:{alias['FunctionVersion']}"
 
 
 def deployments(cfg) -> list[dict]:

@@ -11,7 +11,7 @@ from shlex import quote as q
 
 from invoke import Exit, task
 
-from env import environment
+from env import commands, environment
 from env.doors import aws, read_json
 from handler.request import real_date
 
@@ -23,13 +23,19 @@ FRAME = re.compile(r"(START|END|REPORT|INIT_START|INIT_REPORT)\b")
 
 def filter_events(cfg: dict, since: int, term: str) -> str:
     pattern = f" --filter-pattern {q(json.dumps(term))}" if term else ""
-    group = f"/aws/lambda/{cfg['FUNCTION_NAME']}"
-    return aws(cfg, f"logs filter-log-events --log-group-name {q(group)} --start-time {since}{pattern}")
+    group = q(commands.log_group(cfg))
+    return aws(cfg, f"logs filter-log-events --log-group-name {group} --start-time {since}{pattern}")
+
+
+def find_group(c, cfg: dict) -> dict | None:
+    """The function's log group; AWS looks by the beginning of a name."""
+    groups = read_json(c, cfg, commands.find_log_group(cfg))["logGroups"]
+    return next((one for one in groups if one["logGroupName"] == commands.log_group(cfg)), None)
 
 
 @task(
     help={
-        "env": "a file name in env/, such as local",
+        **environment.ENV_HELP,
         "follow": "go on as it grows, until Ctrl-C",
         "date": "the lines of this date's closings alone",
         "since": "how far back, such as 30m, 24h or 7d",

@@ -13,7 +13,7 @@ from shlex import quote as q
 from invoke import Exit, task
 from invoke.exceptions import CommandTimedOut
 
-from env import doors, environment
+from env import commands, doors, environment
 from env.doors import ROOT, aws, failure
 
 # Of one command, and of the whole: two commands at most.
@@ -21,11 +21,8 @@ BOUND_SECONDS = 25
 
 
 def invoke_live(cfg: dict, event_file: str, answer_file: str) -> str:
-    return aws(
-        cfg,
-        f"lambda invoke --function-name {q(cfg['FUNCTION_NAME'])}:live --payload fileb://{q(event_file)}"
-        f" --cli-connect-timeout 5 --cli-read-timeout {BOUND_SECONDS - 5} {q(answer_file)}",
-    )
+    bounds = f"--cli-connect-timeout 5 --cli-read-timeout {BOUND_SECONDS - 5}"
+    return commands.invoke_function(cfg, event_file, answer_file, bounds=bounds)
 
 
 def get_live(cfg: dict) -> str:
@@ -34,7 +31,7 @@ def get_live(cfg: dict) -> str:
 
 @task(
     help={
-        "env": "a file name in env/, such as local",
+        **environment.ENV_HELP,
         "deep": "open PostgreSQL and Genius too",
         "quiet": "print nothing when all is well, for cron",
     }

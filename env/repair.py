@@ -10,9 +10,9 @@ from invoke import Exit, task
 from env import closings, environment
 from env.closings import message, one_line
 from env.doors import announce, request, sql
+from env.environment import ENV_HELP
 from handler.request import STEPS, real_date
 
-ENV_HELP = {"env": "a file name in env/, such as local"}
 ENDING_SECONDS = 120
 LIVE = "status != 'completed'"
 

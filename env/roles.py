@@ -11,9 +11,10 @@ from typing import NamedTuple
 from invoke import Exit, task
 
 from env import doors, environment
+from env.commands import into
 from env.doors import ROOT, aws, read_json, stage, write
+from env.environment import ENV_HELP
 
-ENV_HELP = {"env": "a file name in env/, such as local"}
 GITHUB = "token.actions.githubusercontent.com"
 
 
@@ -223,5 +224,5 @@ def escaped(value: str) -> str:
 
 def as_file(c, cfg, name: str, command: str) -> str:
     file = f"build/{name}.json"
-    stage(c, cfg, f"mkdir -p build && {command} > {file}")
+    stage(c, cfg, into(file, command))
     return file

@@ -8,8 +8,8 @@ from invoke import Exit, task
 
 from env import closings, environment
 from env.doors import announce, request, sql
+from env.environment import ENV_HELP
 
-ENV_HELP = {"env": "a file name in env/, such as local"}
 SERVICE, KEY = "DailyClosingScheduler", "main"
 HELD = ("backing-off", "paused")
 PLANNED = ("scheduled", "pending", "ready", "running", "suspended", *HELD)

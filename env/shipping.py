@@ -15,7 +15,7 @@ from env.bundle import Bundle
 from env.doors import aws, read_json, write
 
 
-@task(help={"env": "a file name in env/, such as local"})
+@task(help=environment.ENV_HELP)
 def bundle(c, env):
     """Make build/lambda.zip: handler/ and its dependencies for the environment's runtime."""
     make(environment.load(env))

@@ -20,7 +20,7 @@ def show(c, cfg: dict, env: str) -> None:
     alias = read_json(c, cfg, get_alias(cfg), missing="ResourceNotFoundException")
     if not alias:
         raise Exit(f"{env}: {cfg['FUNCTION_NAME']} has no version that is live; run `inv deploy --env {env}`")
-    arn = f"{alias['AliasArn'].rpartition(':')[0]}:{alias['FunctionVersion']}"
+    arn = live.held_by(alias)
     print(f"{env}: {arn}  {registration(cfg, arn)}")
     parts = {
         "function": lambda: function(c, cfg),

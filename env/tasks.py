@@ -10,9 +10,9 @@ from invoke import Exit, task
 
 from env import commands, deploy, doors, environment, limits
 from env.doors import read_json
+from env.environment import ENV_HELP
 from layer import publish as layers
 
-ENV_HELP = {"env": "a file name in env/, such as local"}
 SECRETS = {setting.name for setting in environment.ALL_SETTINGS if setting.secret}
 SHAPE = {"Timeout": "TIMEOUT", "MemorySize": "MEMORY", "Runtime": "RUNTIME", "Layers": "LAYER_VERSION_ARN"}
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import hashlib
 from datetime import datetime, timezone
 from pathlib import Path
-from shlex import quote as q
 
 from invoke import Exit, task
 
 from env import bundle as bundles
 from env import commands, deploy, doors, environment, limits, live, roles, shipping
 from env.doors import ROOT, read_json, sql, stage, write
+from env.environment import ENV_HELP
 
-ENV_HELP = {"env": "a file name in env/, such as local"}
 RUNNING = (
     "SELECT pinned_deployment_id AS id, count(*) AS n FROM sys_invocation_status"
     " WHERE pinned_deployment_id IS NOT NULL AND status != 'completed' GROUP BY pinned_deployment_id"
@@ -133,7 +130,7 @@ def restore(c, cfg, env, target) -> None:
         old = configured_as(cfg, target)
         if deploy.in_vpc(target):
             roles.ensure_execution_role(c, old)
-        with saved_environment(c, cfg, env, target["Version"]) as file:
+        with deploy.environment_file(c, cfg, env, target["Version"]) as file:
             revision = deploy.revision(c, cfg, expected)
             write(c, cfg, commands.update_configuration(old, target["Role"], file, revision, in_vpc))
         write(c, cfg, commands.wait_until_updated(cfg))
@@ -152,43 +149,34 @@ def configured_as(cfg: dict, target: dict) -> dict:
     }
 
 
-@contextlib.contextmanager
-def saved_environment(c, cfg, env, version):
-    file = f"build/{env}.environment.json"
-    try:
-        stage(c, cfg, commands.save_environment(cfg, version, file))
-        yield file
-    finally:
-        stage(c, cfg, f"rm -f {q(file)}")
-
-
 def code_of(c, cfg, target) -> bundles.Bundle:
     """A version's zip: one that was made here, or a copy from AWS; Exit where the copy is not what AWS says it is."""
-    for path in (ROOT / "build" / "bundles").glob("*.zip"):
-        if checksum(path) == target["CodeSha256"]:
-            return as_bundle(c, cfg, path)
-    path = ROOT / "build" / f"version-{target['Version']}.zip"
-    path.parent.mkdir(exist_ok=True)
-    stage(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
-    if not c.config.run.dry and checksum(path) != target["CodeSha256"]:
-        path.unlink()
-        raise Exit(
-            f"the zip that AWS sent for version {target['Version']} is not the one it was published with; check out its"
-            " commit and deploy that. Nothing was changed."
-        )
-    return as_bundle(c, cfg, path)
-
-
-def as_bundle(c, cfg, path: Path) -> bundles.Bundle:
-    content = path.read_bytes() if path.exists() else b""
-    made = bundles.Bundle(path, "", hashlib.sha256(content).hexdigest(), len(content), 0, "", "")
+    here = (as_bundle(path) for path in (ROOT / "build" / "bundles").glob("*.zip"))
+    made = next((one for one in here if deploy.as_aws(one.sha256) == target["CodeSha256"]), None)
+    made = made or fetched(c, cfg, target)
     limits.check_bundle(made.size, made.unzipped, cfg["DEPLOY_BUCKET"], {})
     shipping.bring_to_bucket(c, cfg, made)
     return made
 
 
-def checksum(path: Path) -> str:
-    return base64.b64encode(hashlib.sha256(path.read_bytes()).digest()).decode()
+def fetched(c, cfg, target) -> bundles.Bundle:
+    path = ROOT / "build" / f"version-{target['Version']}.zip"
+    path.parent.mkdir(exist_ok=True)
+    stage(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
+    made = as_bundle(path)
+    if not c.config.run.dry and deploy.as_aws(made.sha256) != target["CodeSha256"]:
+        path.unlink()
+        raise Exit(
+            f"the zip that AWS sent for version {target['Version']} is not the one it was published with; check out its"
+            " commit and deploy that. Nothing was changed."
+        )
+    return made
+
+
+def as_bundle(path: Path) -> bundles.Bundle:
+    """A zip by its bytes alone; a rehearsal has fetched none."""
+    content = path.read_bytes() if path.exists() else b""
+    return bundles.Bundle(path, "", hashlib.sha256(content).hexdigest(), len(content), 0, "", "")
 
 
 @task(help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"})

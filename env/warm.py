@@ -10,8 +10,8 @@ from invoke import Exit, task
 from env import environment, function_url
 from env.commands import get_alias, save_json
 from env.doors import aws, read_json, stage, write
+from env.environment import ENV_HELP
 
-ENV_HELP = {"env": "a file name in env/, such as local"}
 TARGET, STATEMENT = "live", "keep-warm"
 # Lambda keeps an idle sandbox for some minutes that it does not promise.
 USUAL = "5m"

@@ -7,10 +7,10 @@ import os
 from invoke import Exit, task
 
 from env import environment
+from env.environment import ENV_HELP
 from layer import build as builds
 from layer import publish as publishing
 
-ENV_HELP = {"env": "a file name in env/, such as local"}
 DEFAULT_RUNTIME = next(one.default for one in environment.DEPLOY_SETTINGS if one.name == "RUNTIME")
 
 

@@ -10,7 +10,7 @@ import instantclient
 import oracledb
 import pytest
 from closing_jobs import PASSWORD, StandIn
-from kit import STATE, inv
+from kit import STATE, as_superuser, inv
 from recording import RECORDER
 
 from handler import genius, settings
@@ -127,17 +127,7 @@ def zips(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def admin(local):
     """PostgreSQL's superuser in the finance database."""
-    from pg8000 import native
-
-    given = local.settings()
-    connection = native.Connection(
-        "postgres",
-        host="127.0.0.1",
-        port=int(given["LOCAL_PG_PORT"]),
-        database="finance",
-        password=given["LOCAL_PG_ADMIN_PASSWORD"],
-        ssl_context=False,
-    )
+    connection = as_superuser(local)
     yield connection
     connection.close()
 

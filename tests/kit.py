@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +75,42 @@ def run_rows(cfg: dict[str, str], date: str) -> list[dict]:
     names = [column["name"] for column in connection.columns]
     connection.close()
     return [dict(zip(names, row)) for row in rows]
+
+
+def like_local(**changes: str) -> str:
+    """The text of env/local.env with other values; each name has to be there."""
+    text = (ROOT / "env" / "local.env").read_text()
+    for name, value in changes.items():
+        text, found = re.subn(rf"^{name}=.*$", lambda _, line=f"{name}={value}": line, text, flags=re.MULTILINE)
+        assert found == 1, name
+    return text
+
+
+@contextlib.contextmanager
+def environment_file(name: str, **changes: str):
+    """Another environment of the same cloud, as long as it is needed; returns its name."""
+    path = ROOT / "env" / f"{name}.env"
+    path.write_text(like_local(**changes))
+    try:
+        yield name
+    finally:
+        path.unlink()
+
+
+def as_superuser(local) -> native.Connection:
+    """PostgreSQL's superuser in the finance database."""
+    given = local.settings()
+    return native.Connection(
+        "postgres",
+        host="127.0.0.1",
+        port=int(given["LOCAL_PG_PORT"]),
+        database="finance",
+        password=given["LOCAL_PG_ADMIN_PASSWORD"],
+        ssl_context=False,
+    )
+
+
+def administer(local, statement: str) -> None:
+    connection = as_superuser(local)
+    connection.run(statement)
+    connection.close()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 from instantclient import AIO
-from kit import INV, ROOT, STATE
+from kit import INV, ROOT, STATE, like_local
 from kit import inv as shared_inv
 from recording import RECORDER
 
@@ -77,12 +77,7 @@ class Ran(NamedTuple):
 
 
 def write_env(**changes: str) -> None:
-    lines = (ROOT / "env" / "local.env").read_text().splitlines()
-    given = {**GIVEN, **changes}
-    names = [line.partition("=")[0] for line in lines]
-    FILE.write_text(
-        "".join(f"{name}={given[name]}\n" if name in given else f"{line}\n" for name, line in zip(names, lines))
-    )
+    FILE.write_text(like_local(**{**GIVEN, **changes}))
 
 
 class Watch:

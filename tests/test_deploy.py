@@ -9,7 +9,7 @@ import subprocess
 import zipfile
 
 from invoke import Context
-from kit import ROOT, inv
+from kit import ROOT, environment_file, inv
 from recording import RECORDER
 
 from env import commands, doors, limits
@@ -78,13 +78,8 @@ def test_the_layer_that_a_deploy_would_attach_counts_before_anything_is_sent(dep
     publish = f"lambda publish-layer-version --layer-name too-large --zip-file fileb://{zipped}"
     command, environ = doors.aws(deployed, publish), {**os.environ, **doors.command_environment(deployed)}
     arn = json.loads(subprocess.run(command, shell=True, env=environ, capture_output=True, check=True).stdout)
-    other = ROOT / "env" / "testlayer.env"
-    text = (ROOT / "env" / "local.env").read_text()
-    other.write_text(text.replace("LAYER_VERSION_ARN=", f"LAYER_VERSION_ARN={arn['LayerVersionArn']}"))
-    try:
-        refused = inv("deploy", "--env", "testlayer", check=False)
-    finally:
-        other.unlink()
+    with environment_file("testlayer", LAYER_VERSION_ARN=arn["LayerVersionArn"]) as env:
+        refused = inv("deploy", "--env", env, check=False)
     assert refused.returncode == 1
     assert "Lambda takes 262,144,000 with its layers" in refused.stderr
     assert f"{arn['LayerVersionArn']} 261,144,000" in refused.stderr

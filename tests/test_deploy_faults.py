@@ -18,7 +18,7 @@ from edge import (
     refused_by_restate,
 )
 from invoke import Context, Exit
-from kit import ROOT, inv
+from kit import ROOT, inv, like_local
 
 from env import commands, deploy, doors, environment, roles, warm
 
@@ -33,10 +33,8 @@ def env():
     """Write env/testedge.env: env/local.env with other values."""
 
     def write(**changes: str) -> str:
-        lines = (ROOT / "env" / "local.env").read_text().splitlines()
-        names = [line.partition("=")[0] for line in lines]
-        kept = [f"{name}={changes[name]}" if name in changes else line for name, line in zip(names, lines)]
-        FILE.write_text("\n".join(line for line in kept if line != f"{line.partition('=')[0]}=REMOVED"))
+        lines = like_local(**changes).splitlines()
+        FILE.write_text("\n".join(line for line in lines if not line.endswith("=REMOVED")))
         return ENV
 
     yield write

@@ -12,7 +12,7 @@ import pytest
 from genius.faults import Faults
 from instantclient import AIO
 from invoke import Context
-from kit import ROOT, STATE, inv
+from kit import ROOT, STATE, administer, inv, like_local
 from oracledb import errors
 from pg8000 import native
 from recording import RECORDER
@@ -47,15 +47,6 @@ def mend(cfg: dict, one: finding.Finding) -> None:
         return
     command = one.mend.rpartition("then ")[2].replace("succeeded|failed", "failed")
     run(cfg, f"{command} --yes" if re.search(r"inv resolve|restate invocations", command) else command)
-
-
-def administer(local, statement: str) -> None:
-    given = local.settings()
-    connection = native.Connection(
-        "postgres", "127.0.0.1", "finance", int(given["LOCAL_PG_PORT"]), given["LOCAL_PG_ADMIN_PASSWORD"]
-    )
-    connection.run(statement)
-    connection.close()
 
 
 def diagnosis() -> dict[str, list[finding.Finding]]:
@@ -149,8 +140,7 @@ def test_a_layer_that_is_detached(deployed, zips):
     made = {"INSTANT_CLIENT": str(client), "LIBAIO": str(client.parent / "system" / AIO)}
     inv("layer.build", "--runtime", deployed["RUNTIME"], **made)
     other = ROOT / "env" / "testlayer.env"
-    text = (ROOT / "env" / "local.env").read_text()
-    other.write_text(text.replace("LAYER_NAME=oracle-instantclient", "LAYER_NAME=test-doctor"))
+    other.write_text(like_local(LAYER_NAME="test-doctor"))
     try:
         arn = inv("layer.publish", "--env", "testlayer").stdout.splitlines()[-1]
         run(deployed, finding.change("testlayer", "LAYER_VERSION_ARN", arn))
@@ -185,12 +175,11 @@ def test_a_schema_that_is_missing(deployed):
 @pytest.mark.slow
 def test_a_wrong_password_in_the_file(deployed):
     other = ROOT / "env" / "testpassword.env"
-    text = (ROOT / "env" / "local.env").read_text()
-    other.write_text(text.replace("ORACLE_PASSWORD=${LOCAL_ORACLE_PASSWORD}", "ORACLE_PASSWORD=mistyped"))
+    other.write_text(like_local(ORACLE_PASSWORD="mistyped"))
     try:
         inv("deploy", "--env", "testpassword")
         found = {one.name: one for one in doctor_service.ping_deep(C, environment.load("testpassword"), "testpassword")}
-        other.write_text(text)
+        other.write_text(like_local())
         mend(deployed, found["oracle"])
         well = {one.name: one for one in lines(doctor_service.ping_deep, deployed)}
     finally:

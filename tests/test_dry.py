@@ -7,7 +7,7 @@ import re
 import pytest
 from edge import Edge
 from invoke import Config, Context, Exit
-from kit import ROOT, inv
+from kit import ROOT, inv, like_local
 from recording import RECORDER
 
 import tasks
@@ -93,7 +93,6 @@ def test_what_cannot_be_rehearsed_says_so(task, tmp_path, monkeypatch):
 def edges(deployed):
     """env/testdry.env, which differs from what is deployed, with edges between the tasks and Restate."""
     admin, ingress = Edge(deployed["RESTATE_ADMIN_URL"]), Edge(deployed["RESTATE_INGRESS_URL"])
-    text = (ROOT / "env" / "local.env").read_text()
     given = {
         "RESTATE_ADMIN_URL": admin.url,
         "RESTATE_INGRESS_URL": ingress.url,
@@ -101,9 +100,7 @@ def edges(deployed):
         "GITHUB_REPOSITORY": "insurer/finance-closing",
         "LOG_RETENTION_DAYS": "30",
     }
-    for name, value in given.items():
-        text = re.sub(rf"^{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
-    FILE.write_text(text)
+    FILE.write_text(like_local(**given))
     yield admin, ingress
     FILE.unlink()
     admin.close()

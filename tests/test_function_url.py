@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from invoke import Context
-from kit import ROOT, STATE, close, inv
+from kit import ROOT, STATE, close, environment_file, inv, like_local
 
 from env import function_url, live
 from handler import settings
@@ -50,16 +50,8 @@ def url_event(path: str, headers: dict[str, str], **more) -> dict:
 
 
 def test_a_url_without_keys_is_refused_before_anything_is_touched():
-    OTHER.write_text(
-        (ROOT / "env" / "local.env")
-        .read_text()
-        .replace("FUNCTION_URL=off", "FUNCTION_URL=on")
-        .replace("RESTATE_IDENTITY_KEYS=${LOCAL_RESTATE_IDENTITY_KEY}", "RESTATE_IDENTITY_KEYS=")
-    )
-    try:
-        refused = inv("deploy", "--env", "testurl", check=False)
-    finally:
-        OTHER.unlink()
+    with environment_file("testurl", FUNCTION_URL="on", RESTATE_IDENTITY_KEYS="") as env:
+        refused = inv("deploy", "--env", env, check=False)
     assert refused.returncode == 1 and refused.stdout == ""
     assert "FUNCTION_URL=on without RESTATE_IDENTITY_KEYS" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
@@ -106,13 +98,7 @@ def asked(url: str, body: bytes | None = None) -> int:
 
 @pytest.mark.slow
 def test_the_url_comes_serves_a_closing_and_goes(deployed):
-    text = (ROOT / "env" / "local.env").read_text()
-    for old, new in (
-        ("FUNCTION_URL=off", "FUNCTION_URL=on"),
-        ("PROVISIONED_CONCURRENCY=0", "PROVISIONED_CONCURRENCY=2"),
-    ):
-        text = text.replace(old, new)
-    OTHER.write_text(text)
+    OTHER.write_text(like_local(FUNCTION_URL="on", PROVISIONED_CONCURRENCY="2"))
     try:
         assert "create-function-url-config" in inv("--dry", "deploy", "--env", "testurl").stdout
         done = inv("deploy", "--env", "testurl").stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -12,28 +11,13 @@ import instantclient
 import pytest
 from instantclient import AIO
 from invoke import Context, Exit
-from kit import ROOT, inv
+from kit import ROOT, environment_file, inv
 
 import tasks
 from env import doors, environment
 from layer import build, publish
 
 pytestmark = pytest.mark.skipif(not instantclient.COMPILER, reason="needs a C compiler, to make libraries from")
-
-
-@contextlib.contextmanager
-def environment_file(name: str, **changes: str):
-    """Another environment of the same cloud."""
-    lines = (ROOT / "env" / "local.env").read_text().splitlines()
-    path = ROOT / "env" / f"{name}.env"
-    given = [
-        f"{line.split('=')[0]}={changes.get(line.split('=')[0], line.partition('=')[2])}" for line in lines if line
-    ]
-    path.write_text("\n".join(line for line in given if not line.startswith("#")) + "\n")
-    try:
-        yield name
-    finally:
-        path.unlink()
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
 import subprocess
 import time
 
 import pytest
-from kit import ROOT, STATE, inv
+from kit import ROOT, STATE, environment_file, inv
 
 from env import ping
 
@@ -17,16 +16,9 @@ README = (ROOT / "README.md").read_text()
 CRON_LINE = re.search(r"^\*/\d+ \* \* \* \* (make .*)$", README, re.MULTILINE)
 
 
-@contextlib.contextmanager
 def other_function(name: str):
     """An environment like local whose function nobody has deployed."""
-    path = ROOT / "env" / f"{name}.env"
-    text = (ROOT / "env" / "local.env").read_text()
-    path.write_text(text.replace("FUNCTION_NAME=finance-closing", "FUNCTION_NAME=nowhere"))
-    try:
-        yield name
-    finally:
-        path.unlink()
+    return environment_file(name, FUNCTION_NAME="nowhere")
 
 
 def cron(env: str) -> subprocess.CompletedProcess:

@@ -7,8 +7,7 @@ import time
 import pytest
 from genius.faults import Faults
 from invoke import Exit
-from kit import STATE, close, inv, run_rows, starts
-from pg8000 import native
+from kit import STATE, administer, close, inv, run_rows, starts
 
 from env import closings
 from env.doors import request
@@ -47,18 +46,9 @@ def kill(cfg: dict, date: str) -> None:
         time.sleep(0.1)
 
 
-def admin(local, statement: str) -> None:
-    settings = local.settings()
-    connection = native.Connection(
-        "postgres", "127.0.0.1", "finance", int(settings["LOCAL_PG_PORT"]), settings["LOCAL_PG_ADMIN_PASSWORD"]
-    )
-    connection.run(statement)
-    connection.close()
-
-
 def test_a_rerun_goes_on_at_the_first_step_that_has_not_succeeded(local, deployed):
     name = "financial_report.calculate_financial_metrics(uuid, integer, integer)"
-    admin(local, f"ALTER FUNCTION {name} RENAME TO away")
+    administer(local, f"ALTER FUNCTION {name} RENAME TO away")
     try:
         inv("close", "--env", "local", "--date", "2025-07-02")
         deadline = time.monotonic() + 30
@@ -67,7 +57,7 @@ def test_a_rerun_goes_on_at_the_first_step_that_has_not_succeeded(local, deploye
         assert "calculate_financial_metrics" in closings.current_step(deployed, "2025-07-02")
         assert "is cancelled" in inv("cancel", "--env", "local", "--date", "2025-07-02", "--yes").stdout
     finally:
-        admin(local, "ALTER FUNCTION financial_report.away RENAME TO calculate_financial_metrics")
+        administer(local, "ALTER FUNCTION financial_report.away RENAME TO calculate_financial_metrics")
     done = rerun("2025-07-02")
     assert "keeps genius, ledger; goes on with metrics" in done.stdout
     first, second = run_rows(deployed, "2025-07-02")

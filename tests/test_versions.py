@@ -8,7 +8,7 @@ import time
 
 import pytest
 from invoke import Context
-from kit import ROOT, STATE
+from kit import ROOT, STATE, like_local
 from kit import inv as shared_inv
 
 from env import commands, deploy, doors, environment, roles
@@ -41,8 +41,7 @@ def cfg():
     there = cloud.Cloud(OWN, say=lambda line: None)
     there.reset()
     there.up(str(PROCEDURE_SECONDS))
-    text = (ROOT / "env" / "local.env").read_text()
-    OTHER.write_text(text.replace("RETRY_CAP_SECONDS=60", "RETRY_CAP_SECONDS=59"))
+    OTHER.write_text(like_local(RETRY_CAP_SECONDS="59"))
     try:
         inv("deploy", "--env", "local")
         inv("schema", "--env", "local")
