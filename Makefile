@@ -39,11 +39,11 @@ screens: .venv/ready ## Make pictures of the demo and of Restate's page of its c
 lint: .venv/ready ## Check layout, scripts, workflows, and that every name is known
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/shellcheck env/*.sh .ci/run
+	.venv/bin/shellcheck ops/*.sh .ci/run
 	@$(INV) policies
 	.venv/bin/actionlint -shellcheck .venv/bin/shellcheck
 	.venv/bin/zizmor --offline --quiet .github
-	.venv/bin/python -m env.names
+	.venv/bin/python -m ops.names
 
 .PHONY: layer
 layer: $(LAYER) ## Make the Instant Client layer: make layer INSTANT_CLIENT=path/to/the.zip
@@ -64,8 +64,8 @@ ping: .venv/ready ## Ask the live version whether it is well, silent when it is:
 down: .venv/ready ## End the cloud on this machine
 	$(INV) local.down
 
-.venv/ready: requirements.txt handler/requirements.txt env/venv.sh
-	@env/venv.sh
+.venv/ready: requirements.txt handler/requirements.txt ops/venv.sh
+	@ops/venv.sh
 
 # Apart from .venv: what moto needs is no business of the tasks.
 .local/moto/ready: tests/moto.txt | .venv/ready
@@ -78,6 +78,6 @@ $(LAYER): $(wildcard layer/*.py $(INSTANT_CLIENT)) $(if $(INSTANT_CLIENT),.local
 
 # The ZIP that was named: another one, however old, is another layer.
 .local/layer-input: FORCE
-	@env/changed.sh $@ "$$INSTANT_CLIENT $$INSTANT_CLIENT_ANY $$LIBAIO $$RUNTIME"
+	@ops/changed.sh $@ "$$INSTANT_CLIENT $$INSTANT_CLIENT_ANY $$LIBAIO $$RUNTIME"
 
 FORCE:

@@ -11,7 +11,7 @@ from restate.retry_policy import InvocationRetryPolicy
 
 from . import genius, ledger, log, runs, settings
 from .errors import Refused, Unavailable
-from .verdict import interval, judge
+from .job_status import interval, judge
 
 SETTINGS = settings.current()
 # A step whose every retry failed waits for a person, who resumes it: journal, key and the job are kept.
@@ -227,7 +227,7 @@ async def await_live_jobs(ctx: ObjectContext, own: str) -> None:
 
 
 async def wait(ctx: ObjectContext, job: str, closing: dict) -> dict:
-    """Sleep and look until the job's end is known; returns what verdict.judge says of it.
+    """Sleep and look until the job's end is known; returns what job_status.judge says of it.
 
     The clock is that of the looks, which the journal keeps: the wall clock would differ at each replay.
     """

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from restate import ObjectContext, ObjectSharedContext, TerminalError, VirtualObject
 from restate.retry_policy import InvocationRetryPolicy
 
-from . import closing, log, settings, ticks
+from . import closing, log, schedule_times, settings
 
 SETTINGS = settings.current()
 MAIN = "main"
@@ -47,11 +47,11 @@ async def start(ctx: ObjectContext) -> dict:
     generation = (await ctx.get("generation", type_hint=int) or 0) + 1
     ctx.set("generation", generation)
     # A tick that is due already waits behind this call; its dates must not wait until tomorrow.
-    overdue = stored is not None and ticks.read(stored["at"]) <= now
+    overdue = stored is not None and schedule_times.read(stored["at"]) <= now
     planned = await plan(ctx, generation, now, stored if overdue else None)
     done = await ctx.get("done", type_hint=str)
     if done is None:
-        done = (date.fromisoformat(planned["date"]) - ticks.DAY).isoformat()
+        done = (date.fromisoformat(planned["date"]) - schedule_times.DAY).isoformat()
         ctx.set("done", done)
     return {
         "next": planned["at"],
@@ -150,15 +150,15 @@ async def plan(ctx: ObjectContext, generation: int, now: float, overdue: dict | 
     if stored and stored["invocation"] != ctx.request().id:
         ctx.cancel_invocation(stored["invocation"])
     at, zone = SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone
-    day = ticks.next_day(now, at, zone)
+    day = schedule_times.next_day(now, at, zone)
     planned = {
         "generation": generation,
-        "at": ticks.written(ticks.moment_of(day, at, zone), zone),
+        "at": schedule_times.written(schedule_times.moment_of(day, at, zone), zone),
         "date": closing_date(day).isoformat(),
     }
     if overdue:
-        planned |= {"at": overdue["at"], "date": closing_date(day - ticks.DAY).isoformat()}
-    seconds = SETTINGS.schedule_clock.real_seconds(max(0, ticks.read(planned["at"]) - now))
+        planned |= {"at": overdue["at"], "date": closing_date(day - schedule_times.DAY).isoformat()}
+    seconds = SETTINGS.schedule_clock.real_seconds(max(0, schedule_times.read(planned["at"]) - now))
     handle = ctx.object_send(trigger, key=MAIN, arg={"generation": generation}, send_delay=timedelta(seconds=seconds))
     planned["invocation"] = await handle.invocation_id()
     ctx.set("next", planned)
@@ -171,7 +171,7 @@ def closing_date(day: date) -> date:
 
 
 async def close_today(ctx: ObjectContext) -> dict:
-    today = closing_date(ticks.local_date(await moment(ctx), SETTINGS.schedule_zone)).isoformat()
+    today = closing_date(schedule_times.local_date(await moment(ctx), SETTINGS.schedule_zone)).isoformat()
     send(ctx, today)
     return {"date": today}
 
@@ -185,16 +185,18 @@ def send(ctx: ObjectContext, day: str) -> None:
 async def close_due(ctx: ObjectContext, now: float) -> dict:
     """Start the closings of the dates that are due by now and account for every date; returns them as `last` has them.
 
-    After an outage that is more than one date: see ticks.due.
+    After an outage that is more than one date: see schedule_times.due.
     """
-    newest = closing_date(ticks.next_day(now, SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone) - ticks.DAY)
+    newest = closing_date(
+        schedule_times.next_day(now, SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone) - schedule_times.DAY
+    )
     done = await ctx.get("done", type_hint=str)
-    due = ticks.due(date.fromisoformat(done) if done else newest - ticks.DAY, newest)
+    due = schedule_times.due(date.fromisoformat(done) if done else newest - schedule_times.DAY, newest)
     for day in due.dates:
         send(ctx, day.isoformat())
     covered = [{"from": f"{one.first}", "to": f"{one.last}", "by": f"{one.by}"} for one in due.covered]
     left_out = [{"from": f"{due.left_out[0]}", "to": f"{due.left_out[1]}"}] if due.left_out else []
-    tick = {"at": ticks.written(now, SETTINGS.schedule_zone), "dates": [f"{day}" for day in due.dates]}
+    tick = {"at": schedule_times.written(now, SETTINGS.schedule_zone), "dates": [f"{day}" for day in due.dates]}
     tick |= {"covered": covered, "leftOut": left_out}
     if due.dates:
         ctx.set("done", newest.isoformat())

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from .ticks import Clock
+from .schedule_times import Clock
 
 
 class SettingsError(Exception):

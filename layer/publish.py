@@ -7,8 +7,8 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from env.doors import aws, read_json, write
 from layer.build import LAYER, ROOT, about_layer
+from ops.shell import aws, read_json, write
 
 FILE = LAYER.relative_to(ROOT)
 # AWS takes at most this much in a request, and the request is the ZIP in base64.

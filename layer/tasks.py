@@ -6,12 +6,12 @@ import os
 
 from invoke import Exit, task
 
-from env import environment
-from env.environment import ENV_HELP
 from layer import build as builds
 from layer import publish as publishing
+from ops import config
+from ops.config import ENV_HELP
 
-DEFAULT_RUNTIME = next(one.default for one in environment.DEPLOY_SETTINGS if one.name == "RUNTIME")
+DEFAULT_RUNTIME = next(one.default for one in config.DEPLOY_SETTINGS if one.name == "RUNTIME")
 
 
 @task(help={"runtime": f"the function's runtime; default {DEFAULT_RUNTIME}"})
@@ -24,7 +24,7 @@ def build(c, runtime=DEFAULT_RUNTIME):
 @task(help=ENV_HELP)
 def publish(c, env):
     """Publish the layer at build/ as a new version, unless the newest one is the same."""
-    cfg = environment.load(env)
+    cfg = config.load(env)
     print(f"{env}: layer {cfg['LAYER_NAME']} in {cfg['AWS_REGION']}")
     publishing.publish(c, cfg, env)
 
@@ -32,7 +32,7 @@ def publish(c, env):
 @task(name="list", help=ENV_HELP)
 def list_(c, env):
     """Show the layer's versions, the newest first, and which of them a function version uses."""
-    cfg = environment.load(env)
+    cfg = config.load(env)
     found = publishing.versions(c, cfg)
     if not found:
         print(f"{env}: {cfg['AWS_REGION']} has no version of {cfg['LAYER_NAME']}")
@@ -48,7 +48,7 @@ def prune(c, env, keep):
     """Delete old versions of the layer; never one that a version of a function uses."""
     if not keep.isdigit() or int(keep) < 1:
         raise Exit(f"--keep {keep!r}: expected a number from 1; the newest version always stays. Nothing was deleted.")
-    cfg = environment.load(env)
+    cfg = config.load(env)
     print(f"{env}: layer {cfg['LAYER_NAME']} in {cfg['AWS_REGION']}")
     removed = publishing.prune(c, cfg, int(keep))
     done = "would be deleted" if c.config.run.dry else "deleted"

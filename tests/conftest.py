@@ -6,12 +6,12 @@ import os
 import uuid
 from pathlib import Path
 
-import instantclient
 import oracledb
 import pytest
-from closing_jobs import PASSWORD, StandIn
-from kit import STATE, as_superuser, inv
-from recording import RECORDER
+from support import instantclient
+from support.api_recorder import RECORDER
+from support.closing_jobs import PASSWORD, StandIn
+from support.helpers import STATE, as_superuser, inv
 
 from handler import genius, settings
 
@@ -38,7 +38,7 @@ def rehearsals_only_look():
 @pytest.fixture(scope="session")
 def local():
     """The cloud on this machine, up and empty; ended with the run."""
-    import cloud
+    from local import cloud
 
     there = cloud.Cloud(STATE, say=lambda line: None)
     there.reset()
@@ -50,9 +50,9 @@ def local():
 @pytest.fixture(scope="session")
 def cfg(local) -> dict[str, str]:
     """The settings of env/local.env with this cloud's ports."""
-    from env import environment
+    from ops import config
 
-    return environment.load("local")
+    return config.load("local")
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +66,9 @@ def deployed(cfg) -> dict[str, str]:
 @pytest.fixture
 def function_settings(cfg, monkeypatch):
     """handler/'s own modules with the settings that the deployed function gets."""
-    from env import environment
+    from ops import config
 
-    for key, value in environment.function_environment(cfg).items():
+    for key, value in config.function_environment(cfg).items():
         monkeypatch.setenv(key, value)
     settings.current.cache_clear()
     yield cfg
@@ -135,14 +135,14 @@ def admin(local):
 @pytest.fixture(scope="module")
 def own_schema(cfg, admin):
     """The ledger's own modules at work in a schema with bare tables, so that a test may fill them as it likes."""
-    import rollup_kit
+    from support import rollup_helpers as rollup_kit
 
-    from env import environment
     from handler import schema, settings
+    from ops import config
 
     rollup_kit.make_schema(admin)
     with pytest.MonkeyPatch.context() as patch:
-        for key, value in {**environment.function_environment(cfg), "PG_SCHEMA": rollup_kit.SCHEMA}.items():
+        for key, value in {**config.function_environment(cfg), "PG_SCHEMA": rollup_kit.SCHEMA}.items():
             patch.setenv(key, value)
         settings.current.cache_clear()
         schema.apply()

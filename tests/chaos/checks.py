@@ -7,11 +7,11 @@ from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 
-import books
 import oracledb
 from pg8000 import native
+from support import books
 
-from env import closings
+from ops import closings
 
 AUDIT = """
 CREATE TABLE IF NOT EXISTS financial_report.metrics_audit (id uuid NOT NULL, at timestamptz NOT NULL DEFAULT now());

@@ -9,8 +9,8 @@ import signal
 import time
 from pathlib import Path
 
-from cloud import processes
-from genius.faults import Faults
+from local import processes
+from local.oracle.faults import Faults
 
 
 class Strikes:

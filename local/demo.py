@@ -1,0 +1,168 @@
+"""The demo: the cloud on this machine, a deploy, the closing of the next business date, and what came of it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from datetime import date, datetime, timedelta
+
+from invoke import Exit
+from pg8000 import native
+
+from local.cloud import Cloud
+from local.errors import LocalError
+from ops import closings, logs, shell
+
+FIRST = date(2025, 1, 31)
+# The stand-in's ledger ends there; `inv local.reset` starts again at FIRST.
+LAST = date(2025, 12, 31)
+
+JOURNAL = "SELECT name, entry_type, appended_at FROM sys_journal WHERE id = '{}' ORDER BY index"
+ROOTS = """
+SELECT chart.code, chart.name, sum(start_balance), sum(movement_debit), sum(movement_credit), sum(end_balance)
+  FROM legacy_trial_balances balance JOIN legacy_chart_of_accounts chart ON chart.code = balance.chart_of_account_code
+ WHERE year = :year AND month = :month AND chart.parent_code IS NULL
+ GROUP BY chart.code, chart.name ORDER BY chart.code"""
+METRICS = "SELECT metric, value FROM financial_metrics WHERE year = :year AND month = :month"
+SHOWN_METRICS = ("total_assets", "premium_income", "net_income", "claims_ratio", "combined_ratio", "solvency_ratio")
+
+
+def run(c, cfg: dict[str, str], deploy, schema) -> None:
+    """Deploy, close the next date and show it; raises Exit in one line when a part dies on the way."""
+    day = next_date(cfg)
+    followed = closings.running(cfg, day)
+    began = time.time()
+    deploy()
+    schema()
+    title(f"Closing {day}")
+    try:
+        if not followed:
+            closings.submit(cfg, day, closings.body_of(cfg, day, "adm", {}))
+        result = closings.follow(cfg, day, check=parts_alive)
+    except Exit:
+        # A dead part is the better explanation of whatever went wrong at its other end.
+        parts_alive()
+        raise
+    show(c, cfg, day, result, began)
+
+
+def parts_alive() -> None:
+    down = [name for name, part in Cloud().status().items() if not part["up"]]
+    if down:
+        raise Exit(
+            f"{', '.join(down)} died while the demo ran; the closing waits in Restate."
+            f" Read `inv local.logs --part {down[0]}`; `make demo` starts it again and goes on."
+        )
+
+
+def connect(cfg: dict[str, str]) -> native.Connection:
+    try:
+        connection = native.Connection(
+            cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
+        )
+    except (native.InterfaceError, native.DatabaseError) as error:
+        raise LocalError(f"PostgreSQL of the local cloud does not answer: {error}") from None
+    connection.run(f'SET search_path = "{cfg["PG_SCHEMA"]}"')
+    return connection
+
+
+def next_date(cfg: dict[str, str]) -> str:
+    """The business date after the newest that was begun, or that one where its closing still runs."""
+    connection = connect(cfg)
+    there = connection.run("SELECT to_regclass('closing_runs')")[0][0]
+    newest = connection.run("SELECT max(closing_date) FROM closing_runs")[0][0] if there else None
+    connection.close()
+    day = newest or FIRST
+    while day.weekday() > 4 or closings.ended(cfg, day.isoformat()):
+        day += timedelta(days=1)
+    if day > LAST:
+        raise Exit(f"the stand-in's ledger ends on {LAST}; start again with `inv local.reset` and `make demo`")
+    return day.isoformat()
+
+
+def title(text: str) -> None:
+    print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n{text}", flush=True)
+
+
+def show(c, cfg: dict[str, str], day: str, result: dict, began: float) -> None:
+    close = closings.invocation_of(cfg, "ClosingPeriod", day[:7], "close")
+    connection = connect(cfg)
+    show_steps(cfg, close["id"], result)
+    show_invocations(c, cfg, began, result)
+    show_balance(connection, day, result)
+    show_metrics(connection, day)
+    connection.close()
+    run = closings.invocation_of(cfg, "DailyClosing", day, "run")
+    title("Each step in the journal")
+    print(f"  {closings.page(cfg, close['id'])}\n  {closings.page(cfg, run['id'])}")
+    title("Next")
+    print("  make demo                                    close the next business date")
+    print(f"  inv status --env local --date {day}     how it stands, from Restate")
+    print("  inv local.down                               end everything; the data stays")
+
+
+def show_steps(cfg: dict[str, str], invocation: str, result: dict) -> None:
+    moments = {row["name"]: row["appended_at"] for row in shell.sql(cfg, JOURNAL.format(invocation)) if row.get("name")}
+    genius, ledger, metrics = result["genius"], result["ledger"], result["metrics"]
+    title("Steps")
+    rows = [
+        ("procedure in Genius", genius["seconds"], f"{result['job']}, seen to its end in {genius['looks']} looks"),
+        (
+            "trial balance",
+            between(moments, "record genius", "ledger"),
+            f"{ledger['balances']:,} balances rolled up to {ledger['rows']:,} rows",
+        ),
+        (
+            "metrics",
+            between(moments, "ledger", "metrics"),
+            f"{metrics['status']}, {metrics['completedSteps']} of {metrics['totalSteps']} steps,"
+            f" {metrics['warnings']} warnings",
+        ),
+    ]
+    for name, seconds, remark in rows:
+        print(f"  {name:<20} {seconds:7.2f} s   {remark}")
+
+
+def between(moments: dict[str, str], before: str, after: str) -> float:
+    """Seconds between two journal entries; Restate writes ISO moments with up to nine digits of a second."""
+    begin, end = (
+        datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", moments[name]).replace("Z", "+00:00"))
+        for name in (before, after)
+    )
+    return (end - begin).total_seconds()
+
+
+def billed_milliseconds(c, cfg: dict[str, str], began: float) -> list[int]:
+    """The billed milliseconds of each invocation since a moment, from Lambda's own REPORT lines."""
+    events = shell.read_json(c, cfg, logs.filter_events(cfg, int(began * 1000), "REPORT"))["events"]
+    return [int(found[1]) for event in events if (found := re.search(r"Billed Duration: (\d+) ms", event["message"]))]
+
+
+def show_invocations(c, cfg: dict[str, str], began: float, result: dict) -> None:
+    billed = billed_milliseconds(c, cfg, began)
+    title("Lambda")
+    print(
+        f"  {len(billed)} invocations, {sum(billed):,} billed ms,"
+        f" while the job took {result['genius']['seconds']:.1f} s; nothing ran between two looks"
+    )
+
+
+def show_balance(connection: native.Connection, day: str, result: dict) -> None:
+    year, month = int(day[:4]), int(day[5:7])
+    title(f"Trial balance {day[:7]}, IDR")
+    print(f"  {'':<16} {'start':>24} {'debit':>24} {'credit':>24} {'end':>24}")
+    for code, name, *amounts in connection.run(ROOTS, year=year, month=month):
+        print(f"  {code} {name:<14}" + "".join(f" {amount:>24,.2f}" for amount in amounts))
+    totals = result["ledger"]["totals"]
+    same = "equal" if totals["end_debit"] == totals["end_credit"] else "DIFFERENT"
+    print(f"  control totals at the end: debit {totals['end_debit']}, credit {totals['end_credit']}: {same}")
+
+
+def show_metrics(connection: native.Connection, day: str) -> None:
+    found = dict(connection.run(METRICS, year=int(day[:4]), month=int(day[5:7])))
+    title(f"Metrics, {len(found)} in all")
+    for name in SHOWN_METRICS:
+        value = found.get(name)
+        shown = "none" if value is None else f"{value:,.4f}" if name.endswith("ratio") else f"{value:,.2f}"
+        print(f"  {name:<16} {shown:>24}")

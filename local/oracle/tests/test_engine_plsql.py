@@ -1,0 +1,176 @@
+"""PL/SQL blocks: variables, control, exceptions, SQL inside, calls, and the errors as Oracle words them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from decimal import Decimal
+
+import pytest
+from engine import opened, rows, run, value
+
+from local.oracle.model import Bind, OracleError
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    return opened(tmp_path_factory.mktemp("plsql"))
+
+
+@pytest.fixture
+def session(database):
+    return database.session("FIN")
+
+
+def failure(session, sql, *values) -> OracleError:
+    with pytest.raises(OracleError) as caught:
+        run(session, sql, *values)
+    return caught.value
+
+
+def computed(session, declarations: str, body: str) -> object:
+    """What a block assigns to :r, as text."""
+    return run(session, f"DECLARE {declarations} BEGIN {body} END;", "").out[0]
+
+
+@pytest.mark.parametrize(
+    ("declarations", "body", "expected"),
+    [
+        ("v NUMBER := 2; w v%TYPE DEFAULT 3;", ":r := v * w;", "6"),
+        ("v VARCHAR2(10);", "v := 'a' || v; :r := v;", "a"),
+        ("n NUMBER := 0;", "FOR i IN 1..4 LOOP n := n + i; END LOOP; :r := n;", "10"),
+        ("n VARCHAR2(9);", "FOR i IN REVERSE 1..3 LOOP n := n || i; END LOOP; :r := n;", "321"),
+        ("n NUMBER := 0;", "WHILE n < 5 LOOP n := n + 2; END LOOP; :r := n;", "6"),
+        ("n NUMBER := 0;", "LOOP n := n + 1; CONTINUE WHEN n < 3; EXIT WHEN n >= 3; END LOOP; :r := n;", "3"),
+        ("n NUMBER := 5;", "IF n > 9 THEN :r := 'a'; ELSIF n = 5 AND TRUE THEN :r := 'b'; ELSE :r := 'c'; END IF;",
+         "b"),
+        ("n NUMBER;", "IF n = 1 THEN :r := 'a'; ELSE :r := 'unknown is not true'; END IF;", "unknown is not true"),
+        ("n NUMBER := 0;",
+         "FOR r IN (SELECT LEVEL l FROM dual CONNECT BY LEVEL <= 3) LOOP n := n + r.l; END LOOP; :r := n;", "6"),
+        ("a NUMBER; b VARCHAR2(5);", "SELECT 1, 'x' INTO a, b FROM dual; :r := a || b || SQL%ROWCOUNT;", "1x1"),
+        ("n NUMBER;",
+         "SELECT 1 INTO n FROM dual WHERE 1 = 0; EXCEPTION WHEN NO_DATA_FOUND THEN :r := SQLCODE || SQLERRM;",
+         "100ORA-01403: no data found"),
+        ("n NUMBER;", "n := 1 / 0; EXCEPTION WHEN VALUE_ERROR OR ZERO_DIVIDE THEN :r := SQLCODE;", "-1476"),
+        ("e EXCEPTION; PRAGMA EXCEPTION_INIT(e, -20123);",
+         "raise_application_error(-20123, 'mine'); EXCEPTION WHEN e THEN :r := SQLERRM;", "ORA-20123: mine"),
+        ("e EXCEPTION; PRAGMA EXCEPTION_INIT(e, -20124);",
+         """BEGIN raise_application_error(-20123, 'mine'); EXCEPTION WHEN e OR NO_DATA_FOUND THEN :r := 'wrong'; END;
+         EXCEPTION WHEN OTHERS THEN :r := SQLCODE;""", "-20123"),
+        ("e EXCEPTION;", "RAISE e; EXCEPTION WHEN e THEN :r := SQLCODE || SQLERRM;", "1User-Defined Exception"),
+        ("e EXCEPTION;",
+         "BEGIN RAISE e; EXCEPTION WHEN OTHERS THEN RAISE; END; EXCEPTION WHEN e THEN :r := 'outer';", "outer"),
+        ("n NUMBER := 1;", "DECLARE n NUMBER := 2; BEGIN :r := n; END; :r := :r || n;", "21"),
+        ("b BOOLEAN := FALSE;", "IF NOT b THEN RETURN; END IF; :r := 'not reached';", None),
+        ("n NUMBER;", "EXECUTE IMMEDIATE 'SELECT :a + :b FROM dual' INTO n USING 2, 3; :r := n;", "5"),
+        ("n NUMBER;", "EXECUTE IMMEDIATE 'BEGIN :x := :y * 2; END;' USING OUT n, 4; :r := n;", "8"),
+        ("v VARCHAR2(99) := q'[say 'hi';]';", ":r := v; /* END; */ -- BEGIN\n", "say 'hi';"),
+        ("v VARCHAR2(30);", "v := CASE WHEN 1 = 1 THEN 'case' END; :r := v;", "case"),
+        ("n NUMBER := 2;", "CASE n WHEN 1 THEN :r := 'a'; WHEN 1 + 1 THEN :r := 'b'; ELSE :r := 'c'; END CASE;", "b"),
+        ("n NUMBER := 7;", "CASE WHEN n < 5 THEN :r := 'a'; WHEN n > 5 THEN NULL; :r := 'b'; END CASE;", "b"),
+        ("n NUMBER;", "CASE n WHEN 1 THEN :r := 'a'; ELSE :r := CASE WHEN TRUE THEN 'c' END; END CASE;", "c"),
+        ("n NUMBER := 3;", "CASE n WHEN 1 THEN NULL; END CASE; EXCEPTION WHEN CASE_NOT_FOUND THEN :r := SQLCODE;",
+         "-6592"),
+        ("n NUMBER := 0;",
+         """<<outer>> FOR i IN 1..9 LOOP FOR j IN 1..9 LOOP n := n + 1; CONTINUE outer WHEN j = 2;
+         EXIT outer WHEN i = 3; END LOOP; n := n + 100; END LOOP outer; :r := n;""", "5"),
+        ("n NUMBER := 0;", "<<a>> BEGIN LOOP n := n + 1; EXIT WHEN n = 4; END LOOP; END a; :r := n;", "4"),
+        ("v VARCHAR2(10) := 'x'; job_name VARCHAR2(9) := 'y';", "SELECT v || job_name INTO v FROM dual; :r := v;",
+         "xy"),
+    ],
+)  # fmt: skip
+def test_blocks(session, declarations, body, expected):
+    assert computed(session, declarations, body) == expected
+
+
+def test_a_block_may_bear_a_label(session):
+    assert run(session, "<<main>> DECLARE n NUMBER := 2; BEGIN NULL; END main;").out == {}
+
+
+def test_binds_are_one_for_each_name_and_come_back_if_they_may_be_written(session):
+    found = run(session, "BEGIN :total := :a + :a + :b; :a := NULL; END;", None, 2, 3)
+    assert found.out == {0: Decimal(7), 1: None}
+
+
+def test_a_bind_is_given_in_its_own_type_and_size(session):
+    binds = [Bind("N", "NUMBER", None, 22), Bind("T", "VARCHAR2", None, 3)]
+    found = session.execute("BEGIN :n := '12'; :t := 345; END;", binds, threading.Event())
+    assert found.out == {0: Decimal(12), 1: "345"}
+    with pytest.raises(OracleError, match=r"ORA-06502.*buffer too small"):
+        session.execute("BEGIN :n := 1; :t := 'four'; END;", binds, threading.Event())
+
+
+def test_changes_of_rows(session):
+    run(session, "CREATE TABLE p (a NUMBER PRIMARY KEY, b VARCHAR2(9))")
+    text = """DECLARE n NUMBER; v p.b%TYPE;
+    BEGIN
+      INSERT INTO p VALUES (1, 'one') RETURNING a, b INTO n, v;
+      INSERT INTO p SELECT LEVEL + 1, 'more' FROM dual CONNECT BY LEVEL <= 2;
+      UPDATE p SET b = v WHERE a > n;
+      :r := v || n || SQL%ROWCOUNT;
+      IF SQL%FOUND THEN COMMIT; END IF;
+      BEGIN INSERT INTO p VALUES (1, NULL); EXCEPTION WHEN DUP_VAL_ON_INDEX THEN ROLLBACK; END;
+    END;"""
+    assert run(session, text, "").out == {0: "one12"}
+    assert value(session, "SELECT COUNT(*) FROM p WHERE b = 'one'") == 3
+    run(session, "DROP TABLE p")
+
+
+@pytest.mark.parametrize(
+    ("sql", "code", "said"),
+    [
+        ("BEGIN nope.run(1); END;", 6550, "line 1, column 7:\nPLS-00201: identifier 'NOPE.RUN' must be declared"),
+        ("BEGIN\n  v := 1;\nEND;", 6550, "line 2, column 3:\nPLS-00201: identifier 'V' must be declared"),
+        ("DECLARE v NUMBER; BEGIN v := w + 1; END;", 6550, "PLS-00201: identifier 'W' must be declared"),
+        ("DECLARE n NUMBER; BEGIN SELECT 1 INTO n FROM nope; END;",
+         6550, "PL/SQL: ORA-00942: table or view does not exist"),
+        ("BEGIN LOOP EXIT outer; END LOOP; END;", 6550, "PLS-00201: identifier 'OUTER' must be declared"),
+        ("BEGIN NULL END;", 6550, "PLS-00103"),
+        ("BEGIN NULL; END", 6550, "PLS-00103"),
+        ("BEGIN SELECT 1 FROM dual; END;", 6550, "PLS-00428"),
+        ("BEGIN DBMS_LOCK.SLEEP; END;", 6550, "PLS-00306: wrong number or types of arguments in call to 'SLEEP'"),
+        ("BEGIN DBMS_LOCK.SLEEP(nonsense => 1); END;", 6550, "PLS-00306"),
+        ("DECLARE v VARCHAR2(2); BEGIN v := 'abc'; END;",
+         6502, "character string buffer too small\nORA-06512: at line 1"),
+        ("DECLARE v NUMBER; BEGIN v := 'abc'; END;", 6502, "character to number conversion error"),
+        ("BEGIN\n raise_application_error(-20806, 'no');\nEND;", 20806, "no\nORA-06512: at line 2"),
+        ("BEGIN raise_application_error(-1, 'no'); END;", 21000, "out of range"),
+        ("DECLARE e EXCEPTION; BEGIN RAISE e; END;", 6510, "unhandled user-defined exception"),
+        ("DECLARE n NUMBER; BEGIN SELECT 1 INTO n FROM dual CONNECT BY LEVEL < 3; END;", 1422, "exact fetch"),
+    ],
+)  # fmt: skip
+def test_errors(session, sql, code, said):
+    error = failure(session, sql)
+    assert error.code == code
+    assert said in error.text
+
+
+def test_nothing_runs_of_a_block_that_does_not_compile(session):
+    failure(session, "BEGIN DBMS_SCHEDULER.CREATE_SCHEDULE('early', NULL, 'FREQ=DAILY'); nope; END;")
+    assert rows(session, "SELECT schedule_name FROM user_scheduler_schedules") == []
+
+
+def test_a_sleeping_block_is_cancelled_and_no_handler_hides_that(session):
+    cancel = threading.Event()
+    timer = threading.Timer(0.1, cancel.set)
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(OracleError, match="ORA-01013"):
+        run(session, "BEGIN DBMS_LOCK.SLEEP(30); EXCEPTION WHEN OTHERS THEN NULL; END;", cancel=cancel)
+    assert time.monotonic() - start < 5
+
+
+def test_a_procedure_is_called_with_names_positions_or_call(session):
+    for text in (
+        "BEGIN dbms_lock.sleep(0); END;",
+        "BEGIN SYS.DBMS_LOCK.SLEEP(seconds => 0); END;",
+        "CALL DBMS_LOCK.SLEEP(0)",
+    ):
+        run(session, text)
+
+
+def test_out_arguments_go_to_variables_and_to_binds(session):
+    text = """DECLARE s VARCHAR2(10); BEGIN
+      Package_Rpt_Ac_Fi806.Get_Master_Data('2025', '13', '13', 'adm', s, :message); :status := s; END;"""
+    found = run(session, text, "", "")
+    assert found.out == {0: "no journal for 2025-13", 1: "0"}

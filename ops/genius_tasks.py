@@ -1,0 +1,119 @@
+"""The local cloud's Genius as tasks: inv genius.sql | fault | lift | faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import contextmanager
+from decimal import Decimal
+
+from invoke import Exit, task
+
+from local.oracle.binds import scan
+from local.oracle.faults import KNOWN, Faults, UnknownFault
+from local.services import ORACLE_SERVICE, ORACLE_USER
+from local.state import HOST, State
+from ops.shell import no_rehearsal
+
+SHOWN = 100
+WIDEST = 60
+
+
+@task(positional=["text"], help={"text": "one statement or PL/SQL block", "rows": "the most to show"})
+def sql(c, text, rows=SHOWN):
+    """Run SQL or PL/SQL on the local cloud's Genius; changes are committed."""
+    no_rehearsal(c, "genius.sql")
+    with connected() as connection, connection.cursor() as cursor:
+        cursor.arraysize = 1000
+        cursor.execute(text if scan(text).kind == "plsql" else text.rstrip().rstrip(";"))
+        if cursor.description is None:
+            print(counted(cursor.rowcount) if scan(text).kind == "dml" else "done")
+            return
+        names = [column[0] for column in cursor.description]
+        found = cursor.fetchmany(rows)
+        print("\n".join(aligned(names, found)))
+        more = sum(1 for _ in cursor)
+        print(f"{counted(len(found) + more)}{f', the first {len(found)} shown' if more else ''}")
+
+
+@contextmanager
+def connected():
+    """A session of the unmodified driver; what goes wrong is one line and exit 1."""
+    import oracledb
+
+    settings = State().settings()
+    if not settings:
+        raise Exit("There is no local cloud here yet: `inv local.up` makes it.", code=1)
+    oracledb.defaults.fetch_decimals = True
+    oracledb.defaults.fetch_lobs = False
+    dsn = f"{HOST}:{settings['LOCAL_ORACLE_PORT']}/{ORACLE_SERVICE}"
+    try:
+        with oracledb.connect(user=ORACLE_USER, password=settings["LOCAL_ORACLE_PASSWORD"], dsn=dsn) as connection:
+            connection.autocommit = True
+            yield connection
+    except oracledb.Error as error:
+        code = error.args[0].full_code
+        hint = ". Is it up? See `inv local.status`" if code.startswith("DPY-6") else ""
+        lines = [line for line in str(error).splitlines() if line and not line.startswith("Help:")]
+        raise Exit(f"{'; '.join(lines)}{hint}", code=1) from None
+
+
+def counted(rows: int) -> str:
+    return f"{rows} row{'' if rows == 1 else 's'}"
+
+
+def aligned(names: list[str], rows: Iterable[tuple]) -> list[str]:
+    """Rows under their columns' names; numbers end where their column ends, NULL is left blank."""
+    cells = [[shown(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(names, *cells)]
+    right = [any(isinstance(value, (int, float, Decimal)) for value in column) for column in zip(*rows)]
+    right = right or [False] * len(names)
+
+    def line(words: list[str]) -> str:
+        placed = [w.rjust(n) if r else w.ljust(n) for w, n, r in zip(words, widths, right)]
+        return "  ".join(placed).rstrip()
+
+    return [line(names), line(["-" * width for width in widths]), *map(line, cells)]
+
+
+def shown(value: object) -> str:
+    """A value in one line of at most WIDEST characters."""
+    text = "" if value is None else format(value, "f") if isinstance(value, Decimal) else str(value)
+    text = " ".join(text.split()) if isinstance(value, str) else text
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
+
+
+@task(positional=["fault"], help={"fault": "NAME or NAME=VALUE; `inv genius.faults` lists them"})
+def fault(c, fault):
+    """Plant a fault in the local cloud's Genius, at once and until it is lifted."""
+    no_rehearsal(c, "genius.fault")
+    name, _, value = fault.partition("=")
+    with known_faults() as faults:
+        faults.plant(name, value)
+
+
+@task(positional=["fault"], help={"fault": "the name of a planted fault"})
+def lift(c, fault):
+    """Take a fault away; one that is not planted is no error."""
+    no_rehearsal(c, "genius.lift")
+    with known_faults() as faults:
+        faults.lift(fault)
+
+
+@task
+def faults(c):
+    """List the faults that there are and which are planted."""
+    planted = Faults(State().path / "genius").planted()
+    for name, meaning in KNOWN.items():
+        print(f"{'planted' if name in planted else '':<7}  {name:<19}  {planted.get(name) or meaning}")
+
+
+@contextmanager
+def known_faults():
+    """The local cloud's faults; then says what is planted."""
+    faults = Faults(State().path / "genius")
+    try:
+        yield faults
+    except UnknownFault as error:
+        raise Exit(str(error), code=1) from None
+    planted = (f"{name}={value}" if value else name for name, value in faults.planted().items())
+    print(f"planted: {', '.join(planted) or 'nothing'}")

@@ -1,0 +1,162 @@
+"""The keep-warm rule as tasks: inv warm on | off | status. It pings the alias `live`, which a deploy moves."""
+
+from __future__ import annotations
+
+import re
+from shlex import quote as q
+
+from invoke import Exit, task
+
+from ops import config, function_url
+from ops.commands import get_alias, save_json
+from ops.config import ENV_HELP
+from ops.shell import aws, read_json, stage, write
+
+TARGET, STATEMENT = "live", "keep-warm"
+# Lambda keeps an idle sandbox for some minutes that it does not promise.
+USUAL = "5m"
+
+
+def rule_name(cfg: dict) -> str:
+    return f"{cfg['FUNCTION_NAME']}-keep-warm"
+
+
+def describe_rule(cfg: dict) -> str:
+    return aws(cfg, f"events describe-rule --name {q(rule_name(cfg))}")
+
+
+def list_targets(cfg: dict) -> str:
+    return aws(cfg, f"events list-targets-by-rule --rule {q(rule_name(cfg))}")
+
+
+def put_rule(cfg: dict, schedule: str) -> str:
+    return aws(cfg, f"events put-rule --name {q(rule_name(cfg))} --schedule-expression {q(schedule)} --state ENABLED")
+
+
+def put_targets(cfg: dict, file: str) -> str:
+    return aws(cfg, f"events put-targets --rule {q(rule_name(cfg))} --targets file://{q(file)}")
+
+
+def remove_targets(cfg: dict) -> str:
+    return aws(cfg, f"events remove-targets --rule {q(rule_name(cfg))} --ids {TARGET}")
+
+
+def delete_rule(cfg: dict) -> str:
+    return aws(cfg, f"events delete-rule --name {q(rule_name(cfg))}")
+
+
+def add_permission(cfg: dict, rule_arn: str) -> str:
+    return aws(
+        cfg,
+        f"lambda add-permission --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live --statement-id {STATEMENT}"
+        f" --action lambda:InvokeFunction --principal events.amazonaws.com --source-arn {q(rule_arn)}",
+    )
+
+
+def remove_permission(cfg: dict) -> str:
+    return function_url.remove_permission(cfg, STATEMENT)
+
+
+@task(help={**ENV_HELP, "every": "how often, such as 5m or 1h"})
+def on(c, env, every=USUAL):
+    """Ping the live version at an interval, so that a closing begins on a warm sandbox."""
+    cfg = config.load(env)
+    schedule = rate(every)
+    alias = live(c, cfg, env)
+    found = look(c, cfg)
+    if not found["rule"] or found["rule"].get("ScheduleExpression") != schedule or found["rule"]["State"] != "ENABLED":
+        write(c, cfg, put_rule(cfg, schedule))
+    # Before the target, so that no ping is refused.
+    if not found["permitted"]:
+        write(c, cfg, add_permission(cfg, rule_arn(cfg, alias)))
+    if wanted_target(alias) not in found["targets"]:
+        file = f"build/{env}.warm.json"
+        stage(c, cfg, save_json([wanted_target(alias)], file))
+        write(c, cfg, put_targets(cfg, file))
+    print(f"{env}: {rule_name(cfg)} pings {alias} every {every}")
+
+
+@task(help=ENV_HELP)
+def off(c, env):
+    """End the keep-warm pings."""
+    cfg = config.load(env)
+    print(f"{env}: {'is no longer kept warm' if remove(c, cfg) else 'was not kept warm; nothing has changed'}")
+
+
+def remove(c, cfg: dict) -> bool:
+    """Take away what is there of rule, target and permission; whether anything was."""
+    found = look(c, cfg)
+    # A rule that has a target cannot be deleted.
+    if found["targets"]:
+        write(c, cfg, remove_targets(cfg))
+    if found["rule"]:
+        write(c, cfg, delete_rule(cfg))
+    if found["permitted"]:
+        write(c, cfg, remove_permission(cfg))
+    return any(found.values())
+
+
+@task(help=ENV_HELP)
+def status(c, env):
+    """Show whether the live version is kept warm; exit 1 when it is not."""
+    cfg = config.load(env)
+    fault = wrong(look(c, cfg), live(c, cfg, env))
+    if fault:
+        raise Exit(f"{env}: {fault}; run `inv warm on --env {env}`")
+    print(f"{env}: {rule_name(cfg)} keeps the live version warm")
+
+
+@task(
+    default=True, positional=["verb", "env"], help={"verb": "on, off or status", "every": "as of warm.on", **ENV_HELP}
+)
+def do(c, verb, env, every=USUAL):
+    """The three of them as `inv warm on`, with a space."""
+    if verb == "on":
+        on(c, env, every)
+    elif verb in ("off", "status"):
+        {"off": off, "status": status}[verb](c, env)
+    else:
+        raise Exit(f"No {verb!r} for the warmth. Known: on, off, status.")
+
+
+def rate(every: str) -> str:
+    """An interval as EventBridge writes it, which tells one minute from several."""
+    match = re.fullmatch(r"([1-9]\d{0,3})([mh])", every)
+    if not match:
+        raise Exit(f"--every {every!r} is malformed: expected minutes or hours, such as 5m or 1h")
+    unit = {"m": "minute", "h": "hour"}[match[2]] + ("" if match[1] == "1" else "s")
+    return f"rate({match[1]} {unit})"
+
+
+def live(c, cfg: dict, env: str) -> str:
+    found = read_json(c, cfg, get_alias(cfg), missing="ResourceNotFoundException")
+    if not found:
+        raise Exit(f"{env}: {cfg['FUNCTION_NAME']} has no version that is live; run `inv deploy --env {env}`")
+    return found["AliasArn"]
+
+
+def look(c, cfg: dict) -> dict:
+    """What there is: {"rule", "targets", "permitted"}, each false where it is not there."""
+    rule = read_json(c, cfg, describe_rule(cfg), missing="ResourceNotFoundException")
+    targets = read_json(c, cfg, list_targets(cfg))["Targets"] if rule else []
+    return {"rule": rule, "targets": targets, "permitted": STATEMENT in function_url.permissions(c, cfg)}
+
+
+def wrong(found: dict, alias: str) -> str:
+    """Why the live version is not kept warm; empty when it is."""
+    if not found["rule"]:
+        return "the live version is not kept warm"
+    if found["rule"]["State"] != "ENABLED":
+        return f"the rule {found['rule']['Name']} is disabled"
+    if wanted_target(alias) not in found["targets"]:
+        return f"the rule {found['rule']['Name']} does not ping {alias}"
+    return "" if found["permitted"] else f"EventBridge may not invoke {alias}"
+
+
+def rule_arn(cfg: dict, alias: str) -> str:
+    region, account = alias.split(":")[3:5]
+    return f"arn:{alias.split(':')[1]}:events:{region}:{account}:rule/{rule_name(cfg)}"
+
+
+def wanted_target(alias: str) -> dict:
+    return {"Id": TARGET, "Arn": alias, "Input": '{"ping": true}'}

@@ -1,0 +1,231 @@
+"""The plain commands of the runbook as README.md shows them, for a shell that `inv env.shell` has filled.
+
+They are made by the functions that the tasks call, with `$NAME` where a task has the value of a key.
+"""
+
+from __future__ import annotations
+
+import re
+
+from layer import publish as layers
+from ops import alarms, bundle, closings, commands, config, keep_warm, logs, release, roles, schedule
+
+# Without a value a command has no such option at all; AWS_PROFILE stands in the shell.
+LEFT_OUT = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "DEPLOY_BUCKET", "VPC_SUBNET_IDS", "VPC_SECURITY_GROUP_IDS")
+KEYS = {setting.name: f"${setting.name}" for setting in config.ALL_SETTINGS} | dict.fromkeys(LEFT_OUT, "")
+FILE, REVISION, ALIAS = "build/lambda.environment.json", "build/revision", "build/alias-revision"
+MADE = bundle.Bundle(bundle.ROOT / "build" / "lambda.zip", "", "", 0, 0, "", "")
+DATE = "2025-02-27"
+
+
+def pasted(command: str) -> str:
+    """A command whose variables the shell fills in: what may be empty is left out, and the rest quoted for it.
+
+    The layer may be none, but not unknown.
+    """
+    command = command.replace("'$LAYER_VERSION_ARN'", "${LAYER_VERSION_ARN?}")
+    command = re.sub(r"'([^'\"]*\$[^'\"]*)'", r'"\1"', command)
+    return re.sub(r"(--assume-role-arn) (\"\$(\w+)\")", r"${\3:+\1 \2}", command)
+
+
+def value(command: str, query: str) -> str:
+    """A look-up whose answer is one word."""
+    return f"$({command} --query {query} --output text)"
+
+
+def publish() -> list[str]:
+    """What makes the function as it stands a version, and that version live."""
+    return [
+        commands.save_revision(KEYS, REVISION),
+        f"ARN=$({commands.publish_version(KEYS, 'by hand', REVISION)})",
+        commands.register(KEYS, "$ARN"),
+        commands.save_alias_revision(KEYS, ALIAS),
+        commands.move_alias(KEYS, "update", "${ARN##*:}", None, ALIAS),
+        *send({"ping": True}),
+    ]
+
+
+def send(event: dict) -> list[str]:
+    """Have the live version answer one of our own events."""
+    return [
+        commands.save_json(event, "build/event.json"),
+        commands.invoke_function(KEYS, "build/event.json", "build/answer.json"),
+        "cat build/answer.json",
+    ]
+
+
+def configure() -> list[str]:
+    """Give the function the variables of FILE, and the rest as the environment says."""
+    return [
+        f"ROLE={value(roles.get_role(KEYS), 'Role.Arn')}",
+        commands.save_revision(KEYS, REVISION),
+        commands.update_configuration(KEYS, "$ROLE", FILE, REVISION),
+        f"rm -f {FILE}",
+        commands.wait_until_updated(KEYS),
+    ]
+
+
+def deploy() -> list[str]:
+    return [
+        'inv bundle --env "$ENV"',
+        commands.save_revision(KEYS, REVISION),
+        commands.update_code(KEYS, MADE, REVISION),
+        commands.wait_until_updated(KEYS),
+        commands.make_environment("$ENV", FILE),
+        *configure(),
+        *publish(),
+    ]
+
+
+def status() -> list[str]:
+    versions_ = f"{commands.list_versions(KEYS)} --query 'Versions[].[Version,Description,LastModified]' --output text"
+    return [commands.get_alias(KEYS), versions_, "restate deployments list"]
+
+
+def roll_back() -> list[str]:
+    zipped = MADE._replace(path=bundle.ROOT / "build" / "version.zip")
+    return [
+        "OLD=1",
+        commands.save_code(KEYS, "$OLD", zipped.file),
+        commands.save_revision(KEYS, REVISION),
+        commands.update_code(KEYS, zipped, REVISION),
+        commands.wait_until_updated(KEYS),
+        commands.save_environment(KEYS, "$OLD", FILE),
+        *configure(),
+        *publish(),
+    ]
+
+
+def prune() -> list[str]:
+    return [
+        "VERSION=1 DEPLOYMENT=dp_…",
+        f'restate sql "{release.DRAINED}"',
+        closings.curl(KEYS, "DELETE", '"$RESTATE_ADMIN_URL/deployments/$DEPLOYMENT?force=true"'),
+        commands.delete_version(KEYS, "$VERSION"),
+    ]
+
+
+def make_roles() -> list[str]:
+    lines = [f"ACCOUNT_ID={value(roles.get_account(KEYS), 'Account')}"]
+    for named, trust, policies in roles.planned({**KEYS, "RESTATE_SERVER_ROLE_ARN": ""}):
+        role = named.replace("$RESTATE_INVOKE_ROLE_ARN", "${RESTATE_INVOKE_ROLE_ARN##*/}")
+        lines.append(filled(trust))
+        lines.append(roles.create_role(KEYS, role, f"build/{trust}.json"))
+        for policy in policies:
+            lines.append(filled(policy))
+            lines.append(roles.put_role_policy(KEYS, role, policy, f"build/{policy}.json"))
+    return [*lines, roles.create_provider(KEYS)]
+
+
+def filled(policy: str) -> str:
+    given = {**KEYS, "ENVIRONMENT": "$ENV"}
+    return commands.into(f"build/{policy}.json", roles.fill_policy(policy, given, "$ACCOUNT_ID"))
+
+
+def publish_layer() -> list[str]:
+    about = {"client": "19", "kind": "Basic Lite", "zip": "…", "content": "…", "runtimes": ["$RUNTIME"]}
+    return [
+        layers.list_layer_versions(KEYS),
+        layers.publish_layer_version(KEYS, about, f"--zip-file fileb://{layers.FILE}"),
+    ]
+
+
+def close() -> list[str]:
+    return [
+        closings.submit_command(KEYS, DATE, {"date": DATE, "userId": "adm"}),
+        ask(f"DailyClosing/{DATE}/getStatus"),
+    ]
+
+
+def ask(path: str, body: object = None) -> str:
+    """A call of a handler through Restate's ingress."""
+    return closings.curl(KEYS, "POST", f"{KEYS['RESTATE_INGRESS_URL']}/{path}", body)
+
+
+def look_back() -> list[str]:
+    return [*send({"history": 10}), logs.filter_events(KEYS, "$(date -d '-1 hour' +%s)000", "")]
+
+
+def rerun() -> list[str]:
+    date = "2025-05-28"
+    return [
+        f"restate invocations purge --yes DailyClosing/{date}/run",
+        closings.submit_command(KEYS, date, {"date": date, "userId": "adm", "resume": True}),
+    ]
+
+
+def cancel() -> list[str]:
+    return ["restate invocations cancel --yes DailyClosing/2025-05-30/run", ask("ClosingPeriod/2025-05/stop_job")]
+
+
+def resolve() -> list[str]:
+    return [
+        ask("ClosingPeriod/2025-05/status"),
+        ask("ClosingPeriod/2025-05/resolve", {"job": "GNS_202505_…", "as": "failed", "who": "siti"}),
+    ]
+
+
+def keep_schedule() -> list[str]:
+    return [closings.curl(KEYS, "POST", schedule.url(KEYS, verb)) for verb in ("start", "status", "stop")]
+
+
+def warm_on() -> list[str]:
+    return [
+        "# build/$ENV.warm.json is as `inv warm on` writes it.",
+        f"RULE={value(keep_warm.put_rule(KEYS, keep_warm.rate(keep_warm.USUAL)), 'RuleArn')}",
+        keep_warm.add_permission(KEYS, "$RULE"),
+        keep_warm.put_targets(KEYS, "build/$ENV.warm.json"),
+    ]
+
+
+def warm_off() -> list[str]:
+    return [keep_warm.remove_targets(KEYS), keep_warm.delete_rule(KEYS), keep_warm.remove_permission(KEYS)]
+
+
+def make_alarms() -> list[str]:
+    return [
+        "# The files in build/ are as `inv alarms` writes them, one or two for each of alarms/.",
+        f"TOPIC={value(alarms.create_topic(KEYS), 'TopicArn')}",
+        alarms.subscribe(KEYS, "$TOPIC", "finance-ops@example.com"),
+        alarms.put_filter(KEYS, "build/$ENV.no-closing.filter.json"),
+        alarms.put_alarm(KEYS, "build/$ENV.no-closing.alarm.json"),
+    ]
+
+
+def destroy() -> list[str]:
+    return [
+        closings.curl(KEYS, "DELETE", '"$RESTATE_ADMIN_URL/deployments/$DEPLOYMENT?force=true"'),
+        commands.delete_function(KEYS),
+        commands.delete_log_group(KEYS),
+        roles.delete_role_policy(KEYS, "$ROLE_NAME", "lambda-execution"),
+        roles.delete_role(KEYS, "$ROLE_NAME"),
+    ]
+
+
+# The ones that a reader has to complete: with ids of an own cloud, or with an account's own names.
+AWS_ONLY = {"prune", "roles", "layer", "cancel", "resolve", "destroy"}
+ENTRIES = {
+    "deploy": deploy,
+    "status": status,
+    "roll back": roll_back,
+    "prune": prune,
+    "roles": make_roles,
+    "layer": publish_layer,
+    "close": close,
+    "look back": look_back,
+    "rerun": rerun,
+    "cancel": cancel,
+    "resolve": resolve,
+    "schedule": keep_schedule,
+    "ping": lambda: send({"ping": "deep"}),
+    "warm": warm_on,
+    "warm off": warm_off,
+    "alarms": make_alarms,
+    "destroy": destroy,
+}
+
+
+def lines(entry: str) -> list[str]:
+    """The commands of an entry of the runbook, as they are pasted."""
+    first = ["# AWS only"] if entry in AWS_ONLY else []
+    return first + [pasted(line) for line in ENTRIES[entry]()]

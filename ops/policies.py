@@ -1,0 +1,64 @@
+"""inv policies: what parliament says of policies/, with plausible values in the placeholders."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+from invoke import Exit, task
+
+from ops.shell import ROOT
+
+PLAUSIBLE = {
+    "ACCOUNT_ID": "123456789012",
+    "AWS_REGION": "ap-southeast-3",
+    "DEPLOY_BUCKET": "insurer-deploy",
+    "ENVIRONMENT": "prod",
+    "FUNCTION_NAME": "finance-closing",
+    "GITHUB_REPOSITORY": "insurer/finance-closing",
+    "LAYER_NAME": "oracle-instantclient",
+    "RESTATE_EXTERNAL_ID": "env_201",
+    "RESTATE_SERVER_ROLE_ARN": "arn:aws:iam::123456789012:role/restate",
+    "ROLE_NAME": "finance-closing-lambda-role",
+}
+# parliament takes policies of identities only: a trust has no Resource of its own, and GitHub's provider and what its
+# tokens say are unknown to it.
+TRUSTED = "arn:aws:iam::123456789012:role/trusted"
+GITHUB = re.compile(
+    r"UNKNOWN_FEDERATION_SOURCE arn:aws:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com"
+    r"|UNKNOWN_CONDITION_FOR_ACTION Unknown condition token\.actions\.githubusercontent\.com:(aud|sub) for .*"
+)
+
+
+@task
+def policies(c):
+    """Check policies/ with parliament: unknown actions, resources that do not fit, malformed documents."""
+    found = [
+        f"{path.name}: {one}" for path in sorted((ROOT / "policies").glob("*.json")) for one in findings(filled(path))
+    ]
+    if found:
+        raise Exit("\n".join(found))
+
+
+def filled(path: Path) -> str:
+    text = path.read_text()
+    for key, value in PLAUSIBLE.items():
+        text = text.replace(f"${{{key}}}", value)
+    return text
+
+
+def findings(document: str) -> list[str]:
+    """What parliament finds in a filled policy or trust, a line each."""
+    with warnings.catch_warnings():
+        # It loads its data by an old way of setuptools.
+        warnings.simplefilter("ignore")
+        import parliament
+    policy = json.loads(document)
+    for statement in policy["Statement"]:
+        if "Principal" in statement:
+            statement.setdefault("Resource", TRUSTED)
+    said = parliament.analyze_policy_string(json.dumps(policy, indent=2)).findings
+    lines = [f"{one.issue} {one.detail}" for one in said]
+    return [line for line in lines if not GITHUB.fullmatch(line)]

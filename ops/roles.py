@@ -1,0 +1,228 @@
+"""The roles of policies/, created or brought up to date: inv roles, inv oidc."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from shlex import quote as q
+from typing import NamedTuple
+
+from invoke import Exit, task
+
+from ops import config, shell
+from ops.commands import into
+from ops.config import ENV_HELP
+from ops.shell import ROOT, aws, read_json, stage, write
+
+GITHUB = "token.actions.githubusercontent.com"
+
+
+def get_role(cfg, role=""):
+    return aws(cfg, f"iam get-role --role-name {q(role or cfg['ROLE_NAME'])}")
+
+
+def create_role(cfg, role, trust):
+    return aws(cfg, f"iam create-role --role-name {q(role)} --assume-role-policy-document file://{q(trust)}")
+
+
+def update_trust(cfg, role, trust):
+    return aws(cfg, f"iam update-assume-role-policy --role-name {q(role)} --policy-document file://{q(trust)}")
+
+
+def get_role_policy(cfg, role, name):
+    return aws(cfg, f"iam get-role-policy --role-name {q(role)} --policy-name {name}")
+
+
+def put_role_policy(cfg, role, name, document):
+    return aws(
+        cfg,
+        f"iam put-role-policy --role-name {q(role)} --policy-name {name} --policy-document file://{q(document)}",
+    )
+
+
+def list_role_policies(cfg, role):
+    return aws(cfg, f"iam list-role-policies --role-name {q(role)}")
+
+
+def delete_role_policy(cfg, role, name):
+    return aws(cfg, f"iam delete-role-policy --role-name {q(role)} --policy-name {q(name)}")
+
+
+def delete_role(cfg, role=""):
+    return aws(cfg, f"iam delete-role --role-name {q(role or cfg['ROLE_NAME'])}")
+
+
+def get_account(cfg):
+    return aws(cfg, "sts get-caller-identity")
+
+
+def list_providers(cfg):
+    return aws(cfg, "iam list-open-id-connect-providers")
+
+
+def create_provider(cfg):
+    return aws(cfg, f"iam create-open-id-connect-provider --url https://{GITHUB} --client-id-list sts.amazonaws.com")
+
+
+@task(help=ENV_HELP)
+def roles(c, env):
+    """Create the roles of an environment, or bring them in step with policies/, and say what differed."""
+    cfg = config.load(env)
+    print(f"{env}: roles of {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}")
+    account, before = found_account(c, cfg, None), shell.changes
+    for role, trust, policies in planned(cfg):
+        ensure(c, {**cfg, "ENVIRONMENT": env}, account, role, trust, policies)
+        drop(c, cfg, role, policies)
+    if not cfg["GITHUB_REPOSITORY"]:
+        print(f"{env}: GITHUB_REPOSITORY is empty, so there is no role for its deploys")
+    if not invoked_by_role(cfg):
+        print(f"{env}: without RESTATE_INVOKE_ROLE_ARN and RESTATE_EXTERNAL_ID Restate's role is not ours to make")
+    changed = shell.changes - before
+    verb = "would be made" if c.config.run.dry else "made"
+    print(f"{env}: {changed} {'change' if changed == 1 else 'changes'} {verb}")
+
+
+@task(help=ENV_HELP)
+def oidc(c, env):
+    """Let the account trust GitHub's tokens, once for all of its environments."""
+    cfg = config.load(env)
+    print(f"{env}: OIDC provider {GITHUB}")
+    found = read_json(c, cfg, list_providers(cfg))["OpenIDConnectProviderList"]
+    if any(one["Arn"].endswith(f"/{GITHUB}") for one in found):
+        print(f"{env}: it is there already, nothing was changed")
+        return
+    write(c, cfg, create_provider(cfg))
+    print(f"{env}: {'this was a rehearsal' if c.config.run.dry else 'made'}")
+
+
+def found_account(c, cfg, function: dict | None) -> str:
+    """The account's number, without a call where an ARN tells it."""
+    if function:
+        return function["Configuration"]["FunctionArn"].split(":")[4]
+    return read_json(c, cfg, get_account(cfg))["Account"]
+
+
+def remove(c, cfg, role: str) -> None:
+    """Delete a role, if it is there; its policies go first, or AWS refuses."""
+    found = read_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity")
+    if found is None:
+        return
+    for name in found["PolicyNames"]:
+        write(c, cfg, delete_role_policy(cfg, role, name))
+    write(c, cfg, delete_role(cfg, role))
+
+
+def drop(c, cfg, role: str, policies: list[str]) -> None:
+    """Take from a role what policies/ has and it is no longer to have; lambda-vpc goes by leave_vpc alone."""
+    ours = {path.stem for path in (ROOT / "policies").glob("*.json")} - {"lambda-vpc", *policies}
+    found = read_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity") or {"PolicyNames": []}
+    for name in found["PolicyNames"]:
+        if name in ours:
+            print(f"the policy {name} of {role} is no longer wanted")
+            write(c, cfg, delete_role_policy(cfg, role, name))
+
+
+def leave_vpc(c, cfg) -> None:
+    """Take the permission for network interfaces from the function's role.
+
+    Only once no version is in a VPC: AWS removes the interfaces of one by this very permission.
+    """
+    if read_json(c, cfg, get_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"), missing="NoSuchEntity"):
+        write(c, cfg, delete_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"))
+
+
+def planned(cfg) -> list[tuple[str, str, list[str]]]:
+    """The roles that an environment has: (name, trust, policies), the latter two as files of policies/."""
+    wanted = [(cfg["ROLE_NAME"], "lambda-trust", execution_policies(cfg))]
+    if cfg["GITHUB_REPOSITORY"]:
+        wanted.append((cfg["DEPLOY_ROLE_NAME"], "deploy-trust", deploy_policies(cfg)))
+    if invoked_by_role(cfg):
+        trust = "restate-server-trust" if cfg["RESTATE_SERVER_ROLE_ARN"] else "restate-cloud-trust"
+        wanted.append((cfg["RESTATE_INVOKE_ROLE_ARN"].rpartition("/")[2], trust, ["restate-invoke"]))
+    return wanted
+
+
+def execution_policies(cfg) -> list[str]:
+    """Network interfaces only for a function in a VPC."""
+    return ["lambda-execution", *(["lambda-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
+
+
+def invoked_by_role(cfg) -> bool:
+    return bool(cfg["RESTATE_INVOKE_ROLE_ARN"] and cfg["RESTATE_EXTERNAL_ID"])
+
+
+def ensure_execution_role(c, cfg) -> str:
+    """Have the function's role as policies/ says. Returns its ARN."""
+    return ensure(c, cfg, "", cfg["ROLE_NAME"], "lambda-trust", execution_policies(cfg))
+
+
+def deploy_policies(cfg) -> list[str]:
+    """What a deploy may do; the bucket and the network only where the environment names them."""
+    with_bucket = ["deploy-bucket"] if cfg["DEPLOY_BUCKET"] else []
+    return ["deploy", *with_bucket, *(["deploy-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
+
+
+def ensure(c, cfg, account: str, role: str, trust: str, policies: list[str]) -> str:
+    """Have a role with its trust and its policies; account "": as the role's ARN tells. Returns the ARN."""
+    found = look(c, cfg, role)
+    if not found:
+        write(c, cfg, create_role(cfg, role, as_file(c, cfg, trust, fill_policy(trust, cfg, account))))
+        found = look(c, cfg, role)
+    arn = found["Arn"] if found else f"arn:aws:iam::{account or 'ACCOUNT'}:role/{role}"
+    for said, name, wanted, command in differences(c, cfg, account, arn, found, trust, policies):
+        print(said)
+        write(c, cfg, command(as_file(c, cfg, name, wanted)))
+    return arn
+
+
+def look(c, cfg, role: str) -> dict | None:
+    found = read_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
+    return found and found["Role"]
+
+
+class Difference(NamedTuple):
+    """What of a role is not as policies/ says: the file there, the command that fills it, and what mends it."""
+
+    said: str
+    name: str
+    wanted: str
+    mend: Callable[[str], str]
+
+
+def differences(c, cfg, account, arn, found, trust, policies) -> Iterator[Difference]:
+    """found: the role as AWS has it, or None."""
+    role, wanted = arn.rpartition("/")[2], fill_policy(trust, cfg, account)
+    if found and found["AssumeRolePolicyDocument"] != read_json(c, cfg, wanted):
+        said = f"the trust of {role} differs from policies/{trust}.json"
+        yield Difference(said, trust, wanted, functools.partial(update_trust, cfg, role))
+    for name in policies:
+        wanted = fill_policy(name, cfg, arn.split(":")[4])
+        present = read_json(c, cfg, get_role_policy(cfg, role, name), missing="NoSuchEntity")
+        if not present or present["PolicyDocument"] != read_json(c, cfg, wanted):
+            said = f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}"
+            yield Difference(said, name, wanted, functools.partial(put_role_policy, cfg, role, name))
+
+
+def fill_policy(name: str, cfg: dict, account: str) -> str:
+    """The command that prints a policy of policies/ with its placeholders filled; Exit where one has no value."""
+    file = f"policies/{name}.json"
+    text = (ROOT / file).read_text()
+    given = {**cfg, "ACCOUNT_ID": account}
+    words = [key for key in given if f"${{{key}}}" in text]
+    empty = [key for key in words if not given[key]]
+    if empty:
+        raise Exit(f"{file} needs {', '.join(empty)}, which is empty. Nothing of that role was changed.")
+    filled = [f"s|\\${{{key}}}|{escaped(given[key])}|g" for key in words]
+    return f"sed {' '.join(f'-e {q(one)}' for one in filled)} {file}" if filled else f"cat {file}"
+
+
+def escaped(value: str) -> str:
+    """A text as what sed puts in for another."""
+    return re.sub(r"[\\&|]", r"\\\g<0>", value)
+
+
+def as_file(c, cfg, name: str, command: str) -> str:
+    file = f"build/{name}.json"
+    stage(c, cfg, into(file, command))
+    return file

@@ -1,0 +1,66 @@
+"""What six hours of waiting cost: a closing on the local cloud, all durations divided by one factor.
+
+Compared with a function that would call the procedure and wait for it: 24 invocations of 900 s.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from chaos.checkout import Checkout
+from demo import billed_milliseconds
+from invoke import Context
+
+from local.cloud import Cloud
+from ops import config
+
+FACTOR = 240
+HOURS = 6
+BLOCKING_MS = 24 * 900 * 1000
+
+
+DURATIONS = {
+    "POLL_INITIAL_SECONDS": f"{10 / FACTOR:.4f}",
+    "POLL_CAP_SECONDS": f"{360 / FACTOR:.4f}",
+    "POLL_FACTOR": "1.5",
+    "DEADLINE_SECONDS": "600",
+}
+
+
+def main() -> None:
+    cloud = Cloud(Path(tempfile.mkdtemp(prefix="bench-")) / "state", say=lambda line: None)
+    os.environ["FINANCE_CLOSING_STATE"] = str(cloud.state.path)
+    folder = Path(tempfile.mkdtemp(prefix="bench-")) / "checkout"
+    copy = Checkout(folder, cloud.state.path, durations=DURATIONS)
+    try:
+        cloud.up(procedure_seconds=HOURS * 3600 / FACTOR)
+        copy.deploy()
+        copy.inv("schema", "--env", "local")
+        report(copy)
+    finally:
+        cloud.reset()
+
+
+def report(copy) -> None:
+    began = time.time()
+    done = copy.inv("close", "--env", "local", "--date", "2025-01-31", "--watch")
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    count, billed = invocations(began)
+    print(f"a job of {HOURS} h, all durations divided by {FACTOR} ({time.time() - began:.0f} s)")
+    print(f"  invocations        {count:10,d}   goal: at most 170")
+    print(f"  billed ms          {billed:10,d}")
+    print(f"  a blocking call    {BLOCKING_MS:10,d}   {BLOCKING_MS / billed:,.0f} times as much")
+
+
+def invocations(began: float) -> tuple[int, int]:
+    """How often the function was invoked since then, and the milliseconds billed for it."""
+    billed = billed_milliseconds(Context(), config.load("local"), began)
+    return len(billed), sum(billed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""The run itself: four periods closed at once, faults at random moments, and the checks after each closing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from invoke import Exit
+
+from chaos import checks
+from chaos.checkout import ROOT, Checkout
+from chaos.faults import Strikes
+from handler import genius, settings
+from local.cloud import Cloud
+from ops import closings, config, repair
+from ops.shell import request
+
+PERIODS = ("2025-01", "2025-04", "2025-07", "2025-10")
+# With a person that repairs it: a closing that takes longer is stuck.
+BOUND_SECONDS = 150
+SCENARIOS = ("plain", "plain", "plain", "twice", "two-dates", "kill", "cancel", "pause", "rival")
+
+
+class Arena:
+    """One chaos run: count closings in all, drawn from seed.
+
+    strikes: the faults that may strike; scenarios: what is done with a closing; by default all. plant: a break of the
+    service that the run must report.
+    """
+
+    def __init__(
+        self, count: int, seed: int, strikes: list[str] | None = None, scenarios=SCENARIOS, plant: str | None = None
+    ):
+        self.count, self.seed, self.scenarios = count, seed, scenarios
+        self.rng = random.Random(seed)
+        self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+        self.cloud = Cloud(ROOT / ".local" / f"chaos-{seed}", say=lambda line: None)
+        self.checkout = Checkout(self.folder / "checkout", self.cloud.state.path, plant)
+        self.faults = Strikes(self.cloud, self.checkout, random.Random(seed + 1))
+        self.allowed = strikes if strikes is not None else self.faults.names()
+        self.over, self.lock = threading.Event(), threading.Lock()
+        self.broken: list[str] = []
+        self.restarts: list[float] = []
+        self.told: Counter = Counter()
+        self.left = count
+
+    def run(self) -> list[str]:
+        """Run to the end and return what broke; the cloud is ended, and its state kept where something broke."""
+        self.cloud.reset()
+        self.cloud.up(procedure_seconds=2)
+        try:
+            self.cfg = self.prepare()
+            periods = [threading.Thread(target=self.guard, args=(self.close_period, period)) for period in PERIODS]
+            striker = threading.Thread(target=self.guard, args=(self.strike_on,))
+            for thread in (*periods, striker):
+                thread.start()
+            for thread in periods:
+                thread.join()
+            self.over.set()
+            striker.join()
+        finally:
+            self.faults.lift_all()
+            self.cloud.down()
+        if not self.broken:
+            self.cloud.reset()
+            shutil.rmtree(self.folder)
+        return self.broken
+
+    def prepare(self) -> dict:
+        self.checkout.deploy()
+        done = self.checkout.inv("schema", "--env", "local")
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        cfg = config.load("local", {**os.environ, "FINANCE_CLOSING_STATE": str(self.cloud.state.path)})
+        password = self.cloud.settings()["LOCAL_PG_ADMIN_PASSWORD"]
+        os.environ |= config.function_environment(cfg)
+        settings.current.cache_clear()
+        admin = checks.connect(cfg, "postgres", password)
+        for statement in checks.AUDIT.split(";\n"):
+            if statement.strip():
+                admin.run(statement)
+        admin.close()
+        return cfg
+
+    def guard(self, work, *arguments) -> None:
+        """Keep what a thread dies of: a check that could not be made is a broken run, too."""
+        try:
+            work(*arguments)
+        except checks.Broken as broken:
+            self.broken.append(str(broken))
+            self.over.set()
+        except Exception as error:
+            self.broken.append(f"{type(error).__name__}: {error}")
+            self.over.set()
+
+    def strike_on(self) -> None:
+        rng = random.Random(self.seed + 2)
+        while self.allowed and not self.over.wait(rng.uniform(0.5, 3)):
+            name = rng.choice(self.allowed)
+            self.told[name] += 1
+            before = time.time()
+            self.faults.strike(name)
+            if name == "restart-genius":
+                self.restarts += [before, time.time()]
+
+    def close_period(self, period: str) -> None:
+        rng = random.Random(f"{self.seed}:{period}")
+        day = 0
+        while not self.over.is_set():
+            with self.lock:
+                if self.left <= 0:
+                    return
+                self.left -= 1
+            scenario = rng.choice(self.scenarios)
+            dates = [f"{period}-{day % 27 + 1:02d}", f"{period}-{day % 27 + 2:02d}"][
+                : 2 if scenario == "two-dates" else 1
+            ]
+            day += len(dates)
+            self.told[f"scenario {scenario}"] += 1
+            self.close(rng, scenario, period, dates)
+            print(f"  {self.count - self.left:4d}  {dates[0]}  {scenario}", flush=True)
+
+    def close(self, rng: random.Random, scenario: str, period: str, dates: list[str]) -> None:
+        for date in dates:
+            self.submit(date, {"date": date, "userId": "chaos"})
+        if scenario == "twice":
+            self.submit(dates[0], {"date": dates[0], "userId": "chaos"})
+        elif scenario in ("kill", "cancel", "pause"):
+            time.sleep(rng.uniform(0, 4))
+            self.meddle(scenario, dates[0])
+        elif scenario == "rival":
+            self.rival(period, dates[0])
+        for date in dates:
+            self.bring_home(rng, period, date)
+        self.check(period, dates[-1])
+
+    def submit(self, date: str, body: dict) -> None:
+        """Send until Restate has answered; a second acceptance of the same key is its business to refuse."""
+        for _ in range(200):
+            with suppress(Exit):
+                status, _ = request(self.cfg, "POST", closings.submit_url(self.cfg, date), body)
+                if status < 300:
+                    return
+            time.sleep(0.3)
+        raise checks.Broken(f"Restate did not accept {date}")
+
+    def meddle(self, what: str, date: str) -> None:
+        """Kill, cancel or pause a closing, wherever it is."""
+        with suppress(Exit):
+            run = closings.invocation_of(self.cfg, "DailyClosing", date, "run")
+            target = run["id"]
+            if what == "pause":
+                target = (repair.children(self.cfg, run) or [target])[0]
+            request(self.cfg, "PATCH", f"{self.cfg['RESTATE_ADMIN_URL']}/invocations/{target}/{what}")
+
+    def rival(self, period: str, date: str) -> None:
+        """A job out of nowhere, as a zombie would create it, between this closing's look and its submit."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not self.over.is_set():
+            with suppress(Exit):
+                if closings.state_of(self.cfg, "ClosingPeriod", period).get("closing"):
+                    break
+            time.sleep(0.02)
+        with suppress(Exception):
+            genius.submit(period, f"rival of {date}", "chaos", "a rival")
+
+    def bring_home(self, rng: random.Random, period: str, date: str) -> None:
+        """Be the operator: resume what is paused, resolve what is blocked by what the log says, rerun what failed."""
+        deadline, reruns = time.monotonic() + BOUND_SECONDS, 0
+        while time.monotonic() < deadline and not self.over.is_set():
+            with suppress(Exit, OSError):
+                run = closings.invocation_of(self.cfg, "DailyClosing", date, "run")
+                if run and run["status"] == closings.ENDED:
+                    if run["completion_result"] == "success":
+                        return
+                    self.patiently(partial(self.check_own_row, period, date, run, reruns))
+                    if self.repair(rng, period, date, run):
+                        self.told["reruns"] += 1
+                        reruns += 1
+                elif run:
+                    self.resume([run, *repair.live_closes(self.cfg, period)])
+            time.sleep(0.4)
+        if not self.over.is_set():
+            raise checks.Broken(f"{date} is stuck: {closings.standing(self.cfg, date)}")
+
+    def check_own_row(self, period: str, date: str, run: dict, reruns: int) -> None:
+        """A run whose job has failed has begun, and so has a row of its own beside those of the runs before."""
+        rows = [row for row in self.rows(period) if row["closing_date"] == date]
+        failed = [row for row in rows if row["genius"] == "failed"]
+        if " failed: ORA-" in (run["completion_failure"] or "") and len(failed) > 0 and len(rows) < reruns + 1:
+            raise checks.Broken(f"{date}: {reruns + 1} runs, {len(rows)} rows: a rerun took an earlier run for its own")
+
+    def resume(self, live: list[dict]) -> None:
+        """Both may have used up their retries: the run of the date, and the close that it called."""
+        for one in live:
+            if one["status"] == "paused":
+                self.told["resumes"] += 1
+                request(self.cfg, "PATCH", f"{self.cfg['RESTATE_ADMIN_URL']}/invocations/{one['id']}/resume")
+
+    def repair(self, rng: random.Random, period: str, date: str, run: dict) -> bool:
+        if repair.live_closes(self.cfg, period):
+            return False
+        blocked = closings.state_of(self.cfg, "ClosingPeriod", period).get("blocked")
+        if blocked:
+            self.resolve(period, blocked["job"])
+        closing = closings.state_of(self.cfg, "ClosingPeriod", period).get("closing")
+        body = {"date": date, "userId": "chaos", "resume": True, "adopt": bool(closing) and rng.random() < 0.7}
+        if closing and not body["adopt"]:
+            body["fromStep"] = "genius"
+        closings.purge(self.cfg, run["id"])
+        self.submit(date, body)
+        return True
+
+    def resolve(self, period: str, job: str) -> None:
+        """A person's word, true to what the procedure's own log says once nothing runs any more."""
+        events = [one for one in checks.procedure_log(self.cloud.state.path, period) if one["job"] == job]
+        word = "succeeded" if any(one.get("status") == "1" for one in events) else "failed"
+        self.told[f"resolved as {word}"] += 1
+        repair.call(self.cfg, "ClosingPeriod", period, "resolve", {"job": job, "as": word, "who": "chaos"})
+
+    def check(self, period: str, date: str) -> None:
+        if self.over.is_set():
+            return
+        state = self.cloud.state.path
+        rows = self.patiently(lambda: self.rows(period))
+        checks.check_starts(state, period, rows)
+        self.patiently(lambda: checks.check_names_kept(self.cfg, rows))
+        checks.check_never_two(state, period, self.restarts)
+        self.patiently(lambda: checks.check_balance(self.cfg, period, closed=True))
+        self.patiently(lambda: checks.check_metrics_once(self.cfg, rows))
+        self.patiently(lambda: checks.check_agreement(self.cfg, date, [r for r in rows if r["closing_date"] == date]))
+        self.patiently(lambda: checks.check_let_go(self.cfg, period, date))
+
+    def rows(self, period: str) -> list[dict]:
+        connection = checks.connect(self.cfg)
+        found = connection.run("SELECT * FROM closing_runs WHERE period = :period ORDER BY started_at", period=period)
+        names = [column["name"] for column in connection.columns]
+        connection.close()
+        return json.loads(json.dumps([dict(zip(names, row)) for row in found], default=str))
+
+    def patiently(self, look):
+        """A look may meet a server that is being restarted; what it then says is no finding."""
+        for _ in range(60):
+            try:
+                return look()
+            except checks.Broken:
+                raise
+            except Exception as error:
+                last = error
+                time.sleep(0.5)
+        raise checks.Broken(f"could not be checked: {last}")

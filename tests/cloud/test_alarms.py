@@ -1,0 +1,79 @@
+"""The alarms of alarms/: what their filters match in the function's real log, and how they get to CloudWatch."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from invoke import Context
+from support.helpers import STATE, close, inv
+from support.logpattern import matches
+
+from local.oracle.faults import Faults
+from ops import alarms, logs
+
+CFG = {"FUNCTION_NAME": "finance-closing"}
+TOPIC = "arn:aws:sns:ap-southeast-3:000000000000:ops"
+WANTED = alarms.wanted_alarms(CFG, TOPIC)
+WHOLE, PARTIAL, FAILED = "2025-11-11", "2025-11-12", "2025-11-13"
+TIMED_OUT = "2026-01-02T03:04:05.678Z 5a3c3f2e-0000-4000-8000-000000000000 Task timed out after 900.10 seconds"
+
+
+@pytest.fixture(scope="module")
+def lines(deployed) -> list[str]:
+    """The function's log of a whole closing, of one with a step left out, and of one that failed."""
+    close(WHOLE)
+    close(PARTIAL, "--skip-genius")
+    faults = Faults(STATE / "genius")
+    faults.plant("procedure_status", "0")
+    try:
+        close(FAILED, check=False)
+    finally:
+        faults.lift("procedure_status")
+    return [event["message"] for event in logs.fetch(Context(), deployed, 0, "2025-11")]
+
+
+def caught(name: str, lines: list[str]) -> list[str]:
+    return [json.loads(one)["date"] for one in lines if matches(WANTED[name]["filter"]["filterPattern"], one)]
+
+
+def test_each_end_is_counted_once_and_by_its_own_filter(lines):
+    assert caught("no-closing", lines) == [WHOLE]
+    assert caught("closing-failed", lines) == [FAILED]
+    assert caught("time-outs", lines) == []
+
+
+def test_a_time_out_is_counted():
+    assert matches(WANTED["time-outs"]["filter"]["filterPattern"], TIMED_OUT)
+    assert not matches(WANTED["no-closing"]["filter"]["filterPattern"], TIMED_OUT)
+    assert not matches(
+        WANTED["no-closing"]["filter"]["filterPattern"], '{"event": "step", "message": "closing_completed"}'
+    )
+
+
+def test_silence_for_26_hours_is_an_alarm():
+    alarm = WANTED["no-closing"]["alarm"]
+    assert alarm["Period"] * alarm["EvaluationPeriods"] == 26 * 3600 and alarm["DatapointsToAlarm"] == 26
+    # CloudWatch's limit for periods of an hour and longer.
+    assert alarm["Period"] >= 3600 and alarm["Period"] * alarm["EvaluationPeriods"] <= 604_800
+    assert (alarm["TreatMissingData"], alarm["ComparisonOperator"]) == ("breaching", "LessThanThreshold")
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_each_alarm_says_what_to_do_and_whom_to_tell(name):
+    alarm = WANTED[name]["alarm"]
+    assert alarm["AlarmName"] == f"finance-closing-{name}" and alarm["AlarmActions"] == [TOPIC]
+    assert ": " in alarm["AlarmDescription"] and "${" not in json.dumps(WANTED[name])
+    if "filter" in WANTED[name]:
+        (made,) = WANTED[name]["filter"]["metricTransformations"]
+        assert (made["metricName"], made["metricNamespace"]) == (alarm["MetricName"], alarm["Namespace"])
+
+
+@pytest.mark.slow
+def test_they_are_put_once(deployed):
+    first = inv("alarms", "--env", "local", "--to", "ops@example.com").stdout
+    assert first.count("put-metric-alarm") == 5 and first.count("put-metric-filter") == 3
+    again = inv("alarms", "--env", "local", "--to", "ops@example.com").stdout
+    assert "put-" not in again and "subscribe" not in again
+    refused = inv("alarms", "--env", "local", "--to", "ops", check=False)
+    assert refused.returncode == 1 and "neither an SNS topic's ARN nor an e-mail address" in refused.stderr

@@ -1,0 +1,230 @@
+"""A daily closing on the local cloud, from the operator's command to the rows in PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+
+import oracledb
+import pytest
+from pg8000 import native
+from support import books
+from support.helpers import STATE, close, inv, run_rows, starts
+
+from local.oracle.faults import Faults
+from ops import closings
+from ops.shell import request
+
+FAULTS = Faults(STATE / "genius")
+
+
+@pytest.fixture(scope="module")
+def database(deployed):
+    cfg = deployed
+    connection = native.Connection(
+        cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
+    )
+    connection.run(f'SET search_path = "{cfg["PG_SCHEMA"]}"')
+    yield connection
+    connection.close()
+
+
+def run_row(cfg: dict, date: str) -> dict:
+    (row,) = run_rows(cfg, date)
+    return row
+
+
+@pytest.fixture(scope="module")
+def closed(deployed, database):
+    """2025-01-30, closed once for the tests that look at it."""
+    return close("2025-01-30", "--user", "siti")
+
+
+def test_the_trial_balance_equals_the_journal_to_the_cent(closed, deployed, database):
+    rows = database.run(
+        "SELECT chart_of_account_code, branch_code, start_balance, movement_debit, movement_credit, end_balance"
+        " FROM legacy_trial_balances WHERE year = 2025 AND month = 1"
+    )
+    assert {(account, branch): tuple(amounts) for account, branch, *amounts in rows} == books.trial_balance("2025-01")
+
+
+def test_the_procedure_started_once_for_the_user(closed, deployed):
+    status = closings.state_of(deployed, "DailyClosing", "2025-01-30")["status"]
+    (start,) = [one for one in starts("2025-01") if one["job"] == status["job"]]
+    assert (start["user_id"], start["year"], start["month_from"], start["month_to"]) == ("siti", "2025", "01", "01")
+
+
+def test_the_metrics_are_there_and_belong_to_this_run(closed, deployed, database):
+    row = run_row(deployed, "2025-01-30")
+    ((metrics, runs),) = database.run(
+        "SELECT count(*), min(run_id::text) FROM financial_metrics WHERE year = 2025 AND month = 1"
+    )
+    assert metrics > 20
+    assert runs == str(row["id"])
+    assert database.run("SELECT status FROM calculation_runs WHERE id = CAST(:id AS uuid)", id=runs) == [["completed"]]
+
+
+def test_the_log_says_that_the_date_is_closed(closed, deployed, database):
+    row = run_row(deployed, "2025-01-30")
+    steps = ("status", "genius", "ledger", "metrics", "user_id")
+    assert [row[name] for name in steps] == ["succeeded"] * 4 + ["siti"]
+    assert row["job"].startswith("GNS_202501_")
+    assert row["ended_at"] > row["started_at"]
+
+
+def test_the_state_is_let_go_of(closed, deployed):
+    assert closings.state_of(deployed, "ClosingPeriod", "2025-01") == {}
+
+
+def test_get_status_tells_the_result(closed, deployed):
+    url = f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/2025-01-30/getStatus"
+    code, answer = request(deployed, "POST", url)
+    assert (code, answer["status"], answer["genius"]["outcome"]) == (200, "succeeded", "succeeded")
+
+
+def test_a_date_is_accepted_once(closed):
+    again = close("2025-01-30", check=False)
+    assert again.returncode == 1
+    assert "PreviouslyAccepted" in again.stderr
+    assert "2025-01-30 succeeded" in again.stderr
+    assert len(again.stderr.strip().splitlines()) == 1
+
+
+def test_a_closing_that_skips_the_procedure_copies_stale_balances(deployed, database):
+    close("2025-02-28", "--skip-genius", "--skip-metrics")
+    rows = database.run(
+        "SELECT chart_of_account_code, branch_code, start_balance, movement_debit, movement_credit, end_balance"
+        " FROM legacy_trial_balances WHERE year = 2025 AND month = 2"
+    )
+    found = {(account, branch): tuple(amounts) for account, branch, *amounts in rows}
+    assert found.keys() == books.trial_balance("2025-02").keys()
+    assert found != books.trial_balance("2025-02")
+    row = run_row(deployed, "2025-02-28")
+    assert [row[name] for name in ("genius", "ledger", "metrics")] == ["skipped", "succeeded", "skipped"]
+    assert not starts("2025-02")
+
+
+def test_a_closing_that_skips_the_procedure_still_waits_for_a_job_of_somebody_else(deployed):
+    """One that a person started under a name of the older service's pattern."""
+    block = "BEGIN DBMS_LOCK.SLEEP(3); END;"
+    create = "BEGIN DBMS_SCHEDULER.CREATE_JOB('GNS_2506_BY_HAND', 'PLSQL_BLOCK', :action, enabled => TRUE); END;"
+    with oracledb.connect(
+        user=deployed["ORACLE_USER"], password=deployed["ORACLE_PASSWORD"], dsn=deployed["ORACLE_CONNECT_STRING"]
+    ) as connection:
+        connection.cursor().execute(create, action=block)
+    began = time.monotonic()
+    assert "other job  GNS_2506_BY_HAND" in close("2025-06-05", "--skip-genius", "--skip-sync", "--skip-metrics").stdout
+    assert time.monotonic() - began > 2
+
+
+def test_a_failed_procedure_ends_the_closing_with_genius_own_message(deployed, database):
+    FAULTS.plant("procedure_status", "0")
+    FAULTS.plant("procedure_message", "journal 4711 is out of balance by 0.01")
+    try:
+        failed = close("2025-03-03", check=False)
+    finally:
+        FAULTS.lift("procedure_status")
+        FAULTS.lift("procedure_message")
+    assert failed.returncode == 1
+    assert "ORA-20806: journal 4711 is out of balance by 0.01" in failed.stderr
+    row = run_row(deployed, "2025-03-03")
+    assert [row[name] for name in ("status", "genius", "ledger", "metrics")] == [
+        "failed",
+        "failed",
+        "pending",
+        "pending",
+    ]
+    assert "journal 4711" in row["message"]
+    assert database.run("SELECT count(*) FROM legacy_trial_balances WHERE year = 2025 AND month = 3") == [[0]]
+    assert closings.state_of(deployed, "ClosingPeriod", "2025-03") == {}
+
+
+def test_two_dates_of_a_period_are_closed_one_after_the_other(deployed):
+    for date in ("2025-04-29", "2025-04-30"):
+        inv("close", "--env", "local", "--date", date)
+    for date in ("2025-04-29", "2025-04-30"):
+        closings.follow(deployed, date)
+    assert [one["event"] for one in starts("2025-04", event=None)] == ["start", "end", "start", "end"]
+
+
+def test_status_answers_while_a_closing_waits(deployed):
+    FAULTS.plant("procedure_seconds", "6")
+    try:
+        inv("close", "--env", "local", "--date", "2025-05-05")
+        deadline = time.monotonic() + 20
+        progress = {}
+        while progress.get("state") != "RUNNING" and time.monotonic() < deadline:
+            asked = time.monotonic()
+            _, answer = request(
+                deployed, "POST", f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/2025-05-05/getStatus"
+            )
+            progress = answer.get("progress") or {}
+            assert time.monotonic() - asked < 5
+        assert (answer["status"], progress["state"]) == ("running", "RUNNING")
+        assert "RUNNING" in inv("status", "--env", "local", "--date", "2025-05-05").stdout
+    finally:
+        FAULTS.lift("procedure_seconds")
+    closings.follow(deployed, "2025-05-05")
+
+
+@pytest.mark.parametrize("date", ["2025-02-30", "20250131", "2025-W05-5", "2999-01-01"])
+def test_a_date_that_cannot_be_closed_is_refused_before_anything_is_sent(deployed, date):
+    refused = close(date, check=False)
+    assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (1, 1)
+    assert date in refused.stderr
+    assert "Nothing was sent" in refused.stderr
+    assert closings.invocation_of(deployed, "DailyClosing", date, "run") is None
+
+
+def test_a_user_with_a_quote_is_refused(deployed):
+    refused = close("2025-06-02", "--user", "o'neill", check=False)
+    assert refused.returncode == 1
+    assert "userId" in refused.stderr
+    assert closings.invocation_of(deployed, "DailyClosing", "2025-06-02", "run") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "fault"),
+    [
+        ("2025-06-03", {"date": "2025-06-03", "skipGenius": True}, "unknown field 'skipGenius'"),
+        ("2025-06-04", {"date": "2025-06-04", "userId": "a'b"}, "userId"),
+        ("20250605", {"date": "20250605"}, "is not a date"),
+        ("2998-01-01", {"date": "2998-01-01"}, "in the future"),
+    ],
+)
+def test_the_service_itself_refuses_what_other_callers_send(deployed, key, body, fault):
+    code, answer = request(deployed, "POST", f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/{key}/run", body)
+    assert code == 400
+    assert fault in answer["message"]
+    assert closings.invocation_of(deployed, "ClosingPeriod", key[:7], "close") is None or key.startswith("2025-06")
+
+
+def test_a_refused_request_does_not_use_up_its_date(deployed):
+    url = f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/2025-06-06/run"
+    assert request(deployed, "POST", url, {"date": "2025-06-06", "user": "x"})[0] == 400
+    assert "2025-06-06 accepted" in close("2025-06-06", "--skip-genius", "--skip-sync", "--skip-metrics").stdout
+
+
+def test_a_wrong_oracle_password_ends_the_closing_in_one_line(deployed):
+    FAULTS.plant("password", "GENIUS:changed")
+    try:
+        failed = close("2025-06-09", check=False)
+    finally:
+        FAULTS.lift("password")
+    assert failed.returncode == 1
+    assert "ORA-01017" in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
+    assert not starts("2025-06")
+    assert run_row(deployed, "2025-06-09")["status"] == "failed"
+
+
+def test_postgresql_down_ends_the_closing_before_anything_is_started(local, deployed):
+    local.stop("postgres")
+    try:
+        failed = close("2025-06-10", check=False)
+    finally:
+        local.start("postgres")
+    assert failed.returncode == 1
+    assert "PostgreSQL at 127.0.0.1" in failed.stderr
+    assert "Connection refused" in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
+    assert not starts("2025-06")

@@ -1,0 +1,262 @@
+"""The deploy cycle from nothing on a cloud of its own: what it asks of AWS, what it lets out, its echo as a paste."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import threading
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from support.api_recorder import RECORDER
+from support.helpers import INV, ROOT, STATE, like_local
+from support.helpers import inv as shared_inv
+from support.instantclient import AIO
+
+from layer import publish
+from ops import bundle, config, release, shell, upload
+from ops import commands as written
+
+# A cloud of its own: `make test-slow`.
+pytestmark = pytest.mark.slow
+OWN = STATE.with_name("test-cycle")
+ENV = "testcycle"
+FILE = ROOT / "env" / f"{ENV}.env"
+TOKEN = "marked-restate-token-5d1f0c7be9"
+CHANGED = ROOT / "handler" / "testcycle.py"
+DATE = "2025-01-31"
+GIVEN = {
+    "FUNCTION_NAME": "cycle",
+    "ROLE_NAME": "cycle-lambda",
+    "LAYER_NAME": "cycle-client",
+    "LOG_RETENTION_DAYS": "30",
+    "GITHUB_REPOSITORY": "insurer/finance-closing",
+    "RESTATE_AUTH_TOKEN": TOKEN,
+}
+# The tasks that .github/workflows run as the deploy role, or that an operator may run as it. Everything else that asks
+# AWS is an administrator's: roles, oidc, destroy, alarms, warm, layer.prune, logs and doctor.
+DEPLOY_ROLES = {
+    "layer.publish",
+    "deploy",
+    "schema",
+    "ping",
+    "status",
+    "versions",
+    "rollback",
+    "prune",
+    "env.diff",
+    "bucket",
+}
+# What AWS demands beside the operation itself: for the role, the layer, the tags and the object that a call names.
+IMPLIED = {
+    "lambda:CreateFunction": {"iam:PassRole", "lambda:GetLayerVersion", "lambda:TagResource"},
+    "lambda:UpdateFunctionConfiguration": {"iam:PassRole", "lambda:GetLayerVersion"},
+    "s3:PutObject": {"s3:GetObject"},
+}
+
+
+def inv(*words: str, **options):
+    return shared_inv(*words, FINANCE_CLOSING_STATE=str(OWN), **options)
+
+
+class Ran(NamedTuple):
+    """A cycle: what its tasks wrote, what was seen of them meanwhile, and what they and a paste brought about."""
+
+    cfg: dict[str, str]
+    said: dict[str, str]
+    lines: set[str]
+    modes: set[int]
+    calls: list
+    by_task: dict
+    by_paste: dict
+
+
+def write_env(**changes: str) -> None:
+    FILE.write_text(like_local(**{**GIVEN, **changes}))
+
+
+class Watch:
+    """Looks again and again at every process's command line, and at the mode of files with secrets."""
+
+    def __init__(self):
+        self.lines: set[str] = set()
+        self.modes: set[int] = set()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.look, daemon=True)
+
+    def look(self) -> None:
+        while not self.done.wait(0.05):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    self.lines.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            with contextlib.suppress(OSError):
+                self.modes.add((ROOT / "build" / f"{ENV}.environment.json").stat().st_mode & 0o777)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.thread.join()
+
+
+def commands(echo: str) -> list[str]:
+    """The lines of an echo that are commands, as an operator would choose them."""
+    return [line for line in echo.splitlines() if re.match(r"(aws|inv|restate|rm|mkdir|curl|while|\(umask) ", line)]
+
+
+def asked(cfg: dict, command: str) -> dict:
+    environ = {**os.environ, **shell.command_environment(cfg)}
+    return json.loads(subprocess.run(command, shell=True, env=environ, capture_output=True, check=True).stdout)
+
+
+def standing(cfg: dict) -> dict:
+    """What a deploy brings about, without what is new each time."""
+    found = asked(cfg, written.get_function(cfg))
+    configuration = {
+        key: value
+        for key, value in found["Configuration"].items()
+        if key not in ("LastModified", "RevisionId", "LoggingConfig")
+    }
+    alias = asked(cfg, written.get_alias(cfg))
+    deployment = release.find_deployment(cfg, f"{found['Configuration']['FunctionArn']}:{alias['FunctionVersion']}")
+    assert deployment, "the live version is not registered"
+    services = sorted(one["name"] for one in deployment["services"])
+    groups = asked(cfg, written.find_log_group(cfg))["logGroups"]
+    kept = {one["logGroupName"]: one["retentionInDays"] for one in groups}
+    return {"configuration": configuration, "tags": found["Tags"], "services": services, "kept": kept}
+
+
+def paste(lines: list[str]) -> str:
+    """Lines pasted into a shell as the README says: one `eval`, then each line."""
+    script = "\n".join([f'eval "$({INV} env.shell --env {ENV})"', *lines])
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PG_", "ORACLE_"))}
+    environ |= {"FINANCE_CLOSING_STATE": str(OWN)}
+    done = subprocess.run(["bash", "-e"], input=script, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout[-500:], done.stderr)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def cycle(zips):
+    """Roles, layer, deploy, closing, a changed deploy, roll back, prune; destroyed, and deployed again by a paste."""
+    from local import cloud
+
+    there = cloud.Cloud(OWN, say=lambda line: None)
+    there.reset()
+    there.up("1")
+    write_env()
+    try:
+        yield run(zips["19"])
+    finally:
+        CHANGED.unlink(missing_ok=True)
+        FILE.unlink()
+        there.reset()
+
+
+def run(zipped: Path) -> Ran:
+    said: dict[str, str] = {}
+
+    def task(*words: str, check: bool = True) -> str:
+        done = inv(*words, "--env", ENV, check=check)
+        said[words[0]] = said.get(words[0], "") + done.stdout + done.stderr
+        return done.stdout
+
+    before = len(RECORDER.calls())
+    with Watch() as watch:
+        echo = task("roles")
+        cfg = config.load(ENV, {"FINANCE_CLOSING_STATE": str(OWN)})
+        libaio = zipped.parent / "system" / AIO
+        inv("layer.build", "--runtime", cfg["RUNTIME"], INSTANT_CLIENT=str(zipped), LIBAIO=str(libaio))
+        arn = task("layer.publish").splitlines()[-1]
+        write_env(LAYER_VERSION_ARN=arn)
+        echo += task("deploy")
+        by_task = standing(cfg)
+        for words in (["schema"], ["ping", "--deep"], ["close", "--date", DATE, "--watch"], ["status"], ["env.diff"]):
+            task(*words)
+        for words in (["doctor"], ["logs"]):
+            task(*words, check=False)
+        CHANGED.write_text("# Another bundle.\n")
+        write_env(LAYER_VERSION_ARN=arn, RETRY_CAP_SECONDS="59", FUNCTION_URL="on", PROVISIONED_CONCURRENCY="2")
+        task("deploy")
+        task("rollback")
+        CHANGED.unlink()
+        write_env(LAYER_VERSION_ARN=arn)
+        task("deploy")
+        task("versions")
+        task("prune", "--keep", "1")
+        through_the_bucket(cfg)
+        calls = RECORDER.calls()[before:]
+        task("destroy", "--yes")
+        said["paste"] = paste(commands(echo))
+        by_paste = standing(cfg)
+    return Ran(cfg, said, watch.lines, watch.modes, calls, by_task, by_paste)
+
+
+def through_the_bucket(cfg: dict) -> None:
+    """The commands for what is over 50 MB, with the bundle and the layer that there are."""
+    cfg = {**cfg, "DEPLOY_BUCKET": "cycle-bucket"}
+    made = bundle.make(cfg)
+    layer = upload.key(cfg, made)
+    for task, command in (
+        ("", shell.aws(cfg, "s3 mb s3://cycle-bucket")),
+        ("bucket", upload.copy_to_bucket(cfg, made)),
+        ("bucket", publish.upload_layer(cfg, layer)),
+        ("bucket", publish.remove_upload(cfg, layer)),
+    ):
+        environ = {**os.environ, **shell.command_environment(cfg), "AWS_CSM_CLIENT_ID": task}
+        subprocess.run(command, shell=True, cwd=ROOT, env=environ, capture_output=True, check=True)
+
+
+def test_the_deploy_role_may_do_what_its_tasks_do_and_no_more(cycle):
+    called = {call.action for call in cycle.calls if call.task in DEPLOY_ROLES}
+    assert {call.task for call in cycle.calls} >= DEPLOY_ROLES
+    called |= {implied for action in called for implied in IMPLIED.get(action, ())}
+    statements = [
+        one
+        for name in ("deploy", "deploy-bucket")
+        for one in json.loads((ROOT / "policies" / f"{name}.json").read_text())["Statement"]
+    ]
+    allowed = set()
+    for one in statements:
+        allowed |= {one["Action"]} if isinstance(one["Action"], str) else set(one["Action"])
+    assert called - allowed == set(), "missing in policies/deploy.json"
+    assert allowed - called == set(), "unused in policies/deploy.json"
+
+
+def test_the_echo_pasted_does_the_same(cycle):
+    assert cycle.by_paste == cycle.by_task
+
+
+def test_no_secret_is_let_out(cycle):
+    secrets = [cycle.cfg["PG_PASSWORD"], cycle.cfg["ORACLE_PASSWORD"], TOKEN]
+    assert all(len(secret) > 10 for secret in secrets)
+    for task, said in cycle.said.items():
+        assert not any(secret in said for secret in secrets), task
+    assert any("lambda update-function-configuration" in line for line in cycle.lines)
+    assert not [line[:60] for line in cycle.lines if any(secret in line for secret in secrets)]
+    files = [path for folder in (OWN, ROOT / "build") for path in folder.rglob("*") if path.is_file()]
+    logs = [path for path in files if path.suffix == ".log" or path.is_relative_to(ROOT / "build")]
+    assert len(logs) > 4
+    for path in logs:
+        content = b"".join(entries(path))
+        assert not any(secret.encode() in content for secret in secrets), path
+
+
+def entries(path: Path) -> list[bytes]:
+    """A file's content, of a zip that of all in it too."""
+    if not zipfile.is_zipfile(path):
+        return [path.read_bytes()]
+    with zipfile.ZipFile(path) as archive:
+        return [path.read_bytes(), *(archive.read(name) for name in archive.namelist())]
+
+
+def test_a_file_with_secrets_is_its_owners_and_goes(cycle):
+    assert cycle.modes == {0o600}
+    assert not (ROOT / "build" / f"{ENV}.environment.json").exists()

@@ -1,0 +1,42 @@
+"""What a newcomer types, on the cloud of the tests."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+from support.helpers import INV, ROOT, UNUSED, inv
+
+
+def demo_until(text: str, then) -> tuple[int, str, str]:
+    """Run the demo, do something once it has printed a line with this text, and return exit, stdout and stderr."""
+    import os
+
+    environ = {key: value for key, value in os.environ.items() if key not in UNUSED}
+    command = [INV, "demo"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        lines = []
+        for line in run.stdout:
+            lines.append(line)
+            if text in line:
+                then()
+                break
+        rest, errors = run.communicate(timeout=120)
+    return run.returncode, "".join(lines) + rest, errors
+
+
+@pytest.mark.slow
+def test_a_part_that_dies_is_named_and_the_next_demo_goes_on(local, deployed):
+    code, output, errors = demo_until("RUNNING", lambda: local.kill("aws"))
+    assert code == 1
+    assert errors.startswith("aws died while the demo ran")
+    assert len(errors.strip().splitlines()) == 1
+    day = re.search(r"Closing (\S+)", output)[1]
+    again = inv("demo").stdout
+    assert f"Closing {day}" in again
+    for shown in ("Steps", "billed ms", "Trial balance", ": equal", "Metrics", "/ui/invocations/inv_", "Next"):
+        assert shown in again
+    assert "\033" not in again

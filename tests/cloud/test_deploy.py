@@ -1,0 +1,133 @@
+"""The deploy to the local cloud, by the operator's own commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+
+from invoke import Context
+from support.api_recorder import RECORDER
+from support.helpers import ROOT, environment_file, inv
+
+from ops import commands, limits, shell
+from ops.config import function_environment
+
+CHANGING = ("create-", "update-", "put-", "publish-", "tag-", "register", "rm -f", "umask")
+
+
+def changes(output: str) -> list[str]:
+    return [line for line in output.splitlines() if any(f" {word}" in f" {line.replace('(', '')}" for word in CHANGING)]
+
+
+def version(deployed) -> str:
+    return shell.read_json(Context(), deployed, commands.get_alias(deployed))["FunctionVersion"]
+
+
+def secrets(cfg: dict) -> list[str]:
+    return [cfg["PG_PASSWORD"], cfg["ORACLE_PASSWORD"]]
+
+
+def test_a_deploy_with_nothing_changed_changes_nothing(deployed):
+    before = version(deployed)
+    heard = len(RECORDER.calls())
+    done = inv("deploy", "--env", "local")
+    # Each call of the CLI is half a second of the five that this may take.
+    assert sorted(call.action for call in RECORDER.calls()[heard:]) == [
+        "iam:GetRole",
+        "iam:GetRolePolicy",
+        "lambda:GetAlias",
+        "lambda:GetFunction",
+        "lambda:ListVersionsByFunction",
+    ]
+    assert "nothing changed" in done.stdout
+    assert changes(done.stdout) == []
+    assert version(deployed) == before
+
+
+def test_one_screen_shows_what_is_live_and_how_it_goes(deployed):
+    shown = inv("status", "--env", "local").stdout
+    first, *rest = shown.splitlines()
+    assert first.startswith("local:") and "registered as dp_" in first
+    assert (
+        f"live holds version {version(deployed)}" in shown
+        and f"starts closings on version {version(deployed)}" in shown
+    )
+    assert "layer none; in no VPC" in shown and "the schedule" in shown
+    assert {"function", "alias", "Restate", "schedule", "closings"} <= {line.split()[0] for line in rest}
+    assert "cannot be seen" not in shown
+
+
+def test_the_function_gets_its_settings_and_no_other(deployed):
+    command = commands.get_function(deployed)
+    found = subprocess.run(
+        command, shell=True, env={**os.environ, **shell.command_environment(deployed)}, capture_output=True, check=True
+    )
+    configuration = json.loads(found.stdout)["Configuration"]
+    assert configuration["Environment"]["Variables"] == function_environment(deployed)
+    assert not {"RESTATE_AUTH_TOKEN", "RESTATE_ADMIN_URL"} & set(configuration["Environment"]["Variables"])
+    assert (configuration["Timeout"], configuration["MemorySize"]) == (900, 1024)
+
+
+def test_the_layer_that_a_deploy_would_attach_counts_before_anything_is_sent(deployed, tmp_path):
+    zipped = tmp_path / "layer.zip"
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("lib/large", bytes(limits.UNZIPPED_BYTES - 1_000_000))
+    publish = f"lambda publish-layer-version --layer-name too-large --zip-file fileb://{zipped}"
+    command, environ = shell.aws(deployed, publish), {**os.environ, **shell.command_environment(deployed)}
+    arn = json.loads(subprocess.run(command, shell=True, env=environ, capture_output=True, check=True).stdout)
+    with environment_file("testlayer", LAYER_VERSION_ARN=arn["LayerVersionArn"]) as env:
+        refused = inv("deploy", "--env", env, check=False)
+    assert refused.returncode == 1
+    assert "Lambda takes 262,144,000 with its layers" in refused.stderr
+    assert f"{arn['LayerVersionArn']} 261,144,000" in refused.stderr
+    assert changes(refused.stdout) == []
+
+
+def test_no_such_environment(deployed):
+    refused = inv("deploy", "--env", "prd", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("No environment 'prd'. Known: local")
+
+
+def test_a_key_with_a_slip_is_named_with_its_neighbour():
+    other = ROOT / "env" / "testslip.env"
+    other.write_text((ROOT / "env" / "local.env").read_text().replace("MEMORY=", "MEMROY="))
+    try:
+        refused = inv("deploy", "--env", "testslip", check=False)
+    finally:
+        other.unlink()
+    assert refused.returncode == 1
+    assert "unknown key MEMROY: MEMORY?" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_a_stray_file_in_handler_stops_the_bundle_by_name(deployed):
+    stray = ROOT / "handler" / "notes.ipynb"
+    stray.write_text("{}")
+    try:
+        refused = inv("deploy", "--env", "local", check=False)
+    finally:
+        stray.unlink()
+    assert refused.returncode == 1
+    assert "handler/notes.ipynb" in refused.stderr
+
+
+def test_the_venv_says_what_is_missing(tmp_path):
+    """A Python without venv, as Debian ships it: one line that names the package."""
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexec {shutil.which("python3")} "$@"\n')
+    python.chmod(0o755)
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    done = subprocess.run(
+        [ROOT / "ops" / "venv.sh"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHON": str(python)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "apt-get install python3-venv" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

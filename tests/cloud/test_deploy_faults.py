@@ -1,0 +1,175 @@
+"""Deploys that fail: one line says what and what next, nothing is half done, and the next run mends it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from invoke import Context, Exit
+from support.fault_proxy import (
+    AS_DEPLOY,
+    FAILED,
+    INCOMPATIBLE,
+    PASS_ROLE,
+    ROLE_NOT_YET,
+    UPDATING,
+    Edge,
+    refused,
+    refused_by_iam,
+    refused_by_restate,
+)
+from support.helpers import ROOT, inv, like_local
+
+from ops import commands, config, deploy, keep_warm, roles, shell
+
+ENV = "testedge"
+FILE = ROOT / "env" / f"{ENV}.env"
+CHANGING = ("PUT /2015", "POST /2015-03-31/functions ", "POST /2017", "DELETE", "PATCH")
+CONFIGURATION = "PUT /2015-03-31/functions/[^/]+/configuration"
+
+
+@pytest.fixture
+def env():
+    """Write env/testedge.env: env/local.env with other values."""
+
+    def write(**changes: str) -> str:
+        lines = like_local(**changes).splitlines()
+        FILE.write_text("\n".join(line for line in lines if not line.endswith("=REMOVED")))
+        return ENV
+
+    yield write
+    FILE.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def edges(monkeypatch):
+    """Make edges; each answers what a test plants and passes the rest on."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(shell, "PAUSE_SECONDS", 0)
+    made = []
+
+    def make(target: str = "") -> Edge:
+        made.append(Edge(target))
+        return made[-1]
+
+    yield make
+    for edge in made:
+        edge.close()
+
+
+def refusal(call, *words) -> str:
+    """The one line with which a task ends."""
+    with pytest.raises(Exit) as caught:
+        call(*words)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"AWS_REGION": "REMOVED"}, "AWS_REGION is missing: expected"),
+        ({"RESTATE_ADMIN_URL": ""}, "RESTATE_ADMIN_URL '' is malformed: expected a URL"),
+        ({"PG_PORT": "5432x"}, "PG_PORT '5432x' is malformed: expected a port"),
+        ({"PG_HOST": "h" * 4000}, "and Lambda takes 4,096; the longest are PG_HOST (4,000)"),
+    ],
+)
+def test_a_file_that_is_wrong_touches_nothing(cfg, env, edges, changes, said):
+    aws, restate = edges(), edges()
+    name = env(**{"AWS_ENDPOINT_URL": aws.url, "RESTATE_ADMIN_URL": restate.url, **changes})
+    assert said in refusal(deploy.deploy, Context(), name)
+    assert aws.requests + restate.requests == []
+
+
+def test_restate_is_asked_before_aws(cfg, env, edges):
+    """An admin API that does not answer, or does not take the token."""
+    aws, restate = edges(), edges()
+    name = env(AWS_ENDPOINT_URL=aws.url, RESTATE_ADMIN_URL=restate.url)
+    restate.plant("GET /deployments", refused_by_restate(401, "unauthorized"))
+    said = refusal(deploy.deploy, Context(), name)
+    assert "answered 401" in said and "RESTATE_AUTH_TOKEN" in said
+    name = env(AWS_ENDPOINT_URL=aws.url, RESTATE_ADMIN_URL="http://127.0.0.1:1")
+    assert "Restate at 127.0.0.1:1 does not answer" in refusal(deploy.deploy, Context(), name)
+    assert aws.requests == []
+
+
+def test_without_credentials_nothing_is_sent(cfg, env, tmp_path, monkeypatch):
+    for key in [key for key in os.environ if key.startswith("AWS_") and "CSM" not in key]:
+        monkeypatch.delenv(key)
+    name = env(AWS_ENDPOINT_URL="")
+    done = inv("deploy", "--env", name, check=False, HOME=str(tmp_path), AWS_EC2_METADATA_DISABLED="true")
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Unable to locate credentials" in done.stderr and "AWS_PROFILE" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (refused_by_iam(403, "AccessDenied", f"{AS_DEPLOY} iam:GetRole on resource: role x"), "inv roles"),
+        (refused_by_iam(400, "Throttling", "Rate exceeded"), "run it again"),
+        (refused_by_iam(403, "ExpiredToken", "The security token included in the request is expired"), "sign in"),
+    ],
+)
+def test_what_aws_says_is_one_line_with_what_to_do(cfg, edges, monkeypatch, answer, said):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    aws = edges()
+    aws.plant("POST / Action=GetRole", answer)
+    line = refusal(roles.ensure_execution_role, Context(), {**cfg, "AWS_ENDPOINT_URL": aws.url})
+    assert f"({answer.error})" in line and said in line
+    assert len(aws.requests) == 1
+
+
+def test_an_alias_that_is_not_there_is_named_with_what_makes_it(cfg, edges):
+    aws = edges()
+    missing = refused(404, "ResourceNotFoundException", "Cannot find alias arn: live")
+    aws.plant("GET .*/aliases/live", missing, missing)
+    at = {**cfg, "AWS_ENDPOINT_URL": aws.url}
+    assert "has no version that is live; run `inv deploy --env local`" in refusal(
+        keep_warm.live, Context(), at, "local"
+    )
+    assert shell.read_json(Context(), at, commands.get_alias(at), missing="ResourceNotFoundException") is None
+
+
+def test_a_file_with_secrets_goes_also_when_the_command_fails(cfg, env, edges):
+    name = env()
+    with pytest.raises(ZeroDivisionError), deploy.environment_file(Context(), config.load(name), name) as file:
+        assert (ROOT / file).stat().st_mode & 0o777 == 0o600
+        assert cfg["PG_PASSWORD"] in (ROOT / file).read_text()
+        raise ZeroDivisionError
+    assert not (ROOT / file).exists()
+
+
+@pytest.mark.slow
+def test_deploys_that_fail_half_way_say_what_is_live_and_the_next_one_mends_them(deployed, env, edges, capsys):
+    aws, restate = edges(deployed["AWS_ENDPOINT_URL"]), edges(deployed["RESTATE_ADMIN_URL"])
+    name = env(AWS_ENDPOINT_URL=aws.url, RESTATE_ADMIN_URL=restate.url, DEADLINE_SECONDS="302")
+    before = live_version()
+
+    aws.plant(CONFIGURATION, PASS_ROLE)
+    said = refusal(deploy.deploy, Context(), name)
+    assert "iam:PassRole" in said and "inv roles" in said
+    assert [one[:3] for one in aws.requests if one.startswith(CHANGING)] == ["PUT"]
+    assert not (ROOT / "build" / f"{name}.environment.json").exists()
+    assert live_version() == before
+
+    aws.plant(CONFIGURATION, ROLE_NOT_YET, UPDATING)
+    restate.plant("POST /v3/deployments", INCOMPATIBLE)
+    said = refusal(deploy.deploy, Context(), name)
+    assert "META0006" in said and f"the alias has version {before}" in said
+    assert said.endswith(f"`inv deploy --env {name}` mends it")
+    assert sum(one.startswith("PUT") for one in aws.requests) == 4
+
+    aws.plant("POST .*/invocations", FAILED)
+    said = refusal(deploy.deploy, Context(), name)
+    assert "no module named genius" in said and f"the alias has version {before + 1}" in said
+    assert said.endswith(f"`inv rollback --env {name}` mends it")
+
+    capsys.readouterr()
+    deploy.deploy(Context(), name)
+    assert f":{before + 1} is live" in capsys.readouterr().out
+    inv("deploy", "--env", "local")
+
+
+def live_version() -> int:
+    return int(inv("status", "--env", "local").stdout.split()[1].rpartition(":")[2])

@@ -1,0 +1,93 @@
+"""inv dev on the local cloud: served over HTTP, started again on save, with a closing in flight."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from support.helpers import INV, ROOT, STATE, UNUSED, inv, starts
+
+from local.oracle.faults import Faults
+from ops import closings, release
+
+DATE = "2025-03-05"
+
+
+class Dev:
+    """A running `inv dev` and what it has said."""
+
+    def __init__(self):
+        environ = {key: value for key, value in os.environ.items() if key not in UNUSED}
+        self.process = subprocess.Popen(
+            [str(INV), "dev"], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.said: list[str] = []
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self) -> None:
+        for line in self.process.stdout:
+            self.said.append(line)
+
+    def await_line(self, words: str, times: int = 1) -> None:
+        deadline = time.monotonic() + 60
+        while sum(words in line for line in self.said) < times:
+            assert time.monotonic() < deadline and self.process.poll() is None, "".join(self.said)
+            time.sleep(0.1)
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(30)
+
+
+@pytest.mark.slow
+def test_a_closing_in_flight_survives_a_save_and_a_deploy_puts_lambda_back(deployed):
+    before, earlier = release.newest(deployed), len(starts(DATE[:7], event=None))
+    faults = Faults(STATE / "genius")
+    faults.plant("procedure_seconds", "12")
+    dev = Dev()
+    try:
+        dev.await_line("serving handler/")
+        inv("close", "--env", "local", "--date", DATE, "--skip-sync", "--skip-metrics")
+        deadline = time.monotonic() + 60
+        while len(starts(DATE[:7], event=None)) == earlier:
+            assert time.monotonic() < deadline, "".join(dev.said)
+            time.sleep(0.1)
+        saved = ROOT / "handler" / "deadline.py"
+        saved.write_bytes(saved.read_bytes())
+        dev.await_line("saved deadline.py")
+        dev.await_line("serving handler/", times=2)
+        assert closings.running(deployed, DATE)
+        closings.follow(deployed, DATE)
+    finally:
+        faults.lift("procedure_seconds")
+        code = dev.end()
+        put_back = inv("deploy", "--env", "local").stdout
+    said = "".join(dev.said)
+    assert code == 0 and "`inv deploy --env local` puts Lambda back" in said
+    assert [one["event"] for one in starts(DATE[:7], event=None)[earlier:]] == ["start", "end"]
+    assert "  closing_partial" in said and '{"event"' not in said
+    assert deployed["PG_PASSWORD"] not in said and deployed["ORACLE_PASSWORD"] not in said
+    assert "--force" in put_back and release.newest(deployed) == before
+
+
+def load_dev():
+    spec = importlib.util.spec_from_file_location("dev", ROOT / "local" / "dev.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_log_is_readable_and_only_sources_count():
+    dev = load_dev()
+    line = dev.readable('{"event": "step", "step": "ledger", "invocation": "inv_1", "seconds": 0.5}')
+    assert line[8:] == "  step               step ledger  seconds 0.5"
+    assert dev.readable("Traceback (most recent call last):") == "Traceback (most recent call last):"
+    assert dev.readable("12") == "12"
+    sources = dev.Sources()
+    assert sources(1, "/r/handler/period.py") and sources(1, "/r/handler/schema.sql")
+    assert not sources(1, "/r/handler/__pycache__/period.pyc") and not sources(1, "/r/handler/period.py~")

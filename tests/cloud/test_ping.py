@@ -1,0 +1,97 @@
+"""Pings as a person and as cron send them, to the deployed function and to the handler's own modules."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import time
+
+import pytest
+from support.helpers import ROOT, STATE, environment_file, inv
+
+from ops import ping
+
+README = (ROOT / "README.md").read_text()
+CRON_LINE = re.search(r"^\*/\d+ \* \* \* \* (make .*)$", README, re.MULTILINE)
+
+
+def other_function(name: str):
+    """An environment like local whose function nobody has deployed."""
+    return environment_file(name, FUNCTION_NAME="nowhere")
+
+
+def cron(env: str) -> subprocess.CompletedProcess:
+    """The README's crontab line, run as cron does."""
+    command = CRON_LINE[1].replace("/opt/finance-closing", str(ROOT)).replace("ENV=prod", f"ENV={env}")
+    bare = f"env -i PATH=/usr/bin:/bin SHELL=/bin/sh FINANCE_CLOSING_STATE={shlex.quote(str(STATE))} {command}"
+    return subprocess.run(["/bin/sh", "-c", bare], cwd="/", capture_output=True, text=True, timeout=60)
+
+
+def test_from_cron_a_well_function_is_silent(deployed):
+    done = cron("local")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_from_cron_an_unwell_one_is_one_line(deployed):
+    with other_function("testnowhere") as env:
+        done = cron(env)
+    ours = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert done.returncode and not done.stdout
+    assert len(ours) == 1
+    assert "not found" in ours[0].lower() and "inv deploy --env testnowhere" in ours[0]
+
+
+def test_pings_do_not_pile_up(deployed):
+    with ping.alone("local"):
+        begin = time.monotonic()
+        refused = inv("ping", "--env", "local", check=False)
+    assert refused.returncode == 1
+    assert "another ping has not ended yet" in refused.stderr
+    assert time.monotonic() - begin < 10
+
+
+def test_both_databases_are_told_when_they_are_not_well(function_settings, monkeypatch):
+    from handler import genius, health, settings
+
+    monkeypatch.setenv("PG_PORT", "1")
+    monkeypatch.setenv("ORACLE_PASSWORD", "wrong")
+    settings.current.cache_clear()
+    genius.driver.cache_clear()
+    answer = health.deep()
+    assert answer["ok"] is False
+    assert "Connection refused" in answer["postgres"]["error"]
+    assert "ORA-01017" in answer["oracle"]["error"] and "ORACLE_PASSWORD" in answer["oracle"]["error"]
+    assert "wrong" not in str(answer)
+    assert "postgres: " in ping.wrong(answer) and "; oracle: " in ping.wrong(answer)
+    assert len(ping.wrong(answer).splitlines()) == 1
+
+
+def test_a_database_that_says_nothing_is_not_waited_for():
+    from handler import health
+
+    begin = time.monotonic()
+    found = health.measure({"slow": lambda: time.sleep(5), "quick": lambda: {"version": "1"}}, 0.3)
+    assert time.monotonic() - begin < 3
+    assert found["slow"] == {"ok": False, "seconds": 0.3, "error": "no answer within 0.3 s"}
+    assert found["quick"]["ok"] and found["quick"]["version"] == "1"
+
+
+@pytest.mark.parametrize("event", ['{"ping": "deep"}', '{"schema": true}', '{"history": 5}'])
+def test_a_function_url_gets_none_of_our_events(event, monkeypatch):
+    from handler import app, health
+
+    monkeypatch.setattr(health, "measure", lambda *_: pytest.fail("a database was opened"))
+    monkeypatch.setattr(app, "serve", lambda given, context: {"statusCode": 404, "got": given["path"]})
+    monkeypatch.setattr(app, "KEYS", ["publickeyv1_of_a_server"])
+    url = {"rawPath": "/ping", "requestContext": {"http": {"method": "POST"}}, "body": event, "ping": "deep"}
+    assert app.handler(url, None) == {"statusCode": 404, "got": "/ping"}
+
+
+def test_the_first_event_of_a_process_is_cold(monkeypatch):
+    from handler import app, health
+
+    monkeypatch.setattr(health.Sandbox, "events", 0)
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "7")
+    first, second = (app.handler({"ping": True}, None) for _ in range(2))
+    assert (first["cold"], second["cold"], first["version"]) == (True, False, "7")

@@ -1,0 +1,258 @@
+"""The scheduler against the real restate-server, on clocks that a test sets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+
+import pytest
+from pg8000 import native
+from support.helpers import STATE, inv
+from support.schedule_helpers import Schedule, clock_of, wait_for
+from support.soak import Rehearsal, check_closings, check_dates
+
+from local.oracle.faults import Faults
+from ops import closings, schedule
+from ops.shell import aws, command_environment, request
+
+FAULTS = Faults(STATE / "genius")
+
+
+def have_closed(cfg: dict[str, str], first: str, last: str) -> None:
+    """Have closing_runs say that these dates are closed: a closing of one of them ends at its first step."""
+    connection = native.Connection(
+        cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
+    )
+    connection.run(
+        f'INSERT INTO "{cfg["PG_SCHEMA"]}".closing_runs'
+        " (id, owner, closing_date, period, user_id, status, genius, ledger, metrics)"
+        " SELECT gen_random_uuid(), 'a test', day, to_char(day, 'YYYY-MM'), 'adm',"
+        " 'succeeded', 'succeeded', 'succeeded', 'succeeded'"
+        " FROM generate_series(CAST(:first AS date), CAST(:last AS date), interval '1 day') AS day",
+        first=first,
+        last=last,
+    )
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def module_schedule(deployed):
+    have_closed(deployed, "2025-08-05", "2025-08-31")
+    made = Schedule(deployed)
+    yield made
+    made.forget()
+    inv("deploy", "--env", "local")
+
+
+@pytest.fixture(scope="module")
+def morning() -> str:
+    """A clock that shows seven in the morning of 2025-08-04 in Jakarta."""
+    return clock_of("2025-08-04")
+
+
+@pytest.fixture
+def stopped(module_schedule, morning):
+    """A scheduler without a past, in the morning of 2025-08-04."""
+    module_schedule.deploy(SCHEDULE_CLOCK=morning)
+    module_schedule.forget()
+    return module_schedule
+
+
+def test_started_twice_it_is_one_chain_and_says_so(stopped):
+    first, second = stopped.call("start"), stopped.call("start")
+    assert (first["alreadyRunning"], first["changed"], first["next"]) == (False, True, "2025-08-04T20:00:00+07:00")
+    assert (second["alreadyRunning"], second["changed"], second["next"]) == (True, False, first["next"])
+    assert second["generation"] == first["generation"] + 1
+    assert stopped.planned() == [stopped.state()["next"]["invocation"]]
+
+
+def test_starts_at_the_same_moment_are_one_chain(stopped):
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: stopped.call("start"), range(4)))
+    assert sorted(one["alreadyRunning"] for one in answers) == [False, True, True, True]
+    assert len(stopped.planned()) == 1
+
+
+def test_a_changed_time_takes_effect_with_the_next_start(stopped, morning):
+    before = stopped.call("start")["next"]
+    stopped.deploy(SCHEDULE_CLOCK=morning, DAILY_CLOSING_SCHEDULE_TIME="21:30")
+    again = stopped.call("start")
+    assert (again["alreadyRunning"], again["changed"], again["previousNext"]) == (True, True, before)
+    assert again["next"] == "2025-08-04T21:30:00+07:00"
+    assert len(stopped.planned()) == 1
+
+
+def test_a_changed_time_takes_effect_with_the_next_tick(stopped):
+    """The tick of 20:00 on a version that has 21:30: no date is due yet, and none is closed twice."""
+    generation = stopped.call("start")["generation"]
+    evening = f"2025-08-04@{int(time.time()) - 13 * 3600 - 30}*1"
+    stopped.deploy(SCHEDULE_CLOCK=evening, DAILY_CLOSING_SCHEDULE_TIME="21:30")
+    assert stopped.call("trigger", {"generation": generation})["dates"] == []
+    state = stopped.state()
+    assert (state["next"]["at"], state["done"]) == ("2025-08-04T21:30:00+07:00", "2025-08-03")
+    assert stopped.planned() == [state["next"]["invocation"]]
+
+
+def test_another_key_is_refused(stopped):
+    for verb in ("start", "stop", "trigger", "status"):
+        url = f"{stopped.cfg['RESTATE_INGRESS_URL']}/{schedule.SERVICE}/nightly/{verb}"
+        code, answer = request(stopped.cfg, "POST", url)
+        assert code == 400
+        assert answer["message"].startswith("the scheduler's key is 'main', not 'nightly'; nothing was done")
+    assert stopped.planned() == []
+
+
+def test_a_tick_of_an_older_generation_does_nothing(stopped):
+    old = stopped.call("start")["generation"]
+    stopped.call("stop")
+    assert stopped.call("trigger", {"generation": old}) == {"stale": old}
+    assert stopped.planned() == []
+    stopped.call("start")
+    before = stopped.state()
+    assert stopped.call("trigger", {"generation": old}) == {"stale": old}
+    assert stopped.state() == before
+    assert stopped.planned() == [before["next"]["invocation"]]
+
+
+def test_a_stop_ends_the_chain_and_leaves_a_running_closing_alone(stopped):
+    FAULTS.plant("procedure_seconds", "4")
+    try:
+        stopped.call("start")
+        chain = stopped.state()["next"]
+        assert stopped.call("trigger") == {"date": "2025-08-04"}
+        assert stopped.state()["next"] == chain
+        wait_for(lambda: stopped.call("status")["closing"]["status"] == "running")
+        first, second = stopped.call("stop"), stopped.call("stop")
+    finally:
+        FAULTS.lift("procedure_seconds")
+    assert (first["wasRunning"], second["wasRunning"]) == (True, False)
+    assert second["generation"] == first["generation"]
+    assert stopped.planned() == []
+    now = stopped.call("status")
+    assert (now["running"], now["closing"]["date"], now["closing"]["status"]) == (False, "2025-08-04", "running")
+    closings.follow(stopped.cfg, "2025-08-04")
+    assert stopped.call("status")["closing"]["status"] == "succeeded"
+
+
+def test_a_person_s_trigger_starts_the_day_before_where_ticks_do(stopped):
+    stopped.deploy(SCHEDULE_CLOCK=clock_of("2025-08-12"), CLOSING_DAY_OFFSET="-1")
+    assert stopped.call("start")["date"] == "2025-08-11"
+    assert stopped.call("trigger", {}) == {"date": "2025-08-11"}
+    wait_for(lambda: closings.ended(stopped.cfg, "2025-08-11"))
+    assert "closed already" in stopped.call("status")["closing"]["message"]
+
+
+def test_a_trigger_with_another_payload_is_refused(stopped):
+    for payload in ({"date": "2025-08-01"}, {"generation": "1"}, {"generation": True}, ["x"], "x", 5, 0, False, []):
+        code, answer = request(stopped.cfg, "POST", schedule.url(stopped.cfg, "trigger"), payload)
+        assert (payload, code) == (payload, 400)
+        assert "nothing was started; close another date with `inv close" in answer["message"]
+    assert "closing" not in stopped.state()
+
+
+def test_a_tick_that_somebody_killed_is_missed_and_a_start_makes_up_for_it_at_once(stopped):
+    stopped.call("start")
+    (tick,) = stopped.planned()
+    stopped.ask("PATCH", f"{stopped.cfg['RESTATE_ADMIN_URL']}/invocations/{tick}/kill")
+    wait_for(lambda: not stopped.planned())
+    told = inv("schedule", "status", "--env", "local", check=False)
+    assert (told.returncode, "is gone" in told.stdout) == (1, True)
+    # Three days later: the tick of the first evening is overdue, with those of the two after it.
+    stopped.deploy(SCHEDULE_CLOCK=clock_of("2025-08-07"))
+    again = stopped.call("start")
+    assert (again["alreadyRunning"], again["date"], again["done"]) == (True, "2025-08-06", "2025-08-03")
+    wait_for(lambda: stopped.state().get("done") == "2025-08-06")
+    wait_for(lambda: closings.ended(stopped.cfg, "2025-08-06"))
+    state = stopped.state()
+    assert state["next"]["at"] == "2025-08-07T20:00:00+07:00"
+    assert state["last"]["dates"] == ["2025-08-06"]
+    assert state["covered"] == [{"from": "2025-08-04", "to": "2025-08-05", "by": "2025-08-06"}]
+    last, covers, closing = schedule.told(stopped.cfg, state)
+    assert last.startswith("last tick 2025-08-07T07:0") and last.endswith(", closed 2025-08-06")
+    assert covers == "2025-08-06 covers 2025-08-04 to 2025-08-05"
+    assert closing.startswith("last closing 2025-08-06") and "closed already" in closing
+    assert len(stopped.planned()) == 1
+
+
+def test_the_operator_s_commands_and_what_a_deploy_says(stopped):
+    assert "not running" in inv("deploy", "--env", "local").stdout.splitlines()[-1]
+    assert stopped.planned() == []
+    rehearsed = inv("--dry", "schedule", "start", "--env", "local").stdout
+    assert rehearsed.strip() == f"curl -X POST {schedule.url(stopped.cfg, 'start')}"
+    assert stopped.planned() == []
+    assert "runs; next tick" in inv("schedule", "start", "--env", "local").stdout
+    assert "was running already" in inv("schedule.start", "--env", "local").stdout
+    (tick,) = stopped.planned()
+    assert "not running" not in inv("deploy", "--env", "local").stdout
+    assert stopped.planned() == [tick]
+    assert "generation 2" in inv("schedule", "status", "--env", "local").stdout
+    assert "will not come" in inv("schedule", "stop", "--env", "local").stdout
+    assert inv("schedule", "status", "--env", "local", check=False).returncode == 1
+
+
+def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stopped):
+    have_closed(stopped.cfg, "2023-11-20", "2024-08-06")
+    stopped.deploy(SCHEDULE_CLOCK=clock_of("2023-11-20"))
+    generation = stopped.call("start")["generation"]
+    stopped.deploy(SCHEDULE_CLOCK=clock_of("2024-08-07"))
+    tick = stopped.call("trigger", {"generation": generation})
+    months = ("2024-02-29", "2024-03-31", "2024-04-30", "2024-05-31", "2024-06-30", "2024-07-31")
+    assert tick["dates"] == [*months, "2024-08-06"]
+    assert tick["leftOut"] == stopped.state()["leftOut"] == [{"from": "2023-11-20", "to": "2024-01-31"}]
+    assert stopped.state()["done"] == "2024-08-06"
+    words = f"logs filter-log-events --log-group-name /aws/lambda/{stopped.cfg['FUNCTION_NAME']}"
+    found = subprocess.run(
+        aws(stopped.cfg, f"{words} --filter-pattern dates_missed --output json"),
+        shell=True,
+        env={**os.environ, **command_environment(stopped.cfg)},
+        capture_output=True,
+        check=True,
+    )
+    lines = [event["message"] for event in json.loads(found.stdout)["events"]]
+    said = [json.loads(line[line.index("{") :]) for line in lines if '"dates_missed"' in line]
+    assert [one["leftOut"] for one in said if one["leftOut"]] == [tick["leftOut"]]
+
+
+def test_eleven_days_close_or_cover_each_date_once(local, module_schedule):
+    """Over a kill, a stop and a start, a double start, a skipped hour and a month's end in an outage of three days."""
+    rehearsal = Rehearsal(local, module_schedule, date(2025, 3, 23), seconds=2)
+    events = [
+        *rehearsal.deploys(range(1, 11), away=range(7, 10)),
+        (2, rehearsal.start_twice),
+        (3.6, lambda: rehearsal.outage(local.kill, 3.6)),
+        (5, rehearsal.stop),
+        (5.1, rehearsal.start),
+        (6.8, lambda: rehearsal.outage(local.stop, 9.8)),
+    ]
+    begun = rehearsal.run(11, events)
+    closed = check_dates(rehearsal, begun, date(2025, 4, 3))
+    assert "2025-03-31" in closed
+    check_closings(rehearsal, closed)
+
+
+@pytest.mark.slow
+def test_sixty_days_close_or_cover_each_date_once(local, module_schedule):
+    """Over an hour that is shown twice, with three days' stop and a month's end in an outage of ten days."""
+    rehearsal = Rehearsal(local, module_schedule, date(2025, 9, 3), seconds=5)
+    events = [
+        *rehearsal.deploys(range(1, 60), away=range(23, 33)),
+        (5, rehearsal.start_twice),
+        (8, lambda: rehearsal.outage(local.kill, 8)),
+        (12, rehearsal.stop),
+        (12.1, rehearsal.start),
+        (16, lambda: rehearsal.outage(local.stop, 16)),
+        (22.8, lambda: rehearsal.outage(local.stop, 32.8)),
+        (38, rehearsal.start_twice),
+        (42, rehearsal.stop),
+        (45, rehearsal.start),
+        (50.6, lambda: rehearsal.outage(local.kill, 50.6)),
+    ]
+    begun = rehearsal.run(60, events)
+    closed = check_dates(rehearsal, begun, date(2025, 11, 1))
+    assert "2025-09-30" in closed
+    assert len(closed) > 30, "this machine was too slow for a rehearsal: later dates covered most of them"
+    check_closings(rehearsal, closed)

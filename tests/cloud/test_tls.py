@@ -1,0 +1,142 @@
+"""TLS to PostgreSQL that verifies: a CA of our own, and PostgreSQL behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import socket
+import ssl
+import threading
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from handler import ledger
+from handler.errors import Refused, Unavailable
+from local.state import HOST
+
+DAY = datetime.timedelta(days=1)
+
+
+def certificate(name: str, key, issuer: str, issuer_key, host: str = "") -> x509.Certificate:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - DAY)
+        .not_valid_after(now + DAY)
+        .add_extension(x509.BasicConstraints(ca=name == issuer, path_length=None), critical=True)
+    )
+    if host:
+        built = built.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    return built.sign(issuer_key, hashes.SHA256())
+
+
+def pem(made) -> bytes:
+    if isinstance(made, x509.Certificate):
+        return made.public_bytes(serialization.Encoding.PEM)
+    form = serialization.PrivateFormat.PKCS8
+    return made.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+
+
+@pytest.fixture(scope="module")
+def server(local, tmp_path_factory):
+    """PostgreSQL behind TLS; yields its port and the folder with ca.pem and other.pem.
+
+    The pip package's PostgreSQL is built without TLS, so its end is ours, as a pooler's would be: all that is
+    said on the line, the first byte and the certificate's check included, is what a server with ssl on would say.
+    """
+    folder = tmp_path_factory.mktemp("tls")
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    (folder / "ca.pem").write_bytes(pem(certificate("our CA", ca_key, "our CA", ca_key)))
+    (folder / "other.pem").write_bytes(pem(certificate("our CA", key, "our CA", key)))
+    (folder / "server.pem").write_bytes(pem(certificate("pg", key, "our CA", ca_key, host="localhost")) + pem(key))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    behind = (HOST, int(local.settings()["LOCAL_PG_PORT"]))
+    with socket.create_server((HOST, 0)) as listener:
+        threading.Thread(target=accept, args=(listener, context, behind), daemon=True).start()
+        yield listener.getsockname()[1], folder
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def accept(listener: socket.socket, context: ssl.SSLContext, behind: tuple[str, int]) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            threading.Thread(target=serve, args=(listener.accept()[0], context, behind), daemon=True).start()
+
+
+def serve(client: socket.socket, context: ssl.SSLContext, behind: tuple[str, int]) -> None:
+    """One connection: what is not TLS is hung up on, what is goes on to PostgreSQL."""
+    with contextlib.suppress(OSError), client:
+        if client.recv(8) != ledger.SSL_REQUEST:
+            return
+        client.sendall(b"S")
+        with context.wrap_socket(client, server_side=True) as secure, socket.create_connection(behind) as plain:
+            threading.Thread(target=pass_on, args=(plain, secure), daemon=True).start()
+            pass_on(secure, plain)
+
+
+def pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def reach(server, function_settings, monkeypatch):
+    """ping() of the TLS server under other settings."""
+    port, folder = server
+
+    def ping(**changed):
+        usual = {"pg_host": "localhost", "pg_port": port, "pg_sslmode": "verify-full"}
+        usual |= {"pg_sslrootcert": str(folder / "ca.pem")}
+        for name, value in {**usual, **changed}.items():
+            monkeypatch.setattr(ledger.settings.current(), name, value)
+        return ledger.ping()
+
+    return ping
+
+
+def test_a_certificate_of_the_given_ca_is_trusted(reach):
+    assert reach()["version"].startswith("18")
+    with ledger.connected() as session:
+        assert isinstance(session.line, ssl.SSLSocket)
+        assert session.run("SELECT repeat('x', 200000)") == [["x" * 200000]]
+
+
+def test_another_ca_of_the_same_name_is_refused(reach, server):
+    with pytest.raises(Refused, match=r"its certificate is not trusted: .*; PG_SSLROOTCERT must name the CA"):
+        reach(pg_sslrootcert=str(server[1] / "other.pem"))
+
+
+def test_the_systems_cas_do_not_know_it(reach):
+    with pytest.raises(Refused, match="its certificate is not trusted"):
+        reach(pg_sslrootcert=None)
+
+
+def test_another_host_is_refused(reach):
+    with pytest.raises(Refused, match=f"not trusted: .*{HOST}.*PG_HOST a name that is in it"):
+        reach(pg_host=HOST)
+
+
+def test_a_server_without_tls_is_refused(reach, local):
+    with pytest.raises(Refused, match="refuses TLS and PG_SSLMODE is verify-full; turn ssl on there, or"):
+        reach(pg_port=int(local.settings()["LOCAL_PG_PORT"]))
+
+
+def test_plain_text_is_spoken_only_where_the_settings_say_so(reach):
+    with pytest.raises(Unavailable):
+        reach(pg_sslmode="disable")
+
+
+def test_a_ca_file_that_is_not_there_is_named(reach):
+    with pytest.raises(Refused, match=r"PG_SSLROOTCERT /no/ca.pem cannot be used as a CA file: .*; deploy it"):
+        reach(pg_sslrootcert="/no/ca.pem")

@@ -1,0 +1,116 @@
+"""What the tests share: the state folder of their cloud, and tasks run as an operator runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pg8000 import native
+from support.api_recorder import task_of
+
+ROOT = Path(__file__).resolve().parents[2]
+STATE = ROOT / ".local" / "test"
+INV = Path(sys.executable).with_name("inv")
+# The procedure's duration in the shared cloud: long enough to be seen running, short enough to wait for.
+PROCEDURE_SECONDS = "1.5"
+
+# Modules of handler/ read their settings when they are imported; a test that needs real ones sets them itself.
+UNUSED = {
+    "PG_HOST": "pg.invalid",
+    "PG_DATABASE": "finance",
+    "PG_USER": "finance",
+    "PG_PASSWORD": "unused",
+    "ORACLE_USER": "GENIUS",
+    "ORACLE_PASSWORD": "unused",
+    "ORACLE_CONNECT_STRING": "genius.invalid:1521/GENIUS",
+}
+for name, value in UNUSED.items():
+    os.environ.setdefault(name, value)
+# A `make` that a test starts is not part of the `make test` around it.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(name, None)
+os.environ["FINANCE_CLOSING_STATE"] = str(STATE)
+os.environ["LOCAL_PROCEDURE_SECONDS"] = PROCEDURE_SECONDS
+
+
+def inv(*words: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess:
+    """Run a task as an operator would, from another folder; extra: environment variables."""
+    environ = {key: value for key, value in os.environ.items() if key not in UNUSED}
+    environ |= {"AWS_CSM_CLIENT_ID": task_of(words), **extra}
+    command = [str(INV), "--search-root", str(ROOT), *words]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180)
+    if check and done.returncode:
+        pytest.fail(f"inv {' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def close(date: str, *words: str, check: bool = True) -> subprocess.CompletedProcess:
+    """Close a date and follow it to its end."""
+    return inv("close", "--env", "local", "--date", date, "--watch", *words, check=check)
+
+
+def starts(period: str = "", event: str | None = "start") -> list[dict]:
+    """The procedure's starts for a period, from the stand-in's append-only log; event None: its ends too."""
+    log = STATE / "genius" / "procedure.log"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    of_period = [one for one in lines if f"{one['year']}-{one['month_from']}".startswith(period)]
+    return [one for one in of_period if event in (None, one["event"])]
+
+
+def run_rows(cfg: dict[str, str], date: str) -> list[dict]:
+    """A date's rows of closing_runs, in the order of their start."""
+    connection = native.Connection(
+        cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
+    )
+    rows = connection.run(
+        f'SELECT * FROM "{cfg["PG_SCHEMA"]}".closing_runs WHERE closing_date = CAST(:date AS date) ORDER BY started_at',
+        date=date,
+    )
+    names = [column["name"] for column in connection.columns]
+    connection.close()
+    return [dict(zip(names, row)) for row in rows]
+
+
+def like_local(**changes: str) -> str:
+    """The text of env/local.env with other values; each name has to be there."""
+    text = (ROOT / "env" / "local.env").read_text()
+    for name, value in changes.items():
+        text, found = re.subn(rf"^{name}=.*$", lambda _, line=f"{name}={value}": line, text, flags=re.MULTILINE)
+        assert found == 1, name
+    return text
+
+
+@contextlib.contextmanager
+def environment_file(name: str, **changes: str):
+    """Another environment of the same cloud, as long as it is needed; returns its name."""
+    path = ROOT / "env" / f"{name}.env"
+    path.write_text(like_local(**changes))
+    try:
+        yield name
+    finally:
+        path.unlink()
+
+
+def as_superuser(local) -> native.Connection:
+    """PostgreSQL's superuser in the finance database."""
+    given = local.settings()
+    return native.Connection(
+        "postgres",
+        host="127.0.0.1",
+        port=int(given["LOCAL_PG_PORT"]),
+        database="finance",
+        password=given["LOCAL_PG_ADMIN_PASSWORD"],
+        ssl_context=False,
+    )
+
+
+def administer(local, statement: str) -> None:
+    connection = as_superuser(local)
+    connection.run(statement)
+    connection.close()

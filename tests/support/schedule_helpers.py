@@ -1,0 +1,86 @@
+"""The scheduler of the tests' cloud, as its callers and its operators see it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from ops import closings, schedule
+from ops.config import function_environment
+from ops.shell import request, sql
+
+
+class Schedule:
+    def __init__(self, cfg: dict[str, str]):
+        self.cfg = cfg
+        self.function = f"{cfg['AWS_ENDPOINT_URL']}/2015-03-31/functions/{cfg['FUNCTION_NAME']}"
+        self.deployed: dict[str, str] = {}
+        self.arn = ""
+
+    def deploy(self, **changed: str) -> str:
+        """Publish and register a version that differs in these settings, as `inv deploy` does after its look-ups.
+
+        Returns the version's ARN.
+        """
+        if changed == self.deployed:
+            return self.arn
+        variables = {**function_environment(self.cfg), **changed}
+        self.ask("PUT", f"{self.function}/configuration", {"Environment": {"Variables": variables}})
+        self.arn = self.ask("POST", f"{self.function}/versions", {})["FunctionArn"]
+        self.ask("POST", f"{self.cfg['RESTATE_ADMIN_URL']}/v3/deployments", {"arn": self.arn})
+        self.deployed = changed
+        return self.arn
+
+    def ask(self, method: str, url: str, body: object = None):
+        code, answer = request(self.cfg, method, url, body)
+        assert code < 300, (url, code, answer)
+        return answer
+
+    def call(self, verb: str, body: object = None):
+        return self.ask("POST", schedule.url(self.cfg, verb), body)
+
+    def state(self) -> dict:
+        return closings.state_of(self.cfg, schedule.SERVICE, schedule.KEY)
+
+    def planned(self) -> list[str]:
+        """The ticks that are still to come: one for each chain that there is."""
+        rows = sql(
+            self.cfg,
+            f"SELECT id FROM sys_invocation WHERE target_service_name = '{schedule.SERVICE}'"
+            " AND target_handler_name = 'trigger' AND status = 'scheduled'",
+        )
+        return [row["id"] for row in rows]
+
+    def forget(self) -> None:
+        """Stop and let go of all state, so that the next test begins with none."""
+        self.call("stop")
+        url = f"{self.cfg['RESTATE_ADMIN_URL']}/services/{schedule.SERVICE}/state"
+        self.ask("POST", url, {"object_key": schedule.KEY, "new_state": {}})
+        wait_for(lambda: not self.state())
+
+    def sent(self) -> list[list[str]]:
+        """What each call of trigger has sent, in the journal's order: 'tick', or the date of a closing."""
+        rows = sql(
+            self.cfg,
+            "SELECT call.id, journal.entry_json FROM sys_journal journal JOIN sys_invocation call"
+            " ON call.id = journal.id WHERE journal.entry_type = 'Command: OneWayCall'"
+            f" AND call.target_service_name = '{schedule.SERVICE}' AND call.target_handler_name = 'trigger'"
+            " ORDER BY call.created_at, call.id, journal.index",
+        )
+        calls: dict[str, list[str]] = {}
+        for row in rows:
+            (target,) = json.loads(row["entry_json"])["Command"]["OneWayCall"]["request"]["invocation_target"].values()
+            calls.setdefault(row["id"], []).append("tick" if target["name"] == schedule.SERVICE else target["key"])
+        return list(calls.values())
+
+
+def wait_for(condition, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {seconds} s"
+        time.sleep(0.1)
+
+
+def clock_of(day: str, factor: int = 1) -> str:
+    """A clock that shows midnight UTC of a date now."""
+    return f"{day}@{int(time.time())}*{factor}"

@@ -1,0 +1,156 @@
+"""Why thick mode does not start: the driver's own words, by the unmodified driver, against damaged layers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import instantclient
+from support.helpers import ROOT, UNUSED
+from support.instantclient import AIO
+
+from handler import client
+from layer import build
+
+LOOK = "import json; from handler import genius; print(json.dumps(genius.look_at_client()))"
+ATTACHED = {"libclntsh.so": "x86_64", "libclntsh.so.19.1": "x86_64", "libnnz19.so": "x86_64"}
+
+
+def dpi_1047(said: str) -> str:
+    return f'DPI-1047: Cannot locate a 64-bit Oracle Client library: "{said}". See https://python-oracledb…\nHelp: x'
+
+
+@pytest.mark.parametrize(
+    ("said", "found", "cause"),
+    [
+        (
+            dpi_1047("libclntsh.so: cannot open shared object file: No such file or directory"),
+            {},
+            "the Instant Client layer is not attached",
+        ),
+        (
+            dpi_1047("libclntsh.so: cannot open shared object file: No such file or directory"),
+            ATTACHED | {"libclntsh.so": "aarch64"},
+            "libclntsh.so in the layer is of the wrong architecture, aarch64 and not x86_64",
+        ),
+        (
+            dpi_1047("libclntsh.so: cannot open shared object file: No such file or directory"),
+            {"libclntsh.so.19.1": "x86_64"},
+            "not the name libclntsh.so, a link to it",
+        ),
+        (
+            dpi_1047("libaio.so.1: cannot open shared object file: No such file or directory"),
+            ATTACHED,
+            "the layer lacks the library libaio.so.1",
+        ),
+        (dpi_1047("/opt/lib/libclntsh.so: wrong ELF class: ELFCLASS32"), ATTACHED, "of the wrong architecture"),
+        (dpi_1047("/opt/lib/libclntsh.so: file too short"), ATTACHED, "a link in the layer has become a text"),
+        (
+            dpi_1047("/lib64/libc.so.6: version `GLIBC_2.38' not found (required by /opt/lib/libaio.so.1)"),
+            ATTACHED,
+            "libaio.so.1 needs GLIBC_2.38, which this runtime does not have",
+        ),
+        (dpi_1047("/opt/lib/libclntsh.so: undefined symbol: nnz_a"), ATTACHED, "nnz_a is in none of them"),
+        (
+            "DPI-1050: Oracle Client library is at version 12.1.0 but version 19.1.0 or higher is needed",
+            ATTACHED,
+            "is too old for this driver",
+        ),
+        ("DPI-1072: the Oracle Client library version is unsupported", ATTACHED, "is too old for this driver"),
+        ("ORA-01804: failure to initialize timezone information", ATTACHED, "does not find its own data"),
+        ("DPI-9999: something new", ATTACHED, "the cause is none that is known"),
+        ("", {}, "the cause is none that is known"),
+    ],
+)
+def test_the_cause_and_the_command_that_mends_it(said, found, cause):
+    line = client.cause(said, found, "x86_64")
+    assert cause in line
+    assert "\n" not in line
+    assert "make layer publish ENV=E" in line
+    assert said.splitlines()[:1] == [] or said.splitlines()[0] in line
+
+
+@pytest.fixture(scope="module")
+def layers(zips, tmp_path_factory) -> dict[str, Path]:
+    """The lib/ folders of layers made from the 12.1 and the 19 layout."""
+    made = {}
+    for version in ("12.1", "19"):
+        base = tmp_path_factory.mktemp(version)
+        os.environ["LIBAIO"] = str(zips[version].parent / "system" / AIO)
+        try:
+            build.build(str(zips[version]), "python3.13", True, base / "layer.zip")
+        finally:
+            del os.environ["LIBAIO"]
+        made[version] = instantclient.unzip(base / "layer.zip", base / "opt") / "lib"
+    return made
+
+
+def look(lib: Path | None) -> tuple[dict, str]:
+    """How the handler's own modules reach Oracle in a fresh process with that library path, and what they log."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "ORACLE_CLIENT": "thick", **UNUSED}
+    if lib:
+        environ["LD_LIBRARY_PATH"] = str(lib)
+    done = subprocess.run([sys.executable, "-c", LOOK], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_the_version_is_in_the_log_and_in_the_deep_ping(layers):
+    seen, log = look(layers["19"])
+    assert (seen["mode"], seen["version"], seen["error"]) == ("thick", "19.28.0.0.0", None)
+    assert "libclntsh.so.19.1" in seen["libraries"]
+    assert log == "Oracle client 19.28.0.0.0, thick mode\n"
+
+
+def test_no_layer(tmp_path):
+    seen, _ = look(None)
+    assert "the Instant Client layer is not attached" in seen["error"]
+    assert seen["version"] is None
+
+
+def test_a_client_that_is_too_old(layers):
+    seen, _ = look(layers["12.1"])
+    assert "too old" in seen["error"]
+    assert "DPI-1050: Oracle Client library is at version 12.1.0" in seen["error"]
+
+
+def without(name: str):
+    return lambda lib: (lib / name).unlink()
+
+
+def as_text(lib: Path) -> None:
+    (lib / "libclntsh.so").unlink()
+    (lib / "libclntsh.so").write_text("libclntsh.so.19.1")
+
+
+def for_arm(lib: Path) -> None:
+    raw = bytearray((lib / "libclntsh.so.19.1").read_bytes())
+    raw[18] = 183
+    (lib / "libclntsh.so.19.1").write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        (without("libclntsh.so"), "not the name libclntsh.so, a link to it"),
+        (without("libnnz19.so"), "the layer lacks the library libnnz19.so"),
+        (without(AIO), "the layer lacks the library libaio.so.1"),
+        (without("libociicus.so"), "does not find its own data"),
+        (without("libclntsh.so.19.1"), "libclntsh.so in the layer is a link to nothing"),
+        (as_text, "a link in the layer has become a text"),
+        (for_arm, "of the wrong architecture, aarch64 and not x86_64"),
+    ],
+    ids=["no_link", "no_library", "no_libaio", "no_data", "no_target", "text", "arm"],
+)
+def test_a_damaged_layer_is_told_apart(layers, tmp_path, damage, cause):
+    lib = shutil.copytree(layers["19"], tmp_path / "lib", symlinks=True)
+    damage(lib)
+    seen, log = look(lib)
+    assert cause in seen["error"]
+    assert seen["version"] is None
+    assert log == ""

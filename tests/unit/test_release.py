@@ -1,0 +1,181 @@
+"""What stands between a published version and its going live, with AWS and Restate as they may answer."""
+
+from __future__ import annotations
+
+import pytest
+from invoke import Context, Exit
+
+from ops import release, shell
+
+ARN = "arn:aws:lambda:ap-southeast-3:000000000000:function:closing"
+CFG = {
+    "AWS_REGION": "ap-southeast-3",
+    "AWS_PROFILE": "",
+    "AWS_ENDPOINT_URL": "",
+    "FUNCTION_NAME": "closing",
+    "RESTATE_ADMIN_URL": "http://restate.invalid:9070",
+    "RESTATE_AUTH_TOKEN": "",
+    "RESTATE_INVOKE_ROLE_ARN": "arn:aws:iam::000000000000:role/restate",
+    "FUNCTION_URL": "off",
+    "PROVISIONED_CONCURRENCY": "0",
+}
+NEW = f"{ARN}:2"
+
+
+def service(*handlers: str, deployment: str = "dp_1") -> dict:
+    there = [{"name": name} for name in handlers]
+    return {"name": "DailyClosing", "deployment_id": deployment, "handlers": there}
+
+
+@pytest.fixture
+def restate(monkeypatch):
+    """{(method, last word of the path): [answers, the last one again and again]}."""
+    answers = {
+        ("GET", "deployments"): [(200, {"deployments": [{"id": "dp_1", "arn": f"{ARN}:1"}]})],
+        ("GET", "services"): [(200, {"services": [service("run", "getStatus")]})],
+        ("POST", "deployments"): [(200, {"services": [service("run")]})],
+    }
+
+    def request(cfg, method, url, body=None):
+        left = answers[method, url.rpartition("/")[2]]
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    monkeypatch.setattr(release, "request", request)
+    monkeypatch.setattr(release.time, "sleep", lambda seconds: None)
+    return answers
+
+
+def test_a_removed_handler_is_refused_by_name_unless_it_is_meant(restate):
+    with pytest.raises(Exit, match=r"no longer has DailyClosing/getStatus, .*--breaking. Nothing was registered"):
+        release.refuse_removed_handlers(CFG, NEW, False, release.discover(CFG, NEW))
+    release.refuse_removed_handlers(CFG, NEW, True, release.discover(CFG, NEW))
+
+
+def test_another_functions_service_is_not_compared(restate):
+    restate["GET", "services"] = [(200, {"services": [service("run", "getStatus", deployment="dp_9")]})]
+    release.refuse_removed_handlers(CFG, NEW, False, release.discover(CFG, NEW))
+
+
+def test_a_role_that_is_not_yet_there_is_waited_for(restate, capsys):
+    unreachable = (500, {"message": "[META0003] AccessDenied"})
+    restate["POST", "deployments"] = [unreachable, unreachable, (200, {"services": [service("run", "getStatus")]})]
+    release.refuse_removed_handlers(CFG, NEW, False, release.discover(CFG, NEW))
+    assert capsys.readouterr().out.count("a new role takes about a minute") == 2
+
+
+def test_without_a_role_nothing_is_waited_for_and_the_line_says_what_is_live(restate, monkeypatch):
+    restate["POST", "deployments"] = [(500, {"message": "[META0003] no such function"})]
+    restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
+    monkeypatch.setattr(release, "read_json", lambda *words, **options: {"FunctionVersion": "1"})
+    with pytest.raises(Exit) as caught:
+        release.take(Context(), {**CFG, "RESTATE_INVOKE_ROLE_ARN": ""}, "prod", f"{ARN}:2", False, shell.changes)
+    assert "META0003" in str(caught.value)
+    assert "the alias has version 1, Restate starts closings on version 1" in str(caught.value)
+    assert str(caught.value).endswith("`inv deploy --env prod` mends it")
+
+
+def test_a_version_that_something_else_was_registered_after_is_registered_again(restate, monkeypatch):
+    """As `inv dev` does; without --force Restate would leave it at that."""
+    restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_http"})]
+    there = {"id": "dp_1", "arn": f"{ARN}:1", "assume_role_arn": CFG["RESTATE_INVOKE_ROLE_ARN"]}
+    restate["GET", "deployments"] = [(200, {"deployments": [there]})]
+    restate["POST", "deployments"] = [(200, {"services": [service("run", "getStatus")]})]
+    sent = []
+    monkeypatch.setattr(release, "write", lambda c, cfg, command: sent.append(command))
+    monkeypatch.setattr(release, "read_json", lambda *words, **options: {"FunctionVersion": "1"})
+    release.take(Context(), CFG, "prod", f"{ARN}:1", False, shell.changes)
+    (command,) = sent
+    assert command.startswith(f"restate deployments register {ARN}:1 ") and command.endswith(" --force --yes")
+    restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
+    release.take(Context(), CFG, "prod", f"{ARN}:1", False, shell.changes)
+    assert sent == [command]
+
+
+def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(shell, "PAUSE_SECONDS", 0)
+    count = tmp_path / "count"
+    command = f"echo x >> {count}; [ $(wc -l < {count}) -gt 2 ] || ! echo 'SAID' >&2"
+    shell.write(
+        Context(), CFG, command.replace("SAID", "(ResourceConflictException): An update is in progress for resource")
+    )
+    assert len(count.read_text().split()) == 3
+    count.unlink()
+    with pytest.raises(Exit, match="Function already exist"):
+        shell.write(Context(), CFG, command.replace("SAID", "(ResourceConflictException): Function already exist"))
+    assert len(count.read_text().split()) == 1
+
+
+def test_look_ups_made_ahead_are_taken_once_and_dropped_at_the_first_change(tmp_path):
+    command = f"echo x >> {tmp_path}/count; wc -l < {tmp_path}/count"
+    with shell.looking_ahead(Context(), CFG, [command]):
+        assert [shell.read(Context(), CFG, command) for _ in range(2)] == ["1", "2"]
+    with shell.looking_ahead(Context(), CFG, [command]):
+        shell.stage(Context(), CFG, "true")
+        assert shell.AHEAD == {}
+
+
+def test_a_function_that_somebody_else_has_changed_is_said_so():
+    with pytest.raises(Exit, match="somebody else has changed the function"):
+        shell.write(Context(), CFG, "echo '(PreconditionFailedException) The RevisionId' >&2; exit 254")
+
+
+@pytest.mark.parametrize(
+    ("said", "heeds"), [("2.9.19", False), ("2.12.9", False), ("2.13.0", True), ("2.27.1", True), ("1.46.3", True)]
+)
+def test_a_cli_that_ignores_the_endpoint_is_refused_before_anything_is_sent(tmp_path, said, heeds):
+    cli = tmp_path / "aws"
+    cli.write_text(f"#!/bin/sh\necho aws-cli/{said} Python/3.11\n")
+    cli.chmod(0o755)
+    if heeds:
+        shell.refuse_deaf_cli(str(cli), "http://127.0.0.1:1")
+        return
+    with pytest.raises(Exit, match=f"is aws-cli/{said}, which ignores AWS_ENDPOINT_URL"):
+        shell.refuse_deaf_cli(str(cli), "http://127.0.0.1:1")
+
+
+@pytest.fixture
+def changes(monkeypatch):
+    """What would be changed; the doors' commands, unrun."""
+    made: list[str] = []
+    monkeypatch.setattr(release, "write", lambda c, cfg, command: made.append(command) or "")
+    monkeypatch.setattr(release, "delete_deployment", lambda c, cfg, identity: made.append(f"delete {identity}"))
+    monkeypatch.setattr(release.function_url, "remove", lambda c, cfg: made.append("remove the URL"))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("asked", "borne", "states", "verbs"),
+    [
+        ("0", "", [], []),
+        ("0", "PROVISIONED_CONCURRENCY=2", [("READY", 2)], ["delete-provisioned"]),
+        ("0", "PROVISIONED_CONCURRENCY=2", [None], []),
+        ("2", "PROVISIONED_CONCURRENCY=2", [("READY", 2)], []),
+        ("2", "PROVISIONED_CONCURRENCY=2", [("IN_PROGRESS", 2), ("READY", 2)], ["get-provisioned"]),
+        ("3", "PROVISIONED_CONCURRENCY=2", [("READY", 2), ("READY", 3)], ["put-provisioned", "get-provisioned"]),
+    ],
+)
+def test_sandboxes_are_kept_ready_as_the_environment_says(changes, monkeypatch, asked, borne, states, verbs):
+    answers = [one and dict(zip(("Status", "RequestedProvisionedConcurrentExecutions"), one)) for one in states]
+    monkeypatch.setattr(release, "read_json", lambda *words, **options: answers.pop(0))
+    release.ensure_concurrency(Context(), {**CFG, "PROVISIONED_CONCURRENCY": asked}, borne)
+    assert len(changes) == len(verbs)
+    assert all(verb in change for verb, change in zip(verbs, changes))
+
+
+def test_sandboxes_that_aws_does_not_have_are_said_so(changes, monkeypatch):
+    answers = [None, {"Status": "FAILED", "StatusReason": "no such capacity"}]
+    monkeypatch.setattr(release, "read_json", lambda *words, **options: answers.pop(0))
+    with pytest.raises(Exit, match="keeps no 5 sandboxes ready: no such capacity"):
+        release.ensure_concurrency(Context(), {**CFG, "PROVISIONED_CONCURRENCY": "5"}, "PROVISIONED_CONCURRENCY=5")
+
+
+@pytest.mark.parametrize(
+    ("drained", "made"), [([], []), ([{"id": "dp_url"}], ["delete dp_url", "remove the URL"])], ids=["runs", "drained"]
+)
+def test_a_url_stays_while_a_closing_that_began_on_it_runs(restate, changes, monkeypatch, drained, made):
+    behind = {"id": "dp_url", "uri": "https://x.lambda-url.on.aws/", "metadata": {"arn": f"{ARN}:1"}}
+    others = {"id": "dp_other", "uri": "https://other.example/", "metadata": {}}
+    restate["GET", "deployments"] = [(200, {"deployments": [behind, others]})]
+    monkeypatch.setattr(release, "sql", lambda cfg, query: drained)
+    assert release.leave_url(Context(), CFG, "prod", NEW) == bool(drained)
+    assert changes == made
