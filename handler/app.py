@@ -25,7 +25,7 @@ def handler(event: dict, context) -> dict:
     that nobody can ask for one of ours through a URL. The SDK answers 401 to a call that none of the keys has signed.
     """
     deadline.begin(context)
-    health.Sandbox.events += 1
+    health.ColdStart.events += 1
     if "rawPath" in event:
         # A URL that was made by hand, past the deploy that refuses it.
         return serve(from_function_url(event), context) if KEYS else {"statusCode": 401}

@@ -17,7 +17,7 @@ MACHINES = {62: "x86_64", 183: "aarch64", 3: "i386"}
 
 
 def folders(environ=os.environ) -> list[Path]:
-    """Where the loader looks for a client: its path, and the lib/ of what Python has been given."""
+    """Where the loader polls for a client: its path, and the lib/ of what Python has been given."""
     named = [Path(one) for one in environ.get("LD_LIBRARY_PATH", "").split(":") if one]
     beside = [Path(one) / "lib" for one in sys.path if one]
     return list(dict.fromkeys(named + [one for one in beside if next(one.glob(f"{LIBRARY}*"), None)]))

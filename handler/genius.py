@@ -66,19 +66,19 @@ BEGIN
 END;"""
 
 # A schedule of the job's own name.
-FORESTALL = """
+RESERVE_NAME = """
 BEGIN
   DBMS_SCHEDULER.CREATE_SCHEDULE(
     schedule_name => :name, repeat_interval => 'FREQ=YEARLY', comments => 'this closing never started');
 END;"""
 STOP_JOB = "BEGIN DBMS_SCHEDULER.STOP_JOB(job_name => :job, force => FALSE); END;"
 
-LOOK_PERIOD = "SELECT job_name, comments FROM user_scheduler_jobs WHERE {of_period} ORDER BY job_name"
-LOOK_JOB = "SELECT state, enabled FROM user_scheduler_jobs WHERE job_name = :job"
-LOOK_RUNS = """
+JOBS_OF_PERIOD = "SELECT job_name, comments FROM user_scheduler_jobs WHERE {of_period} ORDER BY job_name"
+JOB_STATE = "SELECT state, enabled FROM user_scheduler_jobs WHERE job_name = :job"
+RUNS_OF_JOB = """
 SELECT status, error# AS error_number, additional_info, actual_start_date, run_duration, log_date
   FROM user_scheduler_job_run_details WHERE job_name = :job ORDER BY log_id"""
-LOOK_LIVE = """
+LIVE_JOBS = """
 SELECT job_name FROM user_scheduler_jobs
  WHERE job_name <> :job AND ({of_period}) AND state IN ('RUNNING', 'SCHEDULED', 'RETRY SCHEDULED', 'CHAIN_STALLED')
  ORDER BY job_name"""
@@ -161,7 +161,7 @@ def client_version() -> str:
     return ".".join(map(str, oracledb.clientversion()))
 
 
-def look_at_client() -> dict:
+def check_client() -> dict:
     """How this process reaches Oracle: {"mode", "version", "libraries", "error"}; initialises the client."""
     mode = settings.current().oracle_client
     seen = {"mode": mode, "version": None, "error": None, "libraries": sorted(client.libraries(client.folders()))}
@@ -249,7 +249,7 @@ def submit(period: str, owner: str, user_id: str, comments: str) -> dict:
     return {"job": job, "at": time.time()}
 
 
-def forestall(job: str) -> bool:
+def reserve_name(job: str) -> bool:
     """Take a job's name so that it can never be created; False where the job exists.
 
     A closing that died while it submitted may have an attempt that is still on its way, on a function that
@@ -258,7 +258,7 @@ def forestall(job: str) -> bool:
     """
     with connected() as connection, connection.cursor() as cursor:
         try:
-            cursor.execute(FORESTALL, name=job)
+            cursor.execute(RESERVE_NAME, name=job)
         except driver().DatabaseError as error:
             if error.args[0].full_code != "ORA-27477":
                 raise
@@ -275,22 +275,22 @@ def stop_job(job: str) -> dict:
             cursor.execute(STOP_JOB, job=job)
         except driver().DatabaseError as error:
             raise Refused(f"{job} was not stopped: {first_line(error)}") from error
-    return look(job)
+    return poll_job(job)
 
 
 def period_jobs(period: str) -> list[dict]:
     """All closing jobs of a period that Genius still lists: {"job", "state", "comments", "runs"}, by name."""
     with connected() as connection, connection.cursor() as cursor:
-        jobs = cursor.execute(LOOK_PERIOD.format(of_period=of_period(period))).fetchall()
+        jobs = cursor.execute(JOBS_OF_PERIOD.format(of_period=of_period(period))).fetchall()
         return [{"job": job, "comments": comments, **read_job(cursor, job)} for job, comments in jobs]
 
 
 def read_job(cursor, job: str) -> dict:
     """What the dictionary says now: {"state": str | None, "runs": [{"status", "error", "message", …}]}."""
-    before = cursor.execute(LOOK_JOB, job=job).fetchone()
-    runs = cursor.execute(LOOK_RUNS, job=job).fetchall()
+    before = cursor.execute(JOB_STATE, job=job).fetchone()
+    runs = cursor.execute(RUNS_OF_JOB, job=job).fetchall()
     # The run's row can appear between the two reads; the job is read last so that a state is never the older one.
-    after = cursor.execute(LOOK_JOB, job=job).fetchone()
+    after = cursor.execute(JOB_STATE, job=job).fetchone()
     return {
         "state": (after or before or (None,))[0],
         "runs": [
@@ -311,7 +311,7 @@ def iso(moment) -> str | None:
     return moment.isoformat() if moment is not None else None
 
 
-def look(job: str) -> dict:
+def poll_job(job: str) -> dict:
     """One short look at a job, as a value: {"at", "reachable", "state", "runs"} or {"at", "reachable", "error"}.
 
     Oracle not answering is not a failure of the closing: the caller goes on waiting.
@@ -328,7 +328,7 @@ def look(job: str) -> dict:
 def live_jobs(period: str, job: str) -> list[str]:
     """The names of the period's other closing jobs that run or still may."""
     with connected() as connection, connection.cursor() as cursor:
-        cursor.execute(LOOK_LIVE.format(of_period=of_period(period)), job=job)
+        cursor.execute(LIVE_JOBS.format(of_period=of_period(period)), job=job)
         return [name for (name,) in cursor]
 
 

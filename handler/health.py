@@ -15,7 +15,7 @@ STARTED = time.time()
 DEEP_SECONDS = 8.0
 
 
-class Sandbox:
+class ColdStart:
     """Whether this process has answered an event before."""
 
     events = 0
@@ -25,7 +25,7 @@ def shallow() -> dict:
     return {
         "ok": True,
         "version": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
-        "cold": Sandbox.events <= 1,
+        "cold": ColdStart.events <= 1,
         "uptimeSeconds": round(time.time() - STARTED, 3),
     }
 
@@ -36,35 +36,35 @@ def deep(bound: float = DEEP_SECONDS) -> dict:
 
     Both databases at a time, each in a thread of its own: thick mode cannot be interrupted while it connects.
     """
-    client = genius.look_at_client()
-    looks = {"postgres": ledger.ping}
+    client = genius.check_client()
+    checks = {"postgres": ledger.ping}
     if client["error"] is None:
-        looks["oracle"] = genius.ping
-    found = measure(looks, bound)
+        checks["oracle"] = genius.ping
+    found = measure(checks, bound)
     if client["error"]:
         found["oracle"] = {"ok": False, "seconds": 0.0, "error": client["error"]}
     return shallow() | {"ok": all(one["ok"] for one in found.values()), "client": client, **found}
 
 
-def measure(looks: dict[str, Callable[[], dict]], bound: float) -> dict[str, dict]:
-    """What each look returned or said, and how long it took; one that takes longer than the bound is left behind."""
+def measure(checks: dict[str, Callable[[], dict]], bound: float) -> dict[str, dict]:
+    """Return each check's result or error and its seconds; a check that exceeds the bound is left behind."""
     found: dict[str, dict] = {}
-    threads = [threading.Thread(target=measured, args=(found, *look), daemon=True) for look in looks.items()]
+    threads = [threading.Thread(target=measured, args=(found, *check), daemon=True) for check in checks.items()]
     until = time.monotonic() + bound
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     silent = {"ok": False, "seconds": bound, "error": f"no answer within {bound:g} s"}
-    # A copy: a look that was left behind may still come to its end.
+    # A copy: a check that was left behind can still end.
     answered = dict(found)
-    return {name: answered.get(name, silent) for name in looks}
+    return {name: answered.get(name, silent) for name in checks}
 
 
-def measured(found: dict[str, dict], name: str, look: Callable[[], dict]) -> None:
+def measured(found: dict[str, dict], name: str, check: Callable[[], dict]) -> None:
     begin = time.monotonic()
     try:
-        answer = {"ok": True, **look()}
+        answer = {"ok": True, **check()}
     except (Refused, Unavailable) as error:
         answer = {"ok": False, "error": str(error)}
     except Exception as error:

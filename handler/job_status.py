@@ -14,12 +14,12 @@ NEVER_SURE = {"STOPPED", "BROKEN"}
 MISSES = 3
 
 
-def judge(waited: dict, seen: dict, start_limit: float, deadline: float) -> dict:
+def evaluate(waited: dict, seen: dict, start_limit: float, deadline: float) -> dict:
     """Fold one look into what is known of a job.
 
     waited: the last answer of this function, at first {"since": epoch seconds of the submission}, or {}
     where that is not known;
-    seen: what genius.look returned. Returns waited with "state", "misses", "unreachableSince" brought up to date
+    seen: what genius.poll_job returned. Returns waited with "state", "misses", "unreachableSince" brought up to date
     and, once the wait is over, "outcome": succeeded | failed | backed-off | unknown, and "message".
     """
     known = {**waited, "at": seen["at"]}
@@ -31,16 +31,16 @@ def judge(waited: dict, seen: dict, start_limit: float, deadline: float) -> dict
     known.pop("error", None)
     known["state"] = seen["state"]
     if seen["runs"]:
-        return {**known, **judge_runs(seen["runs"])}
+        return {**known, **evaluate_runs(seen["runs"])}
     if seen["state"] in LIVE:
-        return {**known, "misses": 0, **judge_limits(known, start_limit, deadline)}
+        return {**known, "misses": 0, **evaluate_limits(known, start_limit, deadline)}
     known["misses"] = waited.get("misses", 0) + 1
     if known["misses"] < MISSES:
         return known
-    return {**known, **judge_state(seen["state"], known, deadline)}
+    return {**known, **evaluate_state(seen["state"], known, deadline)}
 
 
-def judge_runs(runs: list[dict]) -> dict:
+def evaluate_runs(runs: list[dict]) -> dict:
     """What the run details say; a start that refused itself says nothing about the first one."""
     first = next((run for run in runs if run["error"] != STARTED_TWICE), None)
     if first is None:
@@ -54,7 +54,7 @@ def judge_runs(runs: list[dict]) -> dict:
     return {**unknown(f"the job's run ended as {first['status']}: {first['message']}"), **facts}
 
 
-def judge_limits(known: dict, start_limit: float, deadline: float) -> dict:
+def evaluate_limits(known: dict, start_limit: float, deadline: float) -> dict:
     waited = known["at"] - known["since"]
     if known["state"] in WAITING and waited > start_limit:
         return unknown(f"the job has not started within {waited:.0f} s; is JOB_QUEUE_PROCESSES 0?")
@@ -63,8 +63,8 @@ def judge_limits(known: dict, start_limit: float, deadline: float) -> dict:
     return {}
 
 
-def judge_state(state: str | None, known: dict, deadline: float) -> dict:
-    """A job without a run that stays so over several looks: its log was purged, or it is gone."""
+def evaluate_state(state: str | None, known: dict, deadline: float) -> dict:
+    """A job without a run that stays so over several polls: its log was purged, or it is gone."""
     if state in ("SUCCEEDED", "COMPLETED"):
         return {"outcome": "succeeded", "message": "its run is not in the log; the job's own state says so"}
     if state == "FAILED":
@@ -82,7 +82,7 @@ def unknown(message: str) -> dict:
     return {"outcome": "unknown", "message": message}
 
 
-def interval(looks: int, initial: float, factor: float, cap: float) -> float:
-    """Seconds to wait after that many looks: geometric up to a cap, so that six hours stay a short journal."""
-    # The power is bounded before it is taken, since factor ** looks overflows long before six hours are over.
-    return min(cap, initial * factor ** min(looks, 64))
+def interval(polls: int, initial: float, factor: float, cap: float) -> float:
+    """Seconds to wait after that many polls: geometric up to a cap, so that six hours stay a short journal."""
+    # The power is bounded before it is taken, since factor ** polls overflows long before six hours are over.
+    return min(cap, initial * factor ** min(polls, 64))

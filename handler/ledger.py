@@ -40,7 +40,7 @@ JOB_OF = """
 SELECT source.job, source.detail #>> '{genius,endedAt}'
   FROM closing_runs own LEFT JOIN closing_runs source
     ON source.closing_date = own.closing_date AND source.genius = 'succeeded'
-   AND (source.id = own.id OR own.genius = 'earlier')
+   AND (source.id = own.id OR own.genius = 'reused')
  WHERE own.id = CAST(:id AS uuid)
  ORDER BY source.id = own.id DESC NULLS LAST, source.started_at DESC NULLS LAST LIMIT 1"""
 LATER_JOB = """
@@ -290,8 +290,8 @@ def report_strays(period: str, strays: dict) -> None:
     said = rollup.strays_text(strays)
     if not said:
         return
-    if settings.current().ledger_stray_postings == "fail":
-        raise Refused(f"{period}: {said}; LEDGER_STRAY_POSTINGS is fail; nothing was replaced")
+    if settings.current().ledger_unknown_accounts == "refuse":
+        raise Refused(f"{period}: {said}; LEDGER_UNKNOWN_ACCOUNTS is refuse; nothing was replaced")
     log.write("stray_postings", period=period, **strays)
 
 

@@ -11,7 +11,7 @@ from restate.retry_policy import InvocationRetryPolicy
 
 from . import genius, ledger, log, runs, settings
 from .errors import Refused, Unavailable
-from .job_status import interval, judge
+from .job_status import evaluate, interval
 
 SETTINGS = settings.current()
 # A step whose every retry failed waits for a person, who resumes it: journal, key and the job are kept.
@@ -82,7 +82,7 @@ async def close(ctx: ObjectContext, request: dict) -> dict:
     job = None if request["skipGeniusClosing"] else genius.job_name(ctx.key(), owner)
     begun = await step(ctx, "begin", runs.begin, FEW, owner=owner, date=date, user_id=request["userId"], job=job)
     try:
-        await settle_earlier(ctx, owner)
+        await recover_previous_job(ctx, owner)
         resume, first = request.get("resume", False), request.get("fromStep")
         done = await step(ctx, "plan", runs.left_out, owner=owner, date=date, resume=resume, first=first)
         outcome = {
@@ -172,13 +172,13 @@ async def refuse_unadopted(ctx: ObjectContext, request: dict) -> None:
         )
 
 
-async def settle_earlier(ctx: ObjectContext, owner: str) -> None:
+async def recover_previous_job(ctx: ObjectContext, owner: str) -> None:
     """Wait for the end of a job whose closing was killed or cancelled, and record it as that closing's outcome."""
     earlier = await ctx.get("closing", type_hint=dict)
     if not earlier or earlier["owner"] == owner:
         return
-    show(ctx, "earlier job", earlier)
-    if not earlier["submitted"] and await step(ctx, "forestall", genius.forestall, job=earlier["job"]):
+    show(ctx, "previous job", earlier)
+    if not earlier["submitted"] and await step(ctx, "reserve_name", genius.reserve_name, job=earlier["job"]):
         known = {"outcome": "never-submitted", "message": "its closing ended before the job was created"}
     else:
         known = await wait(ctx, earlier["job"], earlier)
@@ -212,7 +212,7 @@ async def run_procedure(ctx: ObjectContext, owner: str, request: dict, done: lis
 
 async def leave_out(ctx: ObjectContext, owner: str, name: str, skipped: bool, done: list[str]) -> dict | None:
     """Record a step that this run leaves out, skipped as asked or done by an earlier run; None where it is due."""
-    outcome = "skipped" if skipped else "earlier" if name in done else None
+    outcome = "skipped" if skipped else "reused" if name in done else None
     if outcome is None:
         return None
     await step(ctx, f"leave out {name}", ledger.record_step, owner=owner, step=name, outcome=outcome, detail={})
@@ -227,22 +227,22 @@ async def await_live_jobs(ctx: ObjectContext, own: str) -> None:
 
 
 async def wait(ctx: ObjectContext, job: str, closing: dict) -> dict:
-    """Sleep and look until the job's end is known; returns what job_status.judge says of it.
+    """Sleep and look until the job's end is known; returns what job_status.evaluate says of it.
 
-    The clock is that of the looks, which the journal keeps: the wall clock would differ at each replay.
+    The clock is that of the polls, which the journal keeps: the wall clock would differ at each replay.
     """
     known = {"since": closing["since"]} if "since" in closing else {}
-    looks = 0
+    polls = 0
     while "outcome" not in known:
-        pause = interval(looks, SETTINGS.poll_initial_seconds, SETTINGS.poll_factor, SETTINGS.poll_cap_seconds)
+        pause = interval(polls, SETTINGS.poll_initial_seconds, SETTINGS.poll_factor, SETTINGS.poll_cap_seconds)
         await ctx.sleep(timedelta(seconds=pause))
-        seen = await step(ctx, f"look {looks + 1}", genius.look, job=job)
+        seen = await step(ctx, f"poll {polls + 1}", genius.poll_job, job=job)
         before = known.get("state"), known.get("error")
-        known = judge(known, seen, SETTINGS.start_limit_seconds, SETTINGS.deadline_seconds)
-        looks += 1
+        known = evaluate(known, seen, SETTINGS.start_limit_seconds, SETTINGS.deadline_seconds)
+        polls += 1
         if (known.get("state"), known.get("error")) != before:
             show(ctx, "wait", {"job": job, **known})
-    return {**known, "looks": looks}
+    return {**known, "polls": polls}
 
 
 async def conclude(ctx: ObjectContext, date: str, job: str, known: dict) -> None:

@@ -163,9 +163,9 @@ SETTINGS = [
         "thick",
     ),
     Setting(
-        "LEDGER_STRAY_POSTINGS",
-        one_of("report", "fail"),
-        "report or fail",
+        "LEDGER_UNKNOWN_ACCOUNTS",
+        one_of("report", "refuse"),
+        "report or refuse",
         "balances of accounts that the chart does not know or that have children: written and reported, or refused",
         "report",
     ),
@@ -203,7 +203,7 @@ SETTINGS = [
     Setting(
         "POLL_FACTOR", factor, "a number from 1 to 10", "by how much each wait is longer than the one before", "1.5"
     ),
-    Setting("POLL_CAP_SECONDS", seconds, "seconds above 0", "the longest wait between two looks at the job", "360"),
+    Setting("POLL_CAP_SECONDS", seconds, "seconds above 0", "the longest wait between two polls at the job", "360"),
     Setting(
         "START_LIMIT_SECONDS",
         seconds,

@@ -8,7 +8,7 @@ from shlex import quote as q
 from invoke import Exit
 
 from layer.build import LAYER, ROOT, about_layer
-from ops.shell import aws, read_json, write
+from ops.shell import aws, execute, query_json
 
 FILE = LAYER.relative_to(ROOT)
 # AWS takes at most this much in a request, and the request is the ZIP in base64.
@@ -59,7 +59,7 @@ def content_of(version: dict) -> str:
 
 def versions(c, cfg) -> list[dict]:
     """The layer's versions, the newest first; none where there is no such layer."""
-    found = read_json(c, cfg, list_layer_versions(cfg), missing="ResourceNotFoundException") or {"LayerVersions": []}
+    found = query_json(c, cfg, list_layer_versions(cfg), missing="ResourceNotFoundException") or {"LayerVersions": []}
     return sorted(found["LayerVersions"], key=lambda one: one["Version"], reverse=True)
 
 
@@ -100,7 +100,7 @@ def publish(c, cfg, env: str) -> str:
     if LAYER.stat().st_size > DIRECT_LIMIT:
         said = publish_by_bucket(c, cfg, about, env)
     else:
-        said = write(c, cfg, publish_layer_version(cfg, about, f"--zip-file fileb://{FILE}"))
+        said = execute(c, cfg, publish_layer_version(cfg, about, f"--zip-file fileb://{FILE}"))
     if not said:
         print(f"{env}: this was a rehearsal, nothing was published")
         return ""
@@ -117,19 +117,19 @@ def publish_by_bucket(c, cfg, about, env: str) -> str:
             " only through S3; name a bucket in DEPLOY_BUCKET. Nothing was published."
         )
     key = f"{cfg['LAYER_NAME']}/{about['content']}.zip"
-    write(c, cfg, upload_layer(cfg, key))
+    execute(c, cfg, upload_layer(cfg, key))
     try:
         content = f"--content S3Bucket={q(cfg['DEPLOY_BUCKET'])},S3Key={key}"
-        return write(c, cfg, publish_layer_version(cfg, about, content))
+        return execute(c, cfg, publish_layer_version(cfg, about, content))
     finally:
-        write(c, cfg, remove_upload(cfg, key))
+        execute(c, cfg, remove_upload(cfg, key))
 
 
 def used(c, cfg) -> set[str]:
     """The ARNs of all layer versions that a version of any function of the account and region has attached."""
-    everything = (read_json(c, cfg, list_all_versions(cfg)) or {}).get("Functions", [])
+    everything = (query_json(c, cfg, list_all_versions(cfg)) or {}).get("Functions", [])
     # Asked again by name: ALL is an option that an emulator may not know.
-    own = read_json(c, cfg, list_own_versions(cfg), missing="ResourceNotFoundException") or {}
+    own = query_json(c, cfg, list_own_versions(cfg), missing="ResourceNotFoundException") or {}
     return {one["Arn"] for function in everything + own.get("Versions", []) for one in function.get("Layers", [])}
 
 
@@ -142,6 +142,6 @@ def prune(c, cfg, keep: int) -> list[str]:
         if arn in in_use:
             print(f"{arn} stays: a function version uses it")
             continue
-        write(c, cfg, delete_layer_version(cfg, version["Version"]))
+        execute(c, cfg, delete_layer_version(cfg, version["Version"]))
         removed.append(arn)
     return removed

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 
-from invoke import Exit, task
+from invoke import Exit
 
 from layer import build as builds
 from layer import publish as publishing
 from ops import config
 from ops.config import ENV_HELP
+from ops.task import ENVIRONMENT, NOTHING, task
 
 DEFAULT_RUNTIME = next(one.default for one in config.DEPLOY_SETTINGS if one.name == "RUNTIME")
 
 
-@task(help={"runtime": f"the function's runtime; default {DEFAULT_RUNTIME}"})
+@task(group="layer", changes=NOTHING, help={"runtime": f"the function's runtime; default {DEFAULT_RUNTIME}"})
 def build(c, runtime=DEFAULT_RUNTIME):
     """Make build/oracle-instantclient-layer.zip from the ZIP that INSTANT_CLIENT names, or from the pinned one."""
     insist = os.environ.get("INSTANT_CLIENT_ANY") == "1"
     builds.build(os.environ.get("INSTANT_CLIENT", ""), runtime, insist)
 
 
-@task(help=ENV_HELP)
+@task(group="layer", changes=ENVIRONMENT, help=ENV_HELP)
 def publish(c, env):
     """Publish the layer at build/ as a new version, unless the newest one is the same."""
     cfg = config.load(env)
@@ -29,7 +30,7 @@ def publish(c, env):
     publishing.publish(c, cfg, env)
 
 
-@task(name="list", help=ENV_HELP)
+@task(group="layer", changes=NOTHING, name="list", help=ENV_HELP)
 def list_(c, env):
     """Show the layer's versions, the newest first, and which of them a function version uses."""
     cfg = config.load(env)
@@ -43,7 +44,7 @@ def list_(c, env):
         print(f"{one['LayerVersionArn']}  {one['CreatedDate'][:19]}  {mark}  {one.get('Description', '')}")
 
 
-@task(help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"})
+@task(group="layer", changes=ENVIRONMENT, help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"})
 def prune(c, env, keep):
     """Delete old versions of the layer; never one that a version of a function uses."""
     if not keep.isdigit() or int(keep) < 1:

@@ -135,7 +135,7 @@ def between(moments: dict[str, str], before: str, after: str) -> float:
 
 def billed_milliseconds(c, cfg: dict[str, str], began: float) -> list[int]:
     """The billed milliseconds of each invocation since a moment, from Lambda's own REPORT lines."""
-    events = shell.read_json(c, cfg, logs.filter_events(cfg, int(began * 1000), "REPORT"))["events"]
+    events = shell.query_json(c, cfg, logs.filter_events(cfg, int(began * 1000), "REPORT"))["events"]
     return [int(found[1]) for event in events if (found := re.search(r"Billed Duration: (\d+) ms", event["message"]))]
 
 

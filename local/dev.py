@@ -80,7 +80,7 @@ def serve(c, cfg: dict[str, str], state: State, port: int) -> subprocess.Popen:
         print("the handler does not start, see above; save it again", file=sys.stderr, flush=True)
         return server
     try:
-        shell.write(c, cfg, register(f"http://{HOST}:{port}"))
+        shell.execute(c, cfg, register(f"http://{HOST}:{port}"))
     except Exit as error:
         print(f"{error}; save it again", file=sys.stderr, flush=True)
     else:

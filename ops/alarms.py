@@ -6,11 +6,12 @@ import json
 import re
 from shlex import quote as q
 
-from invoke import Exit, task
+from invoke import Exit
 
 from ops import commands, config
 from ops.logs import find_group
-from ops.shell import ROOT, aws, read_json, stage, write
+from ops.shell import ROOT, aws, execute, query_json, run_local
+from ops.task import ENVIRONMENT, task
 
 FOLDER = ROOT / "alarms"
 TOPIC = re.compile(r"arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:[\w-]+")
@@ -63,21 +64,21 @@ def delete_topic(cfg: dict, topic: str) -> str:
     return aws(cfg, f"sns delete-topic --topic-arn {q(topic)}")
 
 
-@task(help={**config.ENV_HELP, "to": "an SNS topic's ARN, or an e-mail address"})
+@task(group="set up", changes=ENVIRONMENT, help={**config.ENV_HELP, "to": "an SNS topic's ARN, or an e-mail address"})
 def alarms(c, env, to):
     """Have the alarms of alarms/ in CloudWatch, told to a topic or an address."""
     cfg = config.load(env)
     topic = topic_of(c, cfg, to)
     # A function has no log group before its first event, and a filter wants one.
     if not find_group(c, cfg):
-        write(c, cfg, commands.create_log_group(cfg))
-    filters = {one["filterName"]: one for one in read_json(c, cfg, describe_filters(cfg))["metricFilters"]}
-    known = {one["AlarmName"]: one for one in read_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
+        execute(c, cfg, commands.create_log_group(cfg))
+    filters = {one["filterName"]: one for one in query_json(c, cfg, describe_filters(cfg))["metricFilters"]}
+    known = {one["AlarmName"]: one for one in query_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
     for name, wanted in wanted_alarms(cfg, topic).items():
         if "filter" in wanted and not same(filters.get(wanted["filter"]["filterName"]), wanted["filter"]):
-            write(c, cfg, put_filter(cfg, as_file(c, cfg, f"{env}.{name}.filter", wanted["filter"])))
+            execute(c, cfg, put_filter(cfg, as_file(c, cfg, f"{env}.{name}.filter", wanted["filter"])))
         if not same(known.get(wanted["alarm"]["AlarmName"]), wanted["alarm"]):
-            write(c, cfg, put_alarm(cfg, as_file(c, cfg, f"{env}.{name}.alarm", wanted["alarm"])))
+            execute(c, cfg, put_alarm(cfg, as_file(c, cfg, f"{env}.{name}.alarm", wanted["alarm"])))
         print(f"{env}: {wanted['alarm']['AlarmName']}: {wanted['alarm']['AlarmDescription']}")
 
 
@@ -87,13 +88,13 @@ def topic_of(c, cfg: dict, to: str) -> str:
         return to
     if not ADDRESS.fullmatch(to):
         raise Exit(f"--to {to!r} is neither an SNS topic's ARN nor an e-mail address. Nothing was changed.")
-    said = write(c, cfg, create_topic(cfg))
+    said = execute(c, cfg, create_topic(cfg))
     if not said:
         return own_topic(cfg, "000000000000")
     topic = json.loads(said)["TopicArn"]
-    there = read_json(c, cfg, list_subscriptions(cfg, topic))["Subscriptions"]
+    there = query_json(c, cfg, list_subscriptions(cfg, topic))["Subscriptions"]
     if not any(one["Endpoint"] == to for one in there):
-        write(c, cfg, subscribe(cfg, topic, to))
+        execute(c, cfg, subscribe(cfg, topic, to))
         print(f"{to} gets a mail from AWS and is told of nothing before its link was followed")
     return topic
 
@@ -106,15 +107,15 @@ def remove(c, cfg: dict, account: str) -> None:
     """Take away what is there of the alarms, their filters and the function's own topic."""
     topic = own_topic(cfg, account)
     wanted = wanted_alarms(cfg, topic).values()
-    known = {one["AlarmName"] for one in read_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
+    known = {one["AlarmName"] for one in query_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
     names = [one["alarm"]["AlarmName"] for one in wanted if one["alarm"]["AlarmName"] in known]
     if names:
-        write(c, cfg, delete_alarms(cfg, names))
-    found = read_json(c, cfg, describe_filters(cfg), missing="ResourceNotFoundException") or {"metricFilters": []}
+        execute(c, cfg, delete_alarms(cfg, names))
+    found = query_json(c, cfg, describe_filters(cfg), missing="ResourceNotFoundException") or {"metricFilters": []}
     for one in found["metricFilters"]:
-        write(c, cfg, delete_filter(cfg, one["filterName"]))
-    if read_json(c, cfg, get_topic(cfg, topic), missing="NotFound"):
-        write(c, cfg, delete_topic(cfg, topic))
+        execute(c, cfg, delete_filter(cfg, one["filterName"]))
+    if query_json(c, cfg, get_topic(cfg, topic), missing="NotFound"):
+        execute(c, cfg, delete_topic(cfg, topic))
 
 
 def wanted_alarms(cfg: dict, topic: str) -> dict[str, dict]:
@@ -133,5 +134,5 @@ def same(present: dict | None, wanted: dict) -> bool:
 
 def as_file(c, cfg: dict, name: str, value: dict) -> str:
     file = f"build/{name}.json"
-    stage(c, cfg, commands.save_json(value, file))
+    run_local(c, cfg, commands.save_json(value, file))
     return file

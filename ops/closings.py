@@ -9,12 +9,13 @@ from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from invoke import Exit, task
+from invoke import Exit
 
 from handler.request import check_request, real_date
 from ops import config, shell
 from ops.config import ENV_HELP
 from ops.shell import request, sql
+from ops.task import ENVIRONMENT, task
 
 WATCH_SECONDS = 0.5
 PURGE_LOOKS = 20
@@ -22,6 +23,8 @@ ENDED = "completed"
 
 
 @task(
+    group="close",
+    changes=ENVIRONMENT,
     help={
         **ENV_HELP,
         "date": "the date to close, as YYYY-MM-DD",
@@ -30,7 +33,7 @@ ENDED = "completed"
         "skip-sync": "leave the trial balance as it is",
         "skip-metrics": "do not compute the metrics",
         "watch": "follow it to its end",
-    }
+    },
 )
 def close(c, env, date, user="adm", skip_genius=False, skip_sync=False, skip_metrics=False, watch=False):
     """Start the closing of a date; exit 1 where it was accepted before."""

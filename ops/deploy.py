@@ -6,16 +6,17 @@ import base64
 import contextlib
 from shlex import quote as q
 
-from invoke import Exit, task
+from invoke import Exit
 
 from layer import publish as layers
 from ops import commands, config, function_url, limits, ping, release, roles, schedule, shell, upload
 from ops.config import ENV_HELP
 from ops.logs import find_group
-from ops.shell import ROOT, read_json, stage, write
+from ops.shell import ROOT, execute, query_json, run_local
+from ops.task import ENVIRONMENT, task
 
 
-@task(help={**ENV_HELP, "breaking": "accept that handlers are removed or renamed"})
+@task(group="deploy", changes=ENVIRONMENT, help={**ENV_HELP, "breaking": "accept that handlers are removed or renamed"})
 def deploy(c, env, breaking=False):
     """Bring the function of an environment in step with this checkout and register it with Restate."""
     cfg = config.load(env)
@@ -38,7 +39,7 @@ def deploy(c, env, breaking=False):
     schedule.reminder(cfg, env)
 
 
-@task(help=ENV_HELP)
+@task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
 def schema(c, env):
     """Create what is missing of the service's own tables, through the function."""
     answer = release.invoke_event(c, config.load(env), {"schema": True})
@@ -63,7 +64,7 @@ def completed(c, cfg, env) -> dict:
     names = config.left_out(env)
     if not names:
         return cfg
-    found = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    found = query_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
     there = found["Configuration"].get("Environment", {}).get("Variables", {}) if found else {}
     lacking = [setting.name for setting in config.required(names) if setting.name not in there]
     if lacking:
@@ -89,7 +90,7 @@ def ensure_function(c, cfg, env, role_arn, made) -> dict:
 
     Under --dry a changed function has no configuration yet: {}.
     """
-    found = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    found = query_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
     before = shell.changes
     if found:
         update_function(c, cfg, env, role_arn, made, found)
@@ -97,11 +98,11 @@ def ensure_function(c, cfg, env, role_arn, made) -> dict:
         upload.check_with_layers(c, cfg, made, [])
         upload.bring_to_bucket(c, cfg, made)
         with environment_file(c, cfg, env) as file:
-            write(c, cfg, commands.create_function(cfg, role_arn, file, made))
-        write(c, cfg, commands.wait_until_active(cfg))
+            execute(c, cfg, commands.create_function(cfg, role_arn, file, made))
+        execute(c, cfg, commands.wait_until_active(cfg))
     if shell.changes == before:
         return found["Configuration"]
-    return {} if c.config.run.dry else read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    return {} if c.config.run.dry else query_json(c, cfg, commands.get_function(cfg))["Configuration"]
 
 
 def update_function(c, cfg, env, role_arn, made, found) -> None:
@@ -111,16 +112,16 @@ def update_function(c, cfg, env, role_arn, made, found) -> None:
         upload.check_with_layers(c, cfg, made, layers_of(configuration))
     if new_code:
         upload.bring_to_bucket(c, cfg, made)
-        write(c, cfg, commands.update_code(cfg, made, revision(c, cfg, expected)))
-        write(c, cfg, commands.wait_until_updated(cfg))
-        write(c, cfg, commands.tag_function(cfg, configuration["FunctionArn"], made))
+        execute(c, cfg, commands.update_code(cfg, made, revision(c, cfg, expected)))
+        execute(c, cfg, commands.wait_until_updated(cfg))
+        execute(c, cfg, commands.tag_function(cfg, configuration["FunctionArn"], made))
         expected = {"CodeSha256": as_aws(made.sha256)}
     if shaped:
         print(f"the configuration differs in {', '.join(shaped)}")
         with environment_file(c, cfg, env) as file:
             now = revision(c, cfg, expected)
-            write(c, cfg, commands.update_configuration(cfg, role_arn, file, now, in_vpc(configuration)))
-        write(c, cfg, commands.wait_until_updated(cfg))
+            execute(c, cfg, commands.update_configuration(cfg, role_arn, file, now, in_vpc(configuration)))
+        execute(c, cfg, commands.wait_until_updated(cfg))
         if in_vpc(configuration) and not cfg["VPC_SUBNET_IDS"]:
             print(f"{env}: the policy lambda-vpc stays with {cfg['ROLE_NAME']} for the versions that are in the VPC;")
             print(f"{env}: `inv prune` takes it away with the last of them")
@@ -132,9 +133,9 @@ def ensure_log(c, cfg) -> None:
         return
     group = find_group(c, cfg)
     if not group:
-        write(c, cfg, commands.create_log_group(cfg))
+        execute(c, cfg, commands.create_log_group(cfg))
     if not group or str(group.get("retentionInDays", "")) != cfg["LOG_RETENTION_DAYS"]:
-        write(c, cfg, commands.keep_log(cfg))
+        execute(c, cfg, commands.keep_log(cfg))
 
 
 def in_vpc(configuration: dict) -> bool:
@@ -165,7 +166,7 @@ def revision(c, cfg, expected: dict) -> str:
     expected: a configuration of the function, or its CodeSha256 alone; Exit where it is another one by now.
     """
     file = "build/revision"
-    stage(c, cfg, commands.save_revision(cfg, file))
+    run_local(c, cfg, commands.save_revision(cfg, file))
     if not c.config.run.dry:
         found = dict(zip(("RevisionId", "CodeSha256"), (ROOT / file).read_text().split()))
         if any(expected.get(key, value) != value for key, value in found.items()):
@@ -182,10 +183,10 @@ def environment_file(c, cfg, env, version=""):
     file = f"build/{env}.environment.json"
     make = commands.save_environment(cfg, version, file) if version else commands.make_environment(env, file)
     try:
-        stage(c, cfg, make)
+        run_local(c, cfg, make)
         yield file
     finally:
-        stage(c, cfg, f"rm -f {q(file)}")
+        run_local(c, cfg, f"rm -f {q(file)}")
 
 
 def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
@@ -223,13 +224,13 @@ def ensure_version(c, cfg, configuration, description) -> str:
     numbered = versions_of(c, cfg)
     if numbered and same(numbered[-1], configuration):
         return numbered[-1]["FunctionArn"]
-    published = write(c, cfg, commands.publish_version(cfg, description, revision(c, cfg, configuration)))
+    published = execute(c, cfg, commands.publish_version(cfg, description, revision(c, cfg, configuration)))
     return published or f"{cfg['FUNCTION_NAME']}:NEXT"
 
 
 def versions_of(c, cfg) -> list[dict]:
     """The numbered versions of the function, the oldest first."""
-    found = read_json(c, cfg, commands.list_versions(cfg), missing="ResourceNotFoundException") or {"Versions": []}
+    found = query_json(c, cfg, commands.list_versions(cfg), missing="ResourceNotFoundException") or {"Versions": []}
     return sorted((one for one in found["Versions"] if one["Version"] != "$LATEST"), key=lambda v: int(v["Version"]))
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from invoke import Exit, task
+from invoke import Exit
 
 from ops import alarms, commands, function_url, keep_warm, release, roles, shell
 from ops.config import ENV_HELP
 from ops.logs import find_group
 from ops.repair import ask
-from ops.shell import read_json, sql, write
+from ops.shell import execute, query_json, sql
+from ops.task import ENVIRONMENT, task
 from ops.versions import shown
 
 # What a live invocation of a service is: running, waiting in a queue, or scheduled for later.
 LIVE = "SELECT id, target, status FROM sys_invocation WHERE status != 'completed' AND target_service_name IN ({})"
 
 
-@task(help={**ENV_HELP, "yes": "do not ask"})
+@task(group="deploy", changes=ENVIRONMENT, help={**ENV_HELP, "yes": "do not ask"})
 def destroy(c, env, yes=False):
     """Remove the function and all that was made for it, the layer excepted; refuses while anything is live."""
     cfg = shown(env)
-    function = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    function = query_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
     account = roles.found_account(c, cfg, function)
     prefix = f"arn:aws:lambda:{cfg['AWS_REGION']}:{account}:function:{cfg['FUNCTION_NAME']}"
     ours = [one for one in release.deployments(cfg) if release.function_of(release.arn_of(one)) == prefix]
@@ -38,7 +39,7 @@ def destroy(c, env, yes=False):
     if function:
         remove_function(c, cfg)
     if find_group(c, cfg):
-        write(c, cfg, commands.delete_log_group(cfg))
+        execute(c, cfg, commands.delete_log_group(cfg))
     for role in ours_too:
         roles.remove(c, cfg, role)
     if c.config.run.dry:
@@ -61,10 +62,10 @@ def refuse_while_live(cfg, env, ours: list[dict]) -> None:
 
 def remove_function(c, cfg) -> None:
     """All versions with it; what hangs on the alias first, by name, for whoever reads the echo."""
-    alias = read_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException") or {}
+    alias = query_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException") or {}
     borne = alias.get("Description", "")
     if "FUNCTION_URL=on" in borne:
         function_url.remove(c, cfg)
     if "PROVISIONED_CONCURRENCY=" in borne:
-        write(c, cfg, commands.delete_concurrency(cfg))
-    write(c, cfg, commands.delete_function(cfg))
+        execute(c, cfg, commands.delete_concurrency(cfg))
+    execute(c, cfg, commands.delete_function(cfg))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 from shlex import quote as q
 
-from invoke import Exit, task
+from invoke import Exit
 
-from ops import config, local_tasks, shell
+from ops import config, local_tasks
 from ops.deploy import deploy, schema
 from ops.shell import ROOT
+from ops.task import MACHINE, NOTHING, task
 
 PYTHONPATH = f"{ROOT}:{ROOT / 'tests'}"
 
 
-@task
+@task(group="develop", changes=MACHINE)
 def demo(c):
     """Close the next business date on this machine: the cloud, the deploy, the closing and what came of it."""
-    shell.no_rehearsal(c, "demo")
     from local import demo
 
     local_tasks.up(c)
@@ -26,10 +26,9 @@ def demo(c):
         demo.run(c, cfg, lambda: deploy(c, "local"), lambda: schema(c, "local"))
 
 
-@task
+@task(group="develop", changes=MACHINE)
 def dev(c):
     """Serve the handler over HTTP on this machine, to the local cloud, started again on each save."""
-    shell.no_rehearsal(c, "dev")
     from local import dev
 
     local_tasks.up(c)
@@ -37,7 +36,7 @@ def dev(c):
         dev.run(c, config.load("local"))
 
 
-@task(help={"only": "the name of one benchmark, such as ledger"})
+@task(group="develop", changes=NOTHING, help={"only": "the name of one benchmark, such as ledger"})
 def bench(c, only=""):
     """Run the benchmarks of tests/: ratios of ways measured side by side in one run."""
     scripts = sorted((ROOT / "tests" / "bench").glob(f"bench_{only or '*'}.py"))
@@ -49,13 +48,15 @@ def bench(c, only=""):
 
 
 @task(
+    group="develop",
+    changes=NOTHING,
     help={
         "n": "how many closings",
         "seed": "what everything random is drawn from",
         "strikes": "the faults that may strike, comma-separated; default all",
         "scenarios": "what is done with a closing, comma-separated; default all",
         "plant": "a break of the service that the run must report",
-    }
+    },
 )
 def chaos(c, n=20, seed=1, strikes="", scenarios="", plant=""):
     """Close days under faults on this machine and check the promise after each; exit 1 names what broke."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 
-from invoke import task
-
 from handler.settings import SETTINGS
 from ops import config, manual_commands
 from ops.shell import ROOT
+from ops.task import NOTHING, task
 
 README = ROOT / "README.md"
 MADE = re.compile(r"(?<=<!-- made: )([\w ]+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
-@task
+@task(group="develop", changes=NOTHING)
 def readme(c):
     """Renew the tables and the plain commands of README.md."""
     before = README.read_text()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
-from invoke import Exit, task
+from invoke import Exit
 
 from ops import config, doctor_aws, doctor_service, limits
 from ops.finding import Finding
+from ops.task import NOTHING, task
 
 
-@task(help={**config.ENV_HELP, "json": "print JSON, for machines"})
+@task(group="watch", changes=NOTHING, help={**config.ENV_HELP, "json": "print JSON, for machines"})
 def doctor(c, env, json=False):
     """Check the whole chain, from credentials to closings that wait for a person; exit 1 when anything is wrong."""
     wrong = 0

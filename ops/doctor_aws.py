@@ -14,7 +14,7 @@ from layer import publish as layers
 from ops import deploy, keep_warm, ping, roles, shell
 from ops.env_tasks import SHAPE
 from ops.finding import Finding, change, ill, well
-from ops.shell import aws, read, read_json
+from ops.shell import aws, query, query_json
 
 LEAST_MEMORY = 1024
 ORACLE_PORT = 1521
@@ -45,7 +45,7 @@ def words(names: str) -> str:
 
 
 def cli(c, cfg: dict, env: str) -> Iterator[Finding]:
-    said = read(c, cfg, "aws --version")
+    said = query(c, cfg, "aws --version")
     version = tuple(int(part) for part in re.search(r"aws-cli/(\d+)\.(\d+)", said).groups())
     # An older one of version 2 takes no notice of AWS_ENDPOINT_URL and goes to AWS itself.
     if version[0] == 2 and version < shell.HEEDS_ENDPOINT:
@@ -57,7 +57,7 @@ def cli(c, cfg: dict, env: str) -> Iterator[Finding]:
 
 
 def credentials(c, cfg: dict, env: str) -> Iterator[Finding]:
-    identity = read_json(c, cfg, aws(cfg, "sts get-caller-identity"))
+    identity = query_json(c, cfg, aws(cfg, "sts get-caller-identity"))
     yield from judge_account(identity, cfg, env)
 
 
@@ -90,7 +90,7 @@ def role(c, cfg: dict, env: str) -> Iterator[Finding]:
 
 def function(c, cfg: dict, env: str) -> Iterator[Finding]:
     """What is live, against the file: a version's configuration cannot be changed any more."""
-    found = read_json(c, cfg, ping.get_live(cfg), missing="ResourceNotFoundException")
+    found = query_json(c, cfg, ping.get_live(cfg), missing="ResourceNotFoundException")
     if not found:
         yield ill(f"{cfg['FUNCTION_NAME']} has no version that is live", f"inv deploy --env {env}")
         return
@@ -130,9 +130,9 @@ def network(c, cfg: dict, env: str) -> Iterator[Finding]:
         yield well("the function is in no VPC")
         return
     cfg = deploy.completed(c, cfg, env)
-    subnets = read_json(c, cfg, describe_subnets(cfg))["Subnets"]
-    tables = read_json(c, cfg, describe_route_tables(cfg, subnets[0]["VpcId"]))["RouteTables"]
-    groups = read_json(c, cfg, describe_groups(cfg))["SecurityGroups"]
+    subnets = query_json(c, cfg, describe_subnets(cfg))["Subnets"]
+    tables = query_json(c, cfg, describe_route_tables(cfg, subnets[0]["VpcId"]))["RouteTables"]
+    groups = query_json(c, cfg, describe_groups(cfg))["SecurityGroups"]
     faults = []
     for host, port in databases(cfg):
         address = address_of(host)

@@ -11,7 +11,7 @@ from invoke import Exit
 from ops import closings, commands, deploy, ping, release, schedule
 from ops.doctor_aws import address_of, databases, let_out
 from ops.finding import Finding, change, ill, well
-from ops.shell import read_json, request, sql
+from ops.shell import query_json, request, sql
 
 PUBLISH = "make layer publish deploy ENV={env}"
 THICK = change("{env}", "ORACLE_CLIENT", "thick")
@@ -131,7 +131,7 @@ def restate(c, cfg: dict, env: str) -> Iterator[Finding]:
         said = f"{cfg['RESTATE_ADMIN_URL']} answered {status}: {closings.one_line(closings.message(answer))}"
         yield ill(said, f"correct RESTATE_AUTH_TOKEN where env/{env}.env has it from")
         return
-    alias = read_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
+    alias = query_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
     arn = release.held_by(alias) if alias else "no live version"
     found = release.find_deployment(cfg, arn)
     if not found:

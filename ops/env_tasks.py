@@ -6,25 +6,26 @@ import json
 import sys
 from shlex import quote as q
 
-from invoke import Exit, task
+from invoke import Exit
 
 from layer import publish as layers
 from ops import commands, config, deploy, limits, shell
 from ops.config import ENV_HELP
-from ops.shell import read_json
+from ops.shell import query_json
+from ops.task import NOTHING, task
 
 SECRETS = {setting.name for setting in config.ALL_SETTINGS if setting.secret}
 SHAPE = {"Timeout": "TIMEOUT", "MemorySize": "MEMORY", "Runtime": "RUNTIME", "Layers": "LAYER_VERSION_ARN"}
 
 
-@task(name="json", help=ENV_HELP)
+@task(group="set up", changes=NOTHING, name="json", help=ENV_HELP)
 def json_(c, env):
     """Print the function's part of an environment as JSON, secrets included, for a file of mode 0600."""
     cfg = deploy.completed(c, config.load(env), env)
     print(json.dumps({"Variables": config.function_environment(cfg)}, indent=2))
 
 
-@task(help=ENV_HELP)
+@task(group="set up", changes=NOTHING, help=ENV_HELP)
 def check(c, env):
     """Check an environment's file as a deploy does, keys, values and AWS's limits; asks nobody."""
     cfg = config.load(env)
@@ -35,11 +36,11 @@ def check(c, env):
     print(f"{env}: env/{env}.env is in order; the function gets {len(variables)} variables{beside}")
 
 
-@task(help=ENV_HELP)
+@task(group="set up", changes=NOTHING, help=ENV_HELP)
 def diff(c, env):
     """Show what the deployed function has against what the file says; of a secret only that it differs."""
     cfg = config.load(env)
-    found = read_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    found = query_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
     if not found:
         raise Exit(f"{env}: there is no function {cfg['FUNCTION_NAME']}; `inv deploy --env {env}` makes it")
     there = found["Configuration"]
@@ -65,7 +66,7 @@ def told(part: str, there: dict, cfg: dict) -> str:
     return f"{part}: the function has {shown}, the file {wanted.get(part, 'nothing')!r}"
 
 
-@task(name="shell", help=ENV_HELP)
+@task(group="set up", changes=NOTHING, name="shell", help=ENV_HELP)
 def export(c, env):
     """Print an environment as exports, for a paste of echoed or plain commands; Restate's key is among them."""
     cfg = config.load(env)

@@ -13,7 +13,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops.shell import ANSWER_SECONDS, aws, read_json, write
+from ops.shell import ANSWER_SECONDS, aws, execute, query_json
 
 # Statement -> what it allows everybody; a URL that was made since October 2025 needs both.
 STATEMENTS = {
@@ -53,30 +53,30 @@ def remove_permission(cfg, statement):
 
 def ensure(c, cfg) -> str:
     """Have the URL and what lets it be called; returns its address, "" where a rehearsal has made none."""
-    found = read_json(c, cfg, get_url(cfg), missing="ResourceNotFoundException")
+    found = query_json(c, cfg, get_url(cfg), missing="ResourceNotFoundException")
     if found and found["AuthType"] != "NONE":
         raise Exit("somebody has given the Function URL another AuthType than NONE, and Restate cannot call it")
     permitted = permissions(c, cfg)
     for statement in STATEMENTS:
         if statement not in permitted:
-            write(c, cfg, permit(cfg, statement))
+            execute(c, cfg, permit(cfg, statement))
     if not found:
-        said = write(c, cfg, create_url(cfg))
+        said = execute(c, cfg, create_url(cfg))
         found = json.loads(said) if said else None
     return address(cfg, found["FunctionUrl"]) if found else ""
 
 
 def remove(c, cfg) -> None:
     """Take the URL away, and with it everybody's permission; what is not there is left alone."""
-    if read_json(c, cfg, get_url(cfg), missing="ResourceNotFoundException"):
-        write(c, cfg, delete_url(cfg))
+    if query_json(c, cfg, get_url(cfg), missing="ResourceNotFoundException"):
+        execute(c, cfg, delete_url(cfg))
     for statement in sorted(permissions(c, cfg) & set(STATEMENTS)):
-        write(c, cfg, remove_permission(cfg, statement))
+        execute(c, cfg, remove_permission(cfg, statement))
 
 
 def permissions(c, cfg) -> set[str]:
     """The names of the statements of the alias' policy."""
-    policy = read_json(c, cfg, get_policy(cfg), missing="ResourceNotFoundException")
+    policy = query_json(c, cfg, get_policy(cfg), missing="ResourceNotFoundException")
     return {one.get("Sid", "") for one in json.loads(policy["Policy"])["Statement"]} if policy else set()
 
 

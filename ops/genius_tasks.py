@@ -6,22 +6,26 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from decimal import Decimal
 
-from invoke import Exit, task
+from invoke import Exit
 
 from local.oracle.binds import scan
 from local.oracle.faults import KNOWN, Faults, UnknownFault
 from local.services import ORACLE_SERVICE, ORACLE_USER
 from local.state import HOST, State
-from ops.shell import no_rehearsal
+from ops.task import MACHINE, NOTHING, task
 
 SHOWN = 100
 WIDEST = 60
 
 
-@task(positional=["text"], help={"text": "one statement or PL/SQL block", "rows": "the most to show"})
+@task(
+    group="local",
+    changes=MACHINE,
+    positional=["text"],
+    help={"text": "one statement or PL/SQL block", "rows": "the most to show"},
+)
 def sql(c, text, rows=SHOWN):
     """Run SQL or PL/SQL on the local cloud's Genius; changes are committed."""
-    no_rehearsal(c, "genius.sql")
     with connected() as connection, connection.cursor() as cursor:
         cursor.arraysize = 1000
         cursor.execute(text if scan(text).kind == "plsql" else text.rstrip().rstrip(";"))
@@ -82,24 +86,27 @@ def shown(value: object) -> str:
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 
-@task(positional=["fault"], help={"fault": "NAME or NAME=VALUE; `inv genius.faults` lists them"})
+@task(
+    group="local",
+    changes=MACHINE,
+    positional=["fault"],
+    help={"fault": "NAME or NAME=VALUE; `inv genius.faults` lists them"},
+)
 def fault(c, fault):
     """Plant a fault in the local cloud's Genius, at once and until it is lifted."""
-    no_rehearsal(c, "genius.fault")
     name, _, value = fault.partition("=")
     with known_faults() as faults:
         faults.plant(name, value)
 
 
-@task(positional=["fault"], help={"fault": "the name of a planted fault"})
+@task(group="local", changes=MACHINE, positional=["fault"], help={"fault": "the name of a planted fault"})
 def lift(c, fault):
     """Take a fault away; one that is not planted is no error."""
-    no_rehearsal(c, "genius.lift")
     with known_faults() as faults:
         faults.lift(fault)
 
 
-@task
+@task(group="local", changes=NOTHING)
 def faults(c):
     """List the faults that there are and which are planted."""
     planted = Faults(State().path / "genius").planted()

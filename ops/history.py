@@ -6,16 +6,17 @@ import statistics
 import time
 from datetime import datetime, timezone
 
-from invoke import Exit, task
+from invoke import Exit
 
 from ops import closings, config, ping
+from ops.task import NOTHING, task
 
 STEPS = ("genius", "ledger", "metrics")
 # An estimate looks at so many of the newest runs, and a table shows no more.
 LOOKED_AT, MOST = 20, 366
 
 
-@task(help={**config.ENV_HELP, "count": "how many closings"})
+@task(group="watch", changes=NOTHING, help={**config.ENV_HELP, "count": "how many closings"})
 def history(c, env, count=10):
     """Show the last closings as closing_runs has them, with how long each step took."""
     cfg = config.load(env)

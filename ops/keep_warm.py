@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from shlex import quote as q
 
-from invoke import Exit, task
+from invoke import Exit
 
 from ops import config, function_url
 from ops.commands import get_alias, save_json
 from ops.config import ENV_HELP
-from ops.shell import aws, read_json, stage, write
+from ops.shell import aws, execute, query_json, run_local
+from ops.task import ENVIRONMENT, NOTHING, task
 
 TARGET, STATEMENT = "live", "keep-warm"
 # Lambda keeps an idle sandbox for some minutes that it does not promise.
@@ -57,7 +58,7 @@ def remove_permission(cfg: dict) -> str:
     return function_url.remove_permission(cfg, STATEMENT)
 
 
-@task(help={**ENV_HELP, "every": "how often, such as 5m or 1h"})
+@task(group="keep-warm", changes=ENVIRONMENT, help={**ENV_HELP, "every": "how often, such as 5m or 1h"})
 def on(c, env, every=USUAL):
     """Ping the live version at an interval, so that a closing begins on a warm sandbox."""
     cfg = config.load(env)
@@ -65,18 +66,18 @@ def on(c, env, every=USUAL):
     alias = live(c, cfg, env)
     found = look(c, cfg)
     if not found["rule"] or found["rule"].get("ScheduleExpression") != schedule or found["rule"]["State"] != "ENABLED":
-        write(c, cfg, put_rule(cfg, schedule))
+        execute(c, cfg, put_rule(cfg, schedule))
     # Before the target, so that no ping is refused.
     if not found["permitted"]:
-        write(c, cfg, add_permission(cfg, rule_arn(cfg, alias)))
+        execute(c, cfg, add_permission(cfg, rule_arn(cfg, alias)))
     if wanted_target(alias) not in found["targets"]:
         file = f"build/{env}.warm.json"
-        stage(c, cfg, save_json([wanted_target(alias)], file))
-        write(c, cfg, put_targets(cfg, file))
+        run_local(c, cfg, save_json([wanted_target(alias)], file))
+        execute(c, cfg, put_targets(cfg, file))
     print(f"{env}: {rule_name(cfg)} pings {alias} every {every}")
 
 
-@task(help=ENV_HELP)
+@task(group="keep-warm", changes=ENVIRONMENT, help=ENV_HELP)
 def off(c, env):
     """End the keep-warm pings."""
     cfg = config.load(env)
@@ -88,15 +89,15 @@ def remove(c, cfg: dict) -> bool:
     found = look(c, cfg)
     # A rule that has a target cannot be deleted.
     if found["targets"]:
-        write(c, cfg, remove_targets(cfg))
+        execute(c, cfg, remove_targets(cfg))
     if found["rule"]:
-        write(c, cfg, delete_rule(cfg))
+        execute(c, cfg, delete_rule(cfg))
     if found["permitted"]:
-        write(c, cfg, remove_permission(cfg))
+        execute(c, cfg, remove_permission(cfg))
     return any(found.values())
 
 
-@task(help=ENV_HELP)
+@task(group="keep-warm", changes=NOTHING, help=ENV_HELP)
 def status(c, env):
     """Show whether the live version is kept warm; exit 1 when it is not."""
     cfg = config.load(env)
@@ -107,7 +108,11 @@ def status(c, env):
 
 
 @task(
-    default=True, positional=["verb", "env"], help={"verb": "on, off or status", "every": "as of warm.on", **ENV_HELP}
+    group="keep-warm",
+    changes=NOTHING,
+    default=True,
+    positional=["verb", "env"],
+    help={"verb": "on, off or status", "every": "as of warm.on", **ENV_HELP},
 )
 def do(c, verb, env, every=USUAL):
     """The three of them as `inv warm on`, with a space."""
@@ -129,7 +134,7 @@ def rate(every: str) -> str:
 
 
 def live(c, cfg: dict, env: str) -> str:
-    found = read_json(c, cfg, get_alias(cfg), missing="ResourceNotFoundException")
+    found = query_json(c, cfg, get_alias(cfg), missing="ResourceNotFoundException")
     if not found:
         raise Exit(f"{env}: {cfg['FUNCTION_NAME']} has no version that is live; run `inv deploy --env {env}`")
     return found["AliasArn"]
@@ -137,8 +142,8 @@ def live(c, cfg: dict, env: str) -> str:
 
 def look(c, cfg: dict) -> dict:
     """What there is: {"rule", "targets", "permitted"}, each false where it is not there."""
-    rule = read_json(c, cfg, describe_rule(cfg), missing="ResourceNotFoundException")
-    targets = read_json(c, cfg, list_targets(cfg))["Targets"] if rule else []
+    rule = query_json(c, cfg, describe_rule(cfg), missing="ResourceNotFoundException")
+    targets = query_json(c, cfg, list_targets(cfg))["Targets"] if rule else []
     return {"rule": rule, "targets": targets, "permitted": STATEMENT in function_url.permissions(c, cfg)}
 
 

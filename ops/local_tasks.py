@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote as q
 
-from invoke import Exit, task
+from invoke import Exit
 
 from local.cloud import Cloud
 from local.errors import LocalError
 from local.services import NAMES
-from ops.shell import no_rehearsal
+from ops.task import MACHINE, NOTHING, task
 
 
 @contextmanager
@@ -29,39 +29,35 @@ def one_line_on_failure() -> Iterator[None]:
         raise Exit(f"{error}. Is the state folder of another user, or the disk full?", code=1) from None
 
 
-@task(help={"procedure_seconds": "how long Genius' closing procedure takes; default 8"})
+@task(group="local", changes=MACHINE, help={"procedure_seconds": "how long Genius' closing procedure takes; default 8"})
 def up(c, procedure_seconds=""):
     """Start restate-server, PostgreSQL, Lambda and Genius on this machine."""
-    no_rehearsal(c, "local.up")
     with one_line_on_failure():
         Cloud().up(procedure_seconds or None)
 
 
-@task
+@task(group="local", changes=MACHINE)
 def tools(c):
     """Install the restate CLI, which a deploy needs, where no local.up has done so; starts nothing."""
-    no_rehearsal(c, "local.tools")
     with one_line_on_failure():
         Cloud().install_cli()
 
 
-@task
+@task(group="local", changes=MACHINE)
 def down(c):
     """End everything that local.up started; data stays."""
-    no_rehearsal(c, "local.down")
     with one_line_on_failure():
         Cloud().down()
 
 
-@task
+@task(group="local", changes=MACHINE)
 def reset(c):
     """End everything and remove its data, ports and passwords; downloads stay."""
-    no_rehearsal(c, "local.reset")
     with one_line_on_failure():
         Cloud().reset()
 
 
-@task
+@task(group="local", changes=NOTHING)
 def status(c):
     """Show each part: up or down, pid, port, memory, age; exit 1 when one is down."""
     with one_line_on_failure():
@@ -81,7 +77,11 @@ def status_line(name: str, part: dict) -> str:
     return f"{name:<9} {state:<6} {pid:>7} {port:>5} {memory:>8} {age:>8}  {part['url'] or '-'}"
 
 
-@task(help={"part": f"one of {', '.join(NAMES)}; default all", "follow": "go on as they grow", "lines": "of each"})
+@task(
+    group="local",
+    changes=NOTHING,
+    help={"part": f"one of {', '.join(NAMES)}; default all", "follow": "go on as they grow", "lines": "of each"},
+)
 def logs(c, part="", follow=False, lines=40):
     """Show the ends of the parts' logs."""
     with one_line_on_failure():
@@ -101,10 +101,9 @@ def log_files(part: str) -> list[Path]:
     return there
 
 
-@task
+@task(group="local", changes=MACHINE)
 def screens(c):
     """Make pictures of the demo and of Restate's page of its closing, in build/screens/."""
-    no_rehearsal(c, "local.screens")
     from local import screens as pictures
 
     with one_line_on_failure():

@@ -9,11 +9,12 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from shlex import quote as q
 
-from invoke import Exit, task
+from invoke import Exit
 
 from handler.request import real_date
 from ops import commands, config
-from ops.shell import aws, read_json
+from ops.shell import aws, query_json
+from ops.task import NOTHING, task
 
 FOLLOW_SECONDS = 3
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -29,17 +30,19 @@ def filter_events(cfg: dict, since: int, term: str) -> str:
 
 def find_group(c, cfg: dict) -> dict | None:
     """The function's log group; AWS looks by the beginning of a name."""
-    groups = read_json(c, cfg, commands.find_log_group(cfg))["logGroups"]
+    groups = query_json(c, cfg, commands.find_log_group(cfg))["logGroups"]
     return next((one for one in groups if one["logGroupName"] == commands.log_group(cfg)), None)
 
 
 @task(
+    group="watch",
+    changes=NOTHING,
     help={
         **config.ENV_HELP,
         "follow": "go on as it grows, until Ctrl-C",
         "date": "the lines of this date's closings alone",
         "since": "how far back, such as 30m, 24h or 7d",
-    }
+    },
 )
 def logs(c, env, follow=False, date="", since="24h"):
     """Show the function's log, with --date that of one date's closings."""
@@ -70,7 +73,7 @@ def show(c, cfg: dict, wanted: Everything | Closing, begin: int, follow: bool) -
 
 
 def fetch(c, cfg: dict, begin: int, term: str) -> list[dict]:
-    found = read_json(c, cfg, filter_events(cfg, begin, term), missing="ResourceNotFoundException")
+    found = query_json(c, cfg, filter_events(cfg, begin, term), missing="ResourceNotFoundException")
     if found is None:
         raise Exit(f"{cfg['FUNCTION_NAME']} has no log yet; it gets one with its first event, such as `inv ping`")
     return sorted(found["events"], key=lambda event: event["timestamp"])

@@ -10,11 +10,12 @@ import tempfile
 from pathlib import Path
 from shlex import quote as q
 
-from invoke import Exit, task
+from invoke import Exit
 from invoke.exceptions import CommandTimedOut
 
 from ops import commands, config, shell
 from ops.shell import ROOT, aws, failure
+from ops.task import NOTHING, task
 
 # Of one command, and of the whole: two commands at most.
 BOUND_SECONDS = 25
@@ -30,11 +31,13 @@ def get_live(cfg: dict) -> str:
 
 
 @task(
+    group="watch",
+    changes=NOTHING,
     help={
         **config.ENV_HELP,
         "deep": "open PostgreSQL and Genius too",
         "quiet": "print nothing when all is well, for cron",
-    }
+    },
 )
 def ping(c, env, deep=False, quiet=False):
     """Ask the live version whether it is well; exit 1 with one line when it is not."""

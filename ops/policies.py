@@ -7,9 +7,10 @@ import re
 import warnings
 from pathlib import Path
 
-from invoke import Exit, task
+from invoke import Exit
 
 from ops.shell import ROOT
+from ops.task import NOTHING, task
 
 PLAUSIBLE = {
     "ACCOUNT_ID": "123456789012",
@@ -32,7 +33,7 @@ GITHUB = re.compile(
 )
 
 
-@task
+@task(group="develop", changes=NOTHING)
 def policies(c):
     """Check policies/ with parliament: unknown actions, resources that do not fit, malformed documents."""
     found = [

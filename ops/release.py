@@ -14,7 +14,7 @@ from invoke import Exit
 
 from ops import commands, function_url, shell
 from ops.closings import curl, message, one_line
-from ops.shell import ROOT, read_json, request, sql, stage, write
+from ops.shell import ROOT, execute, query_json, request, run_local, sql
 
 # A new role needs about a minute until Restate can use it.
 PROPAGATION_SECONDS, PAUSE_SECONDS = 90, 5
@@ -88,7 +88,7 @@ def what_is_live(c, cfg) -> str:
     """Half a line on which versions pings and Restate reach now; as much as can be seen."""
     alias = restate = "nobody knows which"
     with contextlib.suppress(Exit):
-        found = read_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
+        found = query_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
         alias = found["FunctionVersion"] if found else "none"
     with contextlib.suppress(Exit):
         arns = {one["id"]: arn_of(one) or one["id"] for one in deployments(cfg)} | {"": "none"}
@@ -185,7 +185,7 @@ def ensure_registered(c, cfg, version_arn, again=False) -> None:
 
     again: it is registered and something else has been since; without --force Restate would leave it at that.
     """
-    write(c, cfg, commands.register(cfg, version_arn, again))
+    execute(c, cfg, commands.register(cfg, version_arn, again))
     if c.config.run.dry:
         return
     deployment = find_deployment(cfg, version_arn)
@@ -201,7 +201,7 @@ def ensure_registered_url(c, cfg, url, version_arn) -> None:
     if not c.config.run.dry:
         body = {"uri": url, "use_http_11": True, "force": True, "dry_run": True}
         ask_discovery(cfg, url, body, patient=True)
-    write(c, cfg, commands.register_url(url, version_arn))
+    execute(c, cfg, commands.register_url(url, version_arn))
     if c.config.run.dry:
         return
     found = find_deployment(cfg, version_arn)
@@ -237,9 +237,9 @@ def ensure_alias(c, cfg, version_arn) -> str:
     Returns its description: what hangs on it, and what hung on it before and may have to go.
     """
     version = version_arn.rpartition(":")[2]
-    found = read_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
+    found = query_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
     if not found:
-        write(c, cfg, commands.move_alias(cfg, "create", version, borne_by(cfg) or None))
+        execute(c, cfg, commands.move_alias(cfg, "create", version, borne_by(cfg) or None))
         return borne_by(cfg)
     borne = " ".join(sorted({*found.get("Description", "").split(), *borne_by(cfg).split()}))
     if (found["FunctionVersion"], found.get("Description", "")) != (version, borne):
@@ -250,18 +250,18 @@ def ensure_alias(c, cfg, version_arn) -> str:
 def update_alias(c, cfg, version, description, found) -> None:
     """found: the alias as it was looked at; Exit where somebody else has moved it since."""
     file = "build/alias-revision"
-    stage(c, cfg, commands.save_alias_revision(cfg, file))
+    run_local(c, cfg, commands.save_alias_revision(cfg, file))
     if not c.config.run.dry and (ROOT / file).read_text().split()[1] != found["FunctionVersion"]:
         raise Exit("somebody else has moved the alias live meanwhile; look with `inv versions`, then run it again")
     changed = description if description != found.get("Description", "") else None
-    write(c, cfg, commands.move_alias(cfg, "update", version, changed, file))
+    execute(c, cfg, commands.move_alias(cfg, "update", version, changed, file))
 
 
 def settle_alias(c, cfg, borne: str) -> None:
     """Let the alias' description say what hangs on it now."""
     if borne == borne_by(cfg):
         return
-    found = read_json(c, cfg, commands.get_alias(cfg))
+    found = query_json(c, cfg, commands.get_alias(cfg))
     update_alias(c, cfg, found["FunctionVersion"], borne_by(cfg), found)
 
 
@@ -270,17 +270,17 @@ def ensure_concurrency(c, cfg, borne: str) -> None:
     wanted = int(cfg["PROVISIONED_CONCURRENCY"])
     if not wanted and "PROVISIONED_CONCURRENCY=" not in borne:
         return
-    found = read_json(c, cfg, commands.get_concurrency(cfg), missing="NotFoundException") or {}
+    found = query_json(c, cfg, commands.get_concurrency(cfg), missing="NotFoundException") or {}
     if not wanted:
         if found:
-            write(c, cfg, commands.delete_concurrency(cfg))
+            execute(c, cfg, commands.delete_concurrency(cfg))
         return
     if found.get("RequestedProvisionedConcurrentExecutions") != wanted:
-        write(c, cfg, commands.put_concurrency(cfg))
+        execute(c, cfg, commands.put_concurrency(cfg))
     elif found["Status"] == "READY":
         return
-    write(c, cfg, commands.wait_for_concurrency(cfg))
-    found = read_json(c, cfg, commands.get_concurrency(cfg), missing="NotFoundException")
+    execute(c, cfg, commands.wait_for_concurrency(cfg))
+    found = query_json(c, cfg, commands.get_concurrency(cfg), missing="NotFoundException")
     if found and found["Status"] == "FAILED":
         raise Exit(f"AWS keeps no {wanted} sandboxes ready: {found.get('StatusReason')}")
 
@@ -313,8 +313,8 @@ def delete_deployment(c, cfg, identity: str) -> None:
 def invoke_event(c, cfg, event: dict, qualifier: str = "live") -> dict:
     """Send one of our own events to the live version, or to another, and return its answer; empty under --dry."""
     payload, answer = "build/event.json", "build/answer.json"
-    stage(c, cfg, commands.save_json(event, payload))
-    said = write(c, cfg, commands.invoke_function(cfg, payload, answer, qualifier))
+    run_local(c, cfg, commands.save_json(event, payload))
+    said = execute(c, cfg, commands.invoke_function(cfg, payload, answer, qualifier))
     if not said:
         return {}
     result = json.loads((ROOT / answer).read_text())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import getpass
 import time
 
-from invoke import Exit, task
+from invoke import Exit
 
 from handler.request import STEPS, real_date
 from ops import closings, config
 from ops.closings import message, one_line
 from ops.config import ENV_HELP
 from ops.shell import announce, request, sql
+from ops.task import ENVIRONMENT, task
 
 ENDING_SECONDS = 120
 LIVE = "status != 'completed'"
@@ -127,7 +128,7 @@ def look_at_job(cfg: dict, period: str) -> str:
     return f"{closing['job']} is {job['state']}{ends}; `inv rerun --adopt` takes it over, `inv stop-job` stops it"
 
 
-@task(help={**ENV_HELP, "date": "the date, as YYYY-MM-DD", "yes": "do not ask"})
+@task(group="repair", changes=ENVIRONMENT, help={**ENV_HELP, "date": "the date, as YYYY-MM-DD", "yes": "do not ask"})
 def cancel(c, env, date, yes=False):
     """Cancel the closing of a date, wait until it has ended, and say what its job in Genius is doing."""
     cfg = checked(env, date)
@@ -143,6 +144,8 @@ def cancel(c, env, date, yes=False):
 
 
 @task(
+    group="repair",
+    changes=ENVIRONMENT,
     help={
         **ENV_HELP,
         "date": "the date, as YYYY-MM-DD",
@@ -151,7 +154,7 @@ def cancel(c, env, date, yes=False):
         "user": "the user the procedure is run for",
         "watch": "follow it to its end",
         "yes": "do not ask",
-    }
+    },
 )
 def rerun(c, env, date, from_="", adopt=False, user="adm", watch=False, yes=False):
     """Close a date again from its first step that has not succeeded; --from genius repeats the procedure."""
@@ -221,13 +224,15 @@ def intention(known: dict, date: str, from_: str) -> str:
 
 
 @task(
+    group="repair",
+    changes=ENVIRONMENT,
     help={
         **ENV_HELP,
         "period": "the blocked period, as YYYY-MM",
         "as": "what happened: succeeded or failed",
         "who": "whose word it is; default: the user of this shell",
         "yes": "do not ask",
-    }
+    },
 )
 def resolve(c, env, period, as_, who="", yes=False):
     """Say what happened to the job that blocks a period; kept with who and when."""
@@ -252,7 +257,12 @@ def resolve(c, env, period, as_, who="", yes=False):
     )
 
 
-@task(name="stop-job", help={**ENV_HELP, "date": "the date, as YYYY-MM-DD", "yes": "do not ask"})
+@task(
+    group="repair",
+    changes=ENVIRONMENT,
+    name="stop-job",
+    help={**ENV_HELP, "date": "the date, as YYYY-MM-DD", "yes": "do not ask"},
+)
 def stop_job(c, env, date, yes=False):
     """Stop the job that the closing of a date waits for (force FALSE), and say what became of it."""
     cfg = checked(env, date)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from shlex import quote as q
 from typing import NamedTuple
 
-from invoke import Exit, task
+from invoke import Exit
 
 from ops import config, shell
 from ops.commands import into
 from ops.config import ENV_HELP
-from ops.shell import ROOT, aws, read_json, stage, write
+from ops.shell import ROOT, aws, execute, query_json, run_local
+from ops.task import ENVIRONMENT, task
 
 GITHUB = "token.actions.githubusercontent.com"
 
@@ -65,7 +66,7 @@ def create_provider(cfg):
     return aws(cfg, f"iam create-open-id-connect-provider --url https://{GITHUB} --client-id-list sts.amazonaws.com")
 
 
-@task(help=ENV_HELP)
+@task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
 def roles(c, env):
     """Create the roles of an environment, or bring them in step with policies/, and say what differed."""
     cfg = config.load(env)
@@ -83,16 +84,16 @@ def roles(c, env):
     print(f"{env}: {changed} {'change' if changed == 1 else 'changes'} {verb}")
 
 
-@task(help=ENV_HELP)
+@task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
 def oidc(c, env):
     """Let the account trust GitHub's tokens, once for all of its environments."""
     cfg = config.load(env)
     print(f"{env}: OIDC provider {GITHUB}")
-    found = read_json(c, cfg, list_providers(cfg))["OpenIDConnectProviderList"]
+    found = query_json(c, cfg, list_providers(cfg))["OpenIDConnectProviderList"]
     if any(one["Arn"].endswith(f"/{GITHUB}") for one in found):
         print(f"{env}: it is there already, nothing was changed")
         return
-    write(c, cfg, create_provider(cfg))
+    execute(c, cfg, create_provider(cfg))
     print(f"{env}: {'this was a rehearsal' if c.config.run.dry else 'made'}")
 
 
@@ -100,27 +101,27 @@ def found_account(c, cfg, function: dict | None) -> str:
     """The account's number, without a call where an ARN tells it."""
     if function:
         return function["Configuration"]["FunctionArn"].split(":")[4]
-    return read_json(c, cfg, get_account(cfg))["Account"]
+    return query_json(c, cfg, get_account(cfg))["Account"]
 
 
 def remove(c, cfg, role: str) -> None:
     """Delete a role, if it is there; its policies go first, or AWS refuses."""
-    found = read_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity")
+    found = query_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity")
     if found is None:
         return
     for name in found["PolicyNames"]:
-        write(c, cfg, delete_role_policy(cfg, role, name))
-    write(c, cfg, delete_role(cfg, role))
+        execute(c, cfg, delete_role_policy(cfg, role, name))
+    execute(c, cfg, delete_role(cfg, role))
 
 
 def drop(c, cfg, role: str, policies: list[str]) -> None:
     """Take from a role what policies/ has and it is no longer to have; lambda-vpc goes by leave_vpc alone."""
     ours = {path.stem for path in (ROOT / "policies").glob("*.json")} - {"lambda-vpc", *policies}
-    found = read_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity") or {"PolicyNames": []}
+    found = query_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity") or {"PolicyNames": []}
     for name in found["PolicyNames"]:
         if name in ours:
             print(f"the policy {name} of {role} is no longer wanted")
-            write(c, cfg, delete_role_policy(cfg, role, name))
+            execute(c, cfg, delete_role_policy(cfg, role, name))
 
 
 def leave_vpc(c, cfg) -> None:
@@ -128,8 +129,8 @@ def leave_vpc(c, cfg) -> None:
 
     Only once no version is in a VPC: AWS removes the interfaces of one by this very permission.
     """
-    if read_json(c, cfg, get_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"), missing="NoSuchEntity"):
-        write(c, cfg, delete_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"))
+    if query_json(c, cfg, get_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"), missing="NoSuchEntity"):
+        execute(c, cfg, delete_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"))
 
 
 def planned(cfg) -> list[tuple[str, str, list[str]]]:
@@ -167,17 +168,17 @@ def ensure(c, cfg, account: str, role: str, trust: str, policies: list[str]) -> 
     """Have a role with its trust and its policies; account "": as the role's ARN tells. Returns the ARN."""
     found = look(c, cfg, role)
     if not found:
-        write(c, cfg, create_role(cfg, role, as_file(c, cfg, trust, fill_policy(trust, cfg, account))))
+        execute(c, cfg, create_role(cfg, role, as_file(c, cfg, trust, fill_policy(trust, cfg, account))))
         found = look(c, cfg, role)
     arn = found["Arn"] if found else f"arn:aws:iam::{account or 'ACCOUNT'}:role/{role}"
     for said, name, wanted, command in differences(c, cfg, account, arn, found, trust, policies):
         print(said)
-        write(c, cfg, command(as_file(c, cfg, name, wanted)))
+        execute(c, cfg, command(as_file(c, cfg, name, wanted)))
     return arn
 
 
 def look(c, cfg, role: str) -> dict | None:
-    found = read_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
+    found = query_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
     return found and found["Role"]
 
 
@@ -193,13 +194,13 @@ class Difference(NamedTuple):
 def differences(c, cfg, account, arn, found, trust, policies) -> Iterator[Difference]:
     """found: the role as AWS has it, or None."""
     role, wanted = arn.rpartition("/")[2], fill_policy(trust, cfg, account)
-    if found and found["AssumeRolePolicyDocument"] != read_json(c, cfg, wanted):
+    if found and found["AssumeRolePolicyDocument"] != query_json(c, cfg, wanted):
         said = f"the trust of {role} differs from policies/{trust}.json"
         yield Difference(said, trust, wanted, functools.partial(update_trust, cfg, role))
     for name in policies:
         wanted = fill_policy(name, cfg, arn.split(":")[4])
-        present = read_json(c, cfg, get_role_policy(cfg, role, name), missing="NoSuchEntity")
-        if not present or present["PolicyDocument"] != read_json(c, cfg, wanted):
+        present = query_json(c, cfg, get_role_policy(cfg, role, name), missing="NoSuchEntity")
+        if not present or present["PolicyDocument"] != query_json(c, cfg, wanted):
             said = f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}"
             yield Difference(said, name, wanted, functools.partial(put_role_policy, cfg, role, name))
 
@@ -224,5 +225,5 @@ def escaped(value: str) -> str:
 
 def as_file(c, cfg, name: str, command: str) -> str:
     file = f"build/{name}.json"
-    stage(c, cfg, into(file, command))
+    run_local(c, cfg, into(file, command))
     return file

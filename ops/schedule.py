@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from invoke import Exit, task
+from invoke import Exit
 
 from ops import closings, config
 from ops.config import ENV_HELP
 from ops.shell import announce, request, sql
+from ops.task import ENVIRONMENT, NOTHING, task
 
 SERVICE, KEY = "DailyClosingScheduler", "main"
 HELD = ("backing-off", "paused")
 PLANNED = ("scheduled", "pending", "ready", "running", "suspended", *HELD)
 
 
-@task(help=ENV_HELP)
+@task(group="schedule", changes=ENVIRONMENT, help=ENV_HELP)
 def start(c, env):
     """Start one closing a day, or bring a running schedule in step with a changed time."""
     cfg = config.load(env)
@@ -38,7 +39,7 @@ def started(answer: dict) -> list[str]:
     return lines
 
 
-@task(help=ENV_HELP)
+@task(group="schedule", changes=ENVIRONMENT, help=ENV_HELP)
 def stop(c, env):
     """End the daily schedule; a closing that runs is left alone."""
     answer = call(c, config.load(env), "stop")
@@ -48,7 +49,7 @@ def stop(c, env):
         print(f"{env}: was not running; nothing has changed")
 
 
-@task(help=ENV_HELP)
+@task(group="schedule", changes=NOTHING, help=ENV_HELP)
 def status(c, env):
     """Show the next tick, the last one and how the last closing came out; exit 1 when it is not running."""
     cfg = config.load(env)
@@ -61,7 +62,13 @@ def status(c, env):
         raise Exit(code=1)
 
 
-@task(default=True, positional=["verb", "env"], help={"verb": "start, stop or status", **ENV_HELP})
+@task(
+    group="schedule",
+    changes=NOTHING,
+    default=True,
+    positional=["verb", "env"],
+    help={"verb": "start, stop or status", **ENV_HELP},
+)
 def do(c, verb, env):
     """The three of them as `inv schedule start`, with a space."""
     verbs = {"start": start, "stop": stop, "status": status}

@@ -111,7 +111,7 @@ def looking_ahead(c, cfg: dict[str, str], commands: list[str]):
             AHEAD.clear()
 
 
-def read(c, cfg: dict[str, str], command: str, missing: str | None = None) -> str | None:
+def query(c, cfg: dict[str, str], command: str, missing: str | None = None) -> str | None:
     """Look something up, also under --dry; None where the service's error is the one named by `missing`."""
     ahead = AHEAD.pop(command, None)
     done = ahead.result() if ahead else run(c, cfg, command)
@@ -122,20 +122,20 @@ def read(c, cfg: dict[str, str], command: str, missing: str | None = None) -> st
     raise Exit(failure(command, done))
 
 
-def read_json(c, cfg: dict[str, str], command: str, missing: str | None = None) -> dict | None:
-    found = read(c, cfg, command, missing)
+def query_json(c, cfg: dict[str, str], command: str, missing: str | None = None) -> dict | None:
+    found = query(c, cfg, command, missing)
     return None if found is None else json.loads(found)
 
 
-def write(c, cfg: dict[str, str], command: str) -> str:
+def execute(c, cfg: dict[str, str], command: str) -> str:
     """Change something: echoed whole, skipped under --dry. What it prints is not shown: it may hold secrets."""
     global changes
     changes += 1
-    return stage(c, cfg, command)
+    return run_local(c, cfg, command)
 
 
-def stage(c, cfg: dict[str, str], command: str) -> str:
-    """write for a file on this machine, which the next command needs or has needed: that alone is no change."""
+def run_local(c, cfg: dict[str, str], command: str) -> str:
+    """execute for a file on this machine, which the next command needs or has needed: that alone is no change."""
     announce(command)
     if c.config.run.dry:
         return ""
@@ -148,12 +148,6 @@ def stage(c, cfg: dict[str, str], command: str) -> str:
         if not any(words in done.stderr for words in PASSING) or time.monotonic() > deadline:
             raise Exit(failure(command, done))
         time.sleep(PAUSE_SECONDS)
-
-
-def no_rehearsal(c, task: str) -> None:
-    """Exit under --dry where a task works on this machine by other means than commands."""
-    if c.config.run.dry:
-        raise Exit(f"{task} has no rehearsal: it does not run commands that --dry could show. Nothing was done.")
 
 
 def announce(command: str) -> None:

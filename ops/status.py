@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from invoke import Exit, task
+from invoke import Exit
 
 from ops import closings, config, history, ping, release, schedule
 from ops.commands import get_alias
 from ops.config import ENV_HELP
-from ops.shell import read_json, sql
+from ops.shell import query_json, sql
+from ops.task import NOTHING, task
 from ops.versions import RUNNING, age
 
 SHOWN_CLOSINGS = 5
@@ -18,7 +19,7 @@ NEWEST = "SELECT deployment_id AS id FROM sys_service WHERE name = 'DailyClosing
 
 def show(c, cfg: dict, env: str) -> None:
     """Print it, a part that cannot be seen as its error; Exit where no version is live."""
-    alias = read_json(c, cfg, get_alias(cfg), missing="ResourceNotFoundException")
+    alias = query_json(c, cfg, get_alias(cfg), missing="ResourceNotFoundException")
     if not alias:
         raise Exit(f"{env}: {cfg['FUNCTION_NAME']} has no version that is live; run `inv deploy --env {env}`")
     arn = release.held_by(alias)
@@ -48,7 +49,7 @@ def registration(cfg: dict, arn: str) -> str:
 
 
 def function(c, cfg: dict) -> Iterator[str]:
-    found = read_json(c, cfg, ping.get_live(cfg))
+    found = query_json(c, cfg, ping.get_live(cfg))
     shape = f"{found['Runtime']}, {found['MemorySize']} MB, {found['Timeout']} s"
     known_as = found.get("Description") or "without a description"
     yield f"{shape}, published {age(found['LastModified'])} ago as {known_as}"
@@ -80,7 +81,11 @@ def last_closings(c, cfg: dict, env: str) -> list[str]:
     return history.table(rows).splitlines() if rows else ["none yet"]
 
 
-@task(help={**ENV_HELP, "date": "a date, as YYYY-MM-DD; without it: the function", "watch": "follow it to its end"})
+@task(
+    group="watch",
+    changes=NOTHING,
+    help={**ENV_HELP, "date": "a date, as YYYY-MM-DD; without it: the function", "watch": "follow it to its end"},
+)
 def status(c, env, date="", watch=False):
     """Show function, version, Restate, schedule and last closings of an environment, or how a date's closing stands."""
     cfg = config.load(env)

@@ -7,21 +7,20 @@ import sys
 from pathlib import Path
 from shlex import quote as q
 
-from invoke import task
-
 from ops import bundle as bundles
 from ops import config, limits, packages
 from ops.bundle import Bundle
-from ops.shell import aws, read_json, write
+from ops.shell import aws, execute, query_json
+from ops.task import NOTHING, task
 
 
-@task(help=config.ENV_HELP)
+@task(group="deploy", changes=NOTHING, help=config.ENV_HELP)
 def bundle(c, env):
     """Make build/lambda.zip: handler/ and its dependencies for the environment's runtime."""
     make(config.load(env))
 
 
-@task
+@task(group="develop", changes=NOTHING)
 def lock(c):
     """Renew handler/requirements.txt, the pins and hashes of what handler/requirements.in asks for."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -74,14 +73,14 @@ def check_with_layers(c, cfg, made: Bundle, attached: list[str]) -> None:
 def bring_to_bucket(c, cfg, made: Bundle) -> None:
     """What is too large for a direct upload goes ahead of the command that names it."""
     if made.size > limits.DIRECT_BYTES:
-        write(c, cfg, copy_to_bucket(cfg, made))
+        execute(c, cfg, copy_to_bucket(cfg, made))
 
 
 def layer_sizes(c, cfg, arns: list[str]) -> dict[str, int]:
     """ARN -> bytes unzipped; a layer that cannot be measured is AWS's to check."""
     sizes = {}
     for arn in arns:
-        found = read_json(c, cfg, get_layer_version(cfg, arn), missing="Exception")
+        found = query_json(c, cfg, get_layer_version(cfg, arn), missing="Exception")
         try:
             sizes[arn] = limits.unzipped_behind(found["Content"]["Location"] if found else "")
         except (OSError, ValueError) as error:

@@ -6,12 +6,13 @@ import hashlib
 from datetime import datetime, timezone
 from pathlib import Path
 
-from invoke import Exit, task
+from invoke import Exit
 
 from ops import bundle as bundles
 from ops import commands, config, deploy, limits, release, roles, shell, upload
 from ops.config import ENV_HELP
-from ops.shell import ROOT, read_json, sql, stage, write
+from ops.shell import ROOT, execute, query_json, run_local, sql
+from ops.task import ENVIRONMENT, NOTHING, task
 
 RUNNING = (
     "SELECT pinned_deployment_id AS id, count(*) AS n FROM sys_invocation_status"
@@ -31,7 +32,7 @@ def shown(env: str) -> dict[str, str]:
 
 def held(c, cfg) -> dict[str, list[str]]:
     """version -> the aliases that hold it, a weighted second one included."""
-    found = read_json(c, cfg, commands.list_aliases(cfg), missing="ResourceNotFoundException") or {"Aliases": []}
+    found = query_json(c, cfg, commands.list_aliases(cfg), missing="ResourceNotFoundException") or {"Aliases": []}
     by_version: dict[str, list[str]] = {}
     for alias in found["Aliases"]:
         weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
@@ -44,7 +45,7 @@ def by_arn(cfg) -> dict[str, str]:
     return {release.arn_of(one): one["id"] for one in release.deployments(cfg) if release.arn_of(one)}
 
 
-@task(help=ENV_HELP)
+@task(group="deploy", changes=NOTHING, help=ENV_HELP)
 def versions(c, env):
     """Show the published versions: age, digest and commit, Restate's deployment, running invocations, what is live."""
     cfg = shown(env)
@@ -77,11 +78,13 @@ def age(moment: str) -> str:
 
 
 @task(
+    group="deploy",
+    changes=ENVIRONMENT,
     help={
         **ENV_HELP,
         "to": "the version to go back to; default: the newest that differs from what was published last",
         "breaking": "accept that the old version lacks handlers of the new one",
-    }
+    },
 )
 def rollback(c, env, to="", breaking=False):
     """Publish an older version's code and configuration as a new version and make that live."""
@@ -95,7 +98,7 @@ def rollback(c, env, to="", breaking=False):
         )
     print(f"{env}: back to version {target['Version']}, {target.get('Description') or 'without a description'}")
     restore(c, cfg, env, target)
-    found = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    found = query_json(c, cfg, commands.get_function(cfg))["Configuration"]
     if not c.config.run.dry and not deploy.same(found, target):
         raise Exit("somebody else has changed the function meanwhile; nothing was published. Run it again")
     said = (target.get("Description") or "").removeprefix("back to ").split(": ", 1)[-1]
@@ -119,11 +122,11 @@ def chosen(found: list[dict], to: str, env: str) -> dict:
 
 def restore(c, cfg, env, target) -> None:
     """Give the function a version's code and configuration; the variables travel from AWS to AWS in a file."""
-    now = expected = read_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    now = expected = query_json(c, cfg, commands.get_function(cfg))["Configuration"]
     if now["CodeSha256"] != target["CodeSha256"]:
         zipped = code_of(c, cfg, target)
-        write(c, cfg, commands.update_code(cfg, zipped, deploy.revision(c, cfg, expected)))
-        write(c, cfg, commands.wait_until_updated(cfg))
+        execute(c, cfg, commands.update_code(cfg, zipped, deploy.revision(c, cfg, expected)))
+        execute(c, cfg, commands.wait_until_updated(cfg))
         expected = {"CodeSha256": target["CodeSha256"]}
     if not deploy.same({**now, "CodeSha256": target["CodeSha256"]}, target):
         in_vpc = deploy.in_vpc(now)
@@ -132,8 +135,8 @@ def restore(c, cfg, env, target) -> None:
             roles.ensure_execution_role(c, old)
         with deploy.environment_file(c, cfg, env, target["Version"]) as file:
             revision = deploy.revision(c, cfg, expected)
-            write(c, cfg, commands.update_configuration(old, target["Role"], file, revision, in_vpc))
-        write(c, cfg, commands.wait_until_updated(cfg))
+            execute(c, cfg, commands.update_configuration(old, target["Role"], file, revision, in_vpc))
+        execute(c, cfg, commands.wait_until_updated(cfg))
 
 
 def configured_as(cfg: dict, target: dict) -> dict:
@@ -162,7 +165,7 @@ def code_of(c, cfg, target) -> bundles.Bundle:
 def fetched(c, cfg, target) -> bundles.Bundle:
     path = ROOT / "build" / f"version-{target['Version']}.zip"
     path.parent.mkdir(exist_ok=True)
-    stage(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
+    run_local(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
     made = as_bundle(path)
     if not c.config.run.dry and deploy.as_aws(made.sha256) != target["CodeSha256"]:
         path.unlink()
@@ -179,7 +182,9 @@ def as_bundle(path: Path) -> bundles.Bundle:
     return bundles.Bundle(path, "", hashlib.sha256(content).hexdigest(), len(content), 0, "", "")
 
 
-@task(help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"})
+@task(
+    group="deploy", changes=ENVIRONMENT, help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"}
+)
 def prune(c, env, keep):
     """Remove old versions from Restate and AWS; never one that an invocation, an alias or a service still needs."""
     if not keep.isdigit() or int(keep) < 1:
@@ -196,7 +201,7 @@ def prune(c, env, keep):
             continue
         if identity:
             release.delete_deployment(c, cfg, identity)
-        write(c, cfg, commands.delete_version(cfg, one["Version"]))
+        execute(c, cfg, commands.delete_version(cfg, one["Version"]))
         removed.append(one)
     if not cfg["VPC_SUBNET_IDS"] and not any(deploy.in_vpc(one) for one in found if one not in removed):
         roles.leave_vpc(c, cfg)

@@ -64,7 +64,7 @@ def check_starts(state: Path, period: str, rows: list[dict]) -> None:
         resolved = "resolved" in row["detail"]
         if row["genius"] == "succeeded" and count != 1 and not resolved:
             raise Broken(f"{row['job']} is recorded as succeeded and started the procedure {count} times")
-        if row["genius"] in ("backed-off", "never-submitted", "earlier", "skipped") and count:
+        if row["genius"] in ("backed-off", "never-submitted", "reused", "skipped") and count:
             raise Broken(f"{row['job']} is recorded as {row['genius']} and started the procedure")
 
 

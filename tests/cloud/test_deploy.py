@@ -23,7 +23,7 @@ def changes(output: str) -> list[str]:
 
 
 def version(deployed) -> str:
-    return shell.read_json(Context(), deployed, commands.get_alias(deployed))["FunctionVersion"]
+    return shell.query_json(Context(), deployed, commands.get_alias(deployed))["FunctionVersion"]
 
 
 def secrets(cfg: dict) -> list[str]:

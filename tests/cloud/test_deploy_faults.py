@@ -128,7 +128,7 @@ def test_an_alias_that_is_not_there_is_named_with_what_makes_it(cfg, edges):
     assert "has no version that is live; run `inv deploy --env local`" in refusal(
         keep_warm.live, Context(), at, "local"
     )
-    assert shell.read_json(Context(), at, commands.get_alias(at), missing="ResourceNotFoundException") is None
+    assert shell.query_json(Context(), at, commands.get_alias(at), missing="ResourceNotFoundException") is None
 
 
 def test_a_file_with_secrets_goes_also_when_the_command_fails(cfg, env, edges):

@@ -182,7 +182,7 @@ def test_a_closing_without_a_job_copies_what_stands_and_still_bars_earlier_jobs(
 
 def test_a_rerun_stands_for_the_job_of_the_earlier_run_of_its_date(session, old):
     begin(session, "first", "GNS_202501_A", "2025-02-01T09:00:00")
-    again = begin(session, "again", genius="earlier")
+    again = begin(session, "again", genius="reused")
     assert replace(NEW, owner=again)["job"] == "GNS_202501_A"
 
 

@@ -173,7 +173,7 @@ def inv(cfg: dict, *words: str, version: int = 0) -> str:
 
 
 def aws(cfg: dict, words: str) -> dict:
-    return shell.read_json(C, cfg, shell.aws(cfg, f"{words} --output json"))
+    return shell.query_json(C, cfg, shell.aws(cfg, f"{words} --output json"))
 
 
 def test_roles_are_made_and_their_documents_taken(cfg):
@@ -216,16 +216,16 @@ def test_into_a_vpc_and_out_of_it(cfg):
     finally:
         write(cfg)
     assert ":6 is live" in inv(cfg, "deploy", version=6)
-    assert not deploy.in_vpc(shell.read_json(C, cfg, commands.get_function(cfg))["Configuration"])
+    assert not deploy.in_vpc(shell.query_json(C, cfg, commands.get_function(cfg))["Configuration"])
 
 
 def test_the_urls_two_permissions_and_their_end(cfg):
     address = function_url.ensure(C, cfg)
     assert address.startswith(f"{cfg['AWS_ENDPOINT_URL']}/_aws/lambda-url/")
-    statements = json.loads(shell.read_json(C, cfg, function_url.get_policy(cfg))["Policy"])["Statement"]
+    statements = json.loads(shell.query_json(C, cfg, function_url.get_policy(cfg))["Policy"])["Statement"]
     assert {one["Action"] for one in statements} == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}
     function_url.remove(C, cfg)
-    assert shell.read_json(C, cfg, function_url.get_url(cfg), missing="ResourceNotFound") is None
+    assert shell.query_json(C, cfg, function_url.get_url(cfg), missing="ResourceNotFound") is None
     assert not function_url.permissions(C, cfg) & set(function_url.STATEMENTS)
 
 
@@ -236,7 +236,7 @@ def test_warmth_and_alarms_and_old_versions_go(cfg):
     assert "put-" not in inv(cfg, "alarms", "--to", "ops@example.com")
     pruned = inv(cfg, "prune", "--keep", "1")
     assert "5 deleted" in pruned and "--policy-name lambda-vpc" in pruned
-    assert shell.read_json(C, cfg, roles.list_role_policies(cfg, cfg["ROLE_NAME"]))["PolicyNames"] == [
+    assert shell.query_json(C, cfg, roles.list_role_policies(cfg, cfg["ROLE_NAME"]))["PolicyNames"] == [
         "lambda-execution"
     ]
 

@@ -91,7 +91,7 @@ def test_a_function_url_gets_none_of_our_events(event, monkeypatch):
 def test_the_first_event_of_a_process_is_cold(monkeypatch):
     from handler import app, health
 
-    monkeypatch.setattr(health.Sandbox, "events", 0)
+    monkeypatch.setattr(health.ColdStart, "events", 0)
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "7")
     first, second = (app.handler({"ping": True}, None) for _ in range(2))
     assert (first["cold"], second["cold"], first["version"]) == (True, False, "7")

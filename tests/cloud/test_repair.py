@@ -62,7 +62,7 @@ def test_a_rerun_goes_on_at_the_first_step_that_has_not_succeeded(local, deploye
     assert "keeps genius, ledger; goes on with metrics" in done.stdout
     first, second = run_rows(deployed, "2025-07-02")
     assert (first["status"], second["status"]) == ("cancelled", "succeeded")
-    assert [second[step] for step in ("genius", "ledger", "metrics")] == ["earlier", "earlier", "succeeded"]
+    assert [second[step] for step in ("genius", "ledger", "metrics")] == ["reused", "reused", "succeeded"]
     assert [start["job"] for start in starts("2025-07")].count(first["job"]) == 1
     assert second["job"] not in [start["job"] for start in starts("2025-07")]
 
@@ -128,7 +128,7 @@ def test_the_job_of_a_killed_closing_is_taken_over_only_when_a_person_says_so(de
     assert len(starts("2025-10")) == 1
     first, second = run_rows(deployed, "2025-10-01")
     assert (first["status"], first["genius"]) == ("cancelled", "succeeded")
-    assert (second["status"], second["genius"], second["ledger"]) == ("succeeded", "earlier", "succeeded")
+    assert (second["status"], second["genius"], second["ledger"]) == ("succeeded", "reused", "succeeded")
 
 
 def test_the_next_date_waits_for_the_job_of_a_cancelled_one(deployed):

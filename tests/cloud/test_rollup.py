@@ -128,8 +128,10 @@ def test_strays_are_written_counted_named_and_logged(session, capsys):
 
 def test_strays_can_fail_the_closing(session, monkeypatch):
     replace(ROWS)
-    monkeypatch.setattr(ledger.settings.current(), "ledger_stray_postings", "fail")
-    with pytest.raises(Refused, match=r"1 accounts not in the chart: x \(1 balances\); LEDGER_STRAY_POSTINGS is fail"):
+    monkeypatch.setattr(ledger.settings.current(), "ledger_unknown_accounts", "refuse")
+    with pytest.raises(
+        Refused, match=r"1 accounts not in the chart: x \(1 balances\); LEDGER_UNKNOWN_ACCOUNTS is refuse"
+    ):
         replace(balanced([("x", "001", 1, 0, 0, 0, 1, 0)]))
     assert written(session) == expected(CHART, ROWS)
 

@@ -138,15 +138,15 @@ def test_into_a_vpc_and_out_of_it(cfg, two):
         text = text.replace(f"{key}\n", f"{key}{value}\n")
     OTHER.write_text(text)
     inv("deploy", "--env", "testversions")
-    found = shell.read_json(C, cfg, commands.get_function(cfg))["Configuration"]
+    found = shell.query_json(C, cfg, commands.get_function(cfg))["Configuration"]
     assert deploy.network_of(found) == [["subnet-0a", "subnet-0b"], ["sg-0c"]]
-    (group,) = shell.read_json(C, cfg, commands.find_log_group(cfg))["logGroups"]
+    (group,) = shell.query_json(C, cfg, commands.find_log_group(cfg))["logGroups"]
     assert group["retentionInDays"] == 30
     assert "nothing changed" in inv("deploy", "--env", "testversions").stdout
     assert "lambda-vpc stays with finance-closing-lambda-role" in inv("deploy", "--env", "local").stdout
-    assert not deploy.in_vpc(shell.read_json(C, cfg, commands.get_function(cfg))["Configuration"])
+    assert not deploy.in_vpc(shell.query_json(C, cfg, commands.get_function(cfg))["Configuration"])
     assert "--policy-name lambda-vpc" in inv("prune", "--env", "local", "--keep", "1").stdout
-    assert shell.read_json(C, cfg, roles.list_role_policies(cfg, cfg["ROLE_NAME"]))["PolicyNames"] == [
+    assert shell.query_json(C, cfg, roles.list_role_policies(cfg, cfg["ROLE_NAME"]))["PolicyNames"] == [
         "lambda-execution"
     ]
 
@@ -171,5 +171,5 @@ def test_nothing_is_left(cfg, two):
     assert "nothing is left" in inv("destroy", "--env", "local", "--yes").stdout
     assert request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")[1]["deployments"] == []
     for words, name in LISTS.items():
-        assert (shell.read_json(C, cfg, shell.aws(cfg, words), missing="NotFound") or {name: []})[name] == [], words
+        assert (shell.query_json(C, cfg, shell.aws(cfg, words), missing="NotFound") or {name: []})[name] == [], words
     assert "nothing was there" in inv("destroy", "--env", "local", "--yes").stdout

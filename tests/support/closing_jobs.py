@@ -58,9 +58,9 @@ def submit(owner: str, period: str = PERIOD) -> str:
 
 
 def judged(job: str, start_limit: float = BOUND, deadline: float = BOUND, until=lambda known: "outcome" in known):
-    """Look and judge as a closing does, until that is the wanted answer."""
+    """Look and evaluate as a closing does, until that is the wanted answer."""
     known = {"since": time.time()}
-    while not until(known := job_status.judge(known, genius.look(job), start_limit, deadline)):
+    while not until(known := job_status.evaluate(known, genius.poll_job(job), start_limit, deadline)):
         assert time.time() - known["since"] < 2 * BOUND, known
         time.sleep(0.02)
     return known

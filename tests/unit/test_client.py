@@ -17,7 +17,7 @@ from support.instantclient import AIO
 from handler import client
 from layer import build
 
-LOOK = "import json; from handler import genius; print(json.dumps(genius.look_at_client()))"
+LOOK = "import json; from handler import genius; print(json.dumps(genius.check_client()))"
 ATTACHED = {"libclntsh.so": "x86_64", "libclntsh.so.19.1": "x86_64", "libnnz19.so": "x86_64"}
 
 

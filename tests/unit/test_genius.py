@@ -24,7 +24,7 @@ def test_submitting_twice_is_one_job_and_one_run(owner):
     known = judged(job)
     assert (known["outcome"], known["message"], known["state"]) == ("succeeded", "", "SUCCEEDED")
     assert submit(owner) == job
-    assert len(genius.look(job)["runs"]) == 1
+    assert len(genius.poll_job(job)["runs"]) == 1
 
 
 def test_a_job_says_who_owns_it(owner):
@@ -44,7 +44,7 @@ def test_a_name_that_is_taken_by_something_else_is_an_error(owner):
 
 
 def test_a_look_at_what_is_not_there(handler_settings):
-    seen = genius.look("GNS_202501_NEVER")
+    seen = genius.poll_job("GNS_202501_NEVER")
     assert (seen["reachable"], seen["state"], seen["runs"]) == (True, None, [])
 
 
@@ -52,22 +52,22 @@ def test_a_look_at_what_is_not_there(handler_settings):
 def test_a_user_that_cannot_stand_in_a_block_is_refused_before_anything_is_sent(owner, user):
     with pytest.raises(Refused, match="cannot stand in a closing job"):
         genius.submit(PERIOD, owner, user, "")
-    assert genius.look(genius.job_name(PERIOD, owner))["state"] is None
+    assert genius.poll_job(genius.job_name(PERIOD, owner))["state"] is None
 
 
 def test_a_job_that_is_forestalled_can_never_be_created(owner):
     job = genius.job_name(PERIOD, owner)
-    assert genius.forestall(job)
-    assert genius.forestall(job)
+    assert genius.reserve_name(job)
+    assert genius.reserve_name(job)
     with pytest.raises(Refused, match="name is taken"):
         submit(owner)
 
 
 def test_a_job_that_exists_is_not_forestalled(owner):
     job = submit(owner)
-    assert not genius.forestall(job)
+    assert not genius.reserve_name(job)
     assert judged(job)["outcome"] == "succeeded"
-    assert not genius.forestall(job)
+    assert not genius.reserve_name(job)
 
 
 def test_only_a_running_job_can_be_stopped(stand_in, owner):

@@ -76,7 +76,7 @@ def test_a_restart_that_starts_the_job_again(stand_in, owner):
     stand_in.restart()
     answer, told = outcome(job)
     assert answer == "unknown" and "started the job a second time" in told
-    (run,) = genius.look(job)["runs"]
+    (run,) = genius.poll_job(job)["runs"]
     assert (run["status"], run["error"]) == ("FAILED", 20808)
     assert stand_in.starts() == [job]
 
@@ -85,7 +85,7 @@ def test_a_restart_before_the_job_has_started(stand_in, owner):
     stand_in.faults.plant("jobs_never_start")
     job = submit(owner)
     stand_in.restart()
-    assert genius.look(job)["state"] == "SCHEDULED"
+    assert genius.poll_job(job)["state"] == "SCHEDULED"
     stand_in.faults.lift("jobs_never_start")
     assert outcome(job)[0] == "succeeded"
     assert stand_in.starts() == [job]
@@ -129,7 +129,7 @@ def test_a_host_that_nobody_listens_on(stand_in, owner):
     judged(job)
     stand_in.stop()
     try:
-        seen = genius.look(job)
+        seen = genius.poll_job(job)
     finally:
         stand_in.start()
     assert (seen["reachable"], "runs" in seen) == (False, False)
@@ -140,7 +140,7 @@ def test_a_password_that_was_changed(stand_in, owner):
     stand_in.faults.plant("password", "GENIUS:another")
     with pytest.raises(Refused, match=r"ORA-01017.*correct ORACLE_USER and ORACLE_PASSWORD"):
         submit(owner)
-    seen = genius.look("GNS_ANY")
+    seen = genius.poll_job("GNS_ANY")
     assert not seen["reachable"] and "ORA-01017" in seen["error"]
     assert PASSWORD not in seen["error"] and "another" not in seen["error"]
 
@@ -149,10 +149,10 @@ def test_a_line_so_slow_that_calls_time_out(stand_in, owner, impatient):
     stand_in.faults.plant("latency_ms", 5000)
     with pytest.raises(oracledb.Error, match="DPY-4024"):
         submit(owner)
-    seen = genius.look(genius.job_name(PERIOD, owner))
+    seen = genius.poll_job(genius.job_name(PERIOD, owner))
     assert not seen["reachable"] and "DPY-4024" in seen["error"]
     stand_in.faults.plant("latency_ms", 10)
-    assert genius.look(genius.job_name(PERIOD, owner))["state"] is None
+    assert genius.poll_job(genius.job_name(PERIOD, owner))["state"] is None
     assert outcome(submit(owner))[0] == "succeeded"
     assert len(stand_in.starts()) == 1
 
@@ -166,7 +166,7 @@ def test_a_submission_whose_line_is_cut(stand_in, owner, fault, there):
     if there:
         judged(job, until=lambda known: known["state"] is not None)
     else:
-        assert genius.look(job)["state"] is None
+        assert genius.poll_job(job)["state"] is None
     assert submit(owner) == job
     assert outcome(job)[0] == "succeeded"
     assert stand_in.starts() == [job]
@@ -177,9 +177,9 @@ def test_a_look_whose_line_is_cut(stand_in, owner, fault):
     job = submit(owner)
     judged(job)
     stand_in.faults.plant(fault, "user_scheduler_job_run_details")
-    known = job_status.judge({}, genius.look(job), BOUND, BOUND)
+    known = job_status.evaluate({}, genius.poll_job(job), BOUND, BOUND)
     assert "outcome" not in known and "DPY-4011" in known["error"]
-    known = job_status.judge(known, genius.look(job), BOUND, BOUND)
+    known = job_status.evaluate(known, genius.poll_job(job), BOUND, BOUND)
     assert known["outcome"] == "succeeded" and "unreachableSince" not in known
 
 

@@ -12,11 +12,11 @@ from handler import genius
 def test_another_predicate_of_the_look_sees_other_jobs(stand_in, owner, monkeypatch):
     job, other = submit(owner), submit(f"{owner}x", "2025-02")
     judged(job), judged(other)
-    monkeypatch.setattr(genius, "LOOK_RUNS", genius.LOOK_RUNS.replace("job_name = :job", "job_name <> :job"))
+    monkeypatch.setattr(genius, "RUNS_OF_JOB", genius.RUNS_OF_JOB.replace("job_name = :job", "job_name <> :job"))
     create("GNS_202501_FAILS", "BEGIN raise_application_error(-20001, 'no'); END;")
-    assert [run["status"] for run in genius.look("GNS_202501_FAILS")["runs"]] == ["SUCCEEDED", "SUCCEEDED"]
-    monkeypatch.setattr(genius, "LOOK_JOB", genius.LOOK_JOB.replace("= :job", "= :job AND enabled = 'TRUE'"))
-    assert genius.look(job)["state"] is None
+    assert [run["status"] for run in genius.poll_job("GNS_202501_FAILS")["runs"]] == ["SUCCEEDED", "SUCCEEDED"]
+    monkeypatch.setattr(genius, "JOB_STATE", genius.JOB_STATE.replace("= :job", "= :job AND enabled = 'TRUE'"))
+    assert genius.poll_job(job)["state"] is None
 
 
 def test_a_look_without_escapes_sees_too_much(stand_in, handler_settings, monkeypatch):
@@ -79,7 +79,7 @@ def test_another_argument_of_create_job_makes_another_job(stand_in, owner, monke
     job = submit(owner)
     if starts:
         judged(job)
-    assert genius.look(job)["state"] == state
+    assert genius.poll_job(job)["state"] == state
     assert len(stand_in.starts()) == starts
 
 
@@ -89,7 +89,7 @@ def test_a_job_that_drops_itself_lets_a_second_submission_run_again(stand_in, ow
     judged(job)
     ask("BEGIN DBMS_SCHEDULER.DROP_SCHEDULE(:mark); END;", mark=f"{job}_S")
     submit(owner)
-    judged(job, until=lambda known: len(genius.look(job)["runs"]) == 2)
+    judged(job, until=lambda known: len(genius.poll_job(job)["runs"]) == 2)
     assert stand_in.starts() == [job, job]
 
 
@@ -108,4 +108,4 @@ def test_arguments_that_oracle_refuses_are_refused(stand_in, owner, monkeypatch,
     with pytest.raises(oracledb.Error) as caught:
         submit(owner)
     assert caught.value.args[0].full_code == code
-    assert genius.look(genius.job_name(PERIOD, owner))["state"] is None
+    assert genius.poll_job(genius.job_name(PERIOD, owner))["state"] is None

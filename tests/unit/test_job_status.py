@@ -1,6 +1,6 @@
 import pytest
 
-from handler.job_status import MISSES, interval, judge
+from handler.job_status import MISSES, evaluate, interval
 
 START = {"since": 1000.0}
 
@@ -13,13 +13,13 @@ def run(status, error=0, message="", **more):
     return {"status": status, "error": error, "message": message, "startedAt": "s", "endedAt": "e", "seconds": 1} | more
 
 
-def look(what, waited=START, start_limit=60, deadline=300):
-    return judge(waited, what, start_limit, deadline)
+def poll(what, waited=START, start_limit=60, deadline=300):
+    return evaluate(waited, what, start_limit, deadline)
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "SCHEDULED", "RETRY SCHEDULED", "CHAIN_STALLED", "REMOTE", "DISABLED"])
 def test_a_live_job_is_waited_for(state):
-    known = look(seen(state))
+    known = poll(seen(state))
     assert "outcome" not in known
     assert known["state"] == state
 
@@ -38,25 +38,25 @@ def test_a_live_job_is_waited_for(state):
     ],
 )
 def test_the_run_details_decide(runs, outcome):
-    assert look(seen("FAILED", *runs))["outcome"] == outcome
+    assert poll(seen("FAILED", *runs))["outcome"] == outcome
 
 
 def test_genius_own_message_is_kept_whole():
     message = "ORA-20806: " + "x" * 3000
-    assert look(seen("FAILED", run("FAILED", 20806, message)))["message"] == message
+    assert poll(seen("FAILED", run("FAILED", 20806, message)))["message"] == message
 
 
 def test_a_job_that_is_gone_is_unknown_only_after_several_looks():
     known = START
     for _ in range(MISSES - 1):
-        known = look(seen(None), known)
+        known = poll(seen(None), known)
         assert "outcome" not in known
-    assert look(seen(None), known)["outcome"] == "unknown"
+    assert poll(seen(None), known)["outcome"] == "unknown"
 
 
 def test_a_job_seen_again_starts_the_count_anew():
-    known = look(seen(None))
-    known = look(seen("RUNNING"), known)
+    known = poll(seen(None))
+    known = poll(seen("RUNNING"), known)
     assert known["misses"] == 0
 
 
@@ -66,48 +66,48 @@ def test_a_job_seen_again_starts_the_count_anew():
 def test_without_a_run_in_the_log_the_jobs_state_counts_after_several_looks(state, outcome):
     known = START
     for _ in range(MISSES):
-        known = look(seen(state), known)
+        known = poll(seen(state), known)
     assert known["outcome"] == outcome
 
 
 def test_a_state_nobody_knows_is_waited_for_up_to_the_deadline():
     known = START
     for _ in range(MISSES + 2):
-        known = look(seen("WEIRD"), known)
+        known = poll(seen("WEIRD"), known)
     assert "outcome" not in known
-    assert look(seen("WEIRD", at=1301.0), known)["outcome"] == "unknown"
+    assert poll(seen("WEIRD", at=1301.0), known)["outcome"] == "unknown"
 
 
 def test_a_look_that_fails_says_since_when_and_decides_nothing():
     down = {"at": 99999.0, "reachable": False, "error": "ORA-12541"}
-    known = look(down)
+    known = poll(down)
     assert known["unreachableSince"] == 99999.0
     assert known["error"] == "ORA-12541"
-    assert look({**down, "at": 99999.9}, known)["unreachableSince"] == 99999.0
+    assert poll({**down, "at": 99999.9}, known)["unreachableSince"] == 99999.0
     assert "outcome" not in known
-    again = look(seen("RUNNING"), known)
+    again = poll(seen("RUNNING"), known)
     assert "unreachableSince" not in again
     assert "error" not in again
 
 
 def test_limits_count_from_the_submission():
-    assert "outcome" not in look(seen("SCHEDULED", at=1060.0))
-    assert look(seen("SCHEDULED", at=1060.1))["outcome"] == "unknown"
-    assert "outcome" not in look(seen("RUNNING", at=1300.0))
-    assert look(seen("RUNNING", at=1300.1))["outcome"] == "unknown"
+    assert "outcome" not in poll(seen("SCHEDULED", at=1060.0))
+    assert poll(seen("SCHEDULED", at=1060.1))["outcome"] == "unknown"
+    assert "outcome" not in poll(seen("RUNNING", at=1300.0))
+    assert poll(seen("RUNNING", at=1300.1))["outcome"] == "unknown"
 
 
 def test_a_job_of_others_has_its_limits_from_the_first_look():
-    known = look(seen("RUNNING", at=5000.0), {})
+    known = poll(seen("RUNNING", at=5000.0), {})
     assert "outcome" not in known
-    assert look(seen("RUNNING", at=5300.1), known)["outcome"] == "unknown"
+    assert poll(seen("RUNNING", at=5300.1), known)["outcome"] == "unknown"
 
 
 def test_six_hours_take_few_looks():
-    waited, looks = 0.0, 0
+    waited, polls = 0.0, 0
     while waited < 6 * 3600:
-        waited += interval(looks, 10, 1.5, 360)
-        looks += 1
+        waited += interval(polls, 10, 1.5, 360)
+        polls += 1
     # Two Lambda invocations a look, and some ten for the other steps: at most 170.
-    assert looks <= 75
+    assert polls <= 75
     assert interval(10**6, 10, 1.5, 360) == 360

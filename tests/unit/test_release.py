@@ -95,28 +95,28 @@ def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypa
     monkeypatch.setattr(shell, "PAUSE_SECONDS", 0)
     count = tmp_path / "count"
     command = f"echo x >> {count}; [ $(wc -l < {count}) -gt 2 ] || ! echo 'SAID' >&2"
-    shell.write(
+    shell.execute(
         Context(), CFG, command.replace("SAID", "(ResourceConflictException): An update is in progress for resource")
     )
     assert len(count.read_text().split()) == 3
     count.unlink()
     with pytest.raises(Exit, match="Function already exist"):
-        shell.write(Context(), CFG, command.replace("SAID", "(ResourceConflictException): Function already exist"))
+        shell.execute(Context(), CFG, command.replace("SAID", "(ResourceConflictException): Function already exist"))
     assert len(count.read_text().split()) == 1
 
 
 def test_look_ups_made_ahead_are_taken_once_and_dropped_at_the_first_change(tmp_path):
     command = f"echo x >> {tmp_path}/count; wc -l < {tmp_path}/count"
     with shell.looking_ahead(Context(), CFG, [command]):
-        assert [shell.read(Context(), CFG, command) for _ in range(2)] == ["1", "2"]
+        assert [shell.query(Context(), CFG, command) for _ in range(2)] == ["1", "2"]
     with shell.looking_ahead(Context(), CFG, [command]):
-        shell.stage(Context(), CFG, "true")
+        shell.run_local(Context(), CFG, "true")
         assert shell.AHEAD == {}
 
 
 def test_a_function_that_somebody_else_has_changed_is_said_so():
     with pytest.raises(Exit, match="somebody else has changed the function"):
-        shell.write(Context(), CFG, "echo '(PreconditionFailedException) The RevisionId' >&2; exit 254")
+        shell.execute(Context(), CFG, "echo '(PreconditionFailedException) The RevisionId' >&2; exit 254")
 
 
 @pytest.mark.parametrize(

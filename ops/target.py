@@ -1,0 +1,47 @@
+"""The environment that a task works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from invoke import Context
+
+from ops import config, shell
+
+
+@dataclass(frozen=True)
+class Target:
+    """Invoke's context, the checked settings and the environment's name: what nearly every step of a task needs."""
+
+    c: Context
+    cfg: dict[str, str]
+    env: str
+
+    @classmethod
+    def load(cls, c: Context, env: str) -> Target:
+        """Read env/NAME.env; raises Exit in one line that names every fault."""
+        return cls(c, config.load(env), env)
+
+    @property
+    def dry(self) -> bool:
+        """Whether the task runs under --dry."""
+        return self.c.config.run.dry
+
+    def having(self, **settings: str) -> Target:
+        """Return the same target with other settings."""
+        return replace(self, cfg={**self.cfg, **settings})
+
+    def query(self, command: str, missing: str | None = None) -> str | None:
+        """Look something up, also under --dry; returns None if the service's error is the one named by `missing`."""
+        return shell.query(self.c, self.cfg, command, missing)
+
+    def query_json(self, command: str, missing: str | None = None) -> dict | None:
+        return shell.query_json(self.c, self.cfg, command, missing)
+
+    def execute(self, command: str) -> str:
+        """Change something: echoed whole, skipped under --dry. Returns what the command printed, "" under --dry."""
+        return shell.execute(self.c, self.cfg, command)
+
+    def run_local(self, command: str) -> str:
+        """Run a command that only writes or removes a file of this machine which the next command needs."""
+        return shell.run_local(self.c, self.cfg, command)
