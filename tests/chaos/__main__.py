@@ -6,8 +6,8 @@ import argparse
 import sys
 import time
 
-from chaos.arena import SCENARIOS, Arena
 from chaos.checkout import PLANTS
+from chaos.runner import SCENARIOS, Arena
 
 
 def main() -> int:

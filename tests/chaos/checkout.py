@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 INV = Path(sys.executable).with_name("inv")
-COPIED = ("handler", "env", "policies", "layer", "tasks.py", "tests", "Makefile")
+COPIED = ("handler", "env", "ops", "local", "policies", "layer", "tasks.py", "tests", "Makefile")
 # Production's durations, each some 100 times shorter; Lambda counts whole seconds.
 DURATIONS = {
     "TIMEOUT": "12",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from chaos.arena import Arena
+from chaos.runner import Arena
 
 from handler import settings
 

@@ -14,8 +14,7 @@ from oracledb import errors
 from pg8000 import native
 from support.api_recorder import RECORDER
 from support.helpers import ROOT, STATE, administer, inv, like_local
-from support.instantclient import AIO
-from test_client import look
+from support.instantclient import AIO, check_client
 
 from local.oracle.faults import Faults
 from ops import closings, commands, config, doctor, doctor_aws, doctor_service, finding, shell
@@ -322,7 +321,7 @@ def test_what_thick_mode_needs_of_the_layer():
 
 # As the driver or the database writes them; what this machine can produce is produced.
 SAID = {
-    "DPI-1047": lambda: look(None)[0]["error"],
+    "DPI-1047": lambda: check_client(None)[0]["error"],
     "DPI-1050": lambda: "DPI-1050: Oracle Client library is at version 12.1 but version 19.1 or higher is needed",
     "DPY-3010": lambda: errors._get_error_text(errors.ERR_SERVER_VERSION_NOT_SUPPORTED),
     "ORA-12170": lambda: "ORA-12170: TNS:Connect timeout occurred",

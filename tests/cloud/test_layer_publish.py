@@ -13,9 +13,8 @@ from support import instantclient
 from support.helpers import ROOT, environment_file, inv
 from support.instantclient import AIO
 
-import tasks
 from layer import build, publish
-from ops import config, shell
+from ops import config, release, shell
 
 pytestmark = pytest.mark.skipif(not instantclient.COMPILER, reason="needs a C compiler, to make libraries from")
 
@@ -119,9 +118,9 @@ def pinned(deployed, published, cfg):
     with environment_file("testpinned", LAYER_VERSION_ARN=published) as env:
         done = inv("deploy", "--env", env)
         assert "differs in Layers" in done.stdout
-        yield tasks.invoke_event(Context(), cfg, {"ping": "deep"})["client"]
+        yield release.invoke_event(Context(), cfg, {"ping": "deep"})["client"]
     assert "differs in Layers" in inv("deploy", "--env", "local").stdout
-    assert tasks.invoke_event(Context(), cfg, {"ping": "deep"})["client"]["libraries"] == []
+    assert release.invoke_event(Context(), cfg, {"ping": "deep"})["client"]["libraries"] == []
 
 
 def test_a_thick_deploy_attaches_the_newest_version_and_tns_admin(deployed, published, cfg, monkeypatch):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import screens
 
+from local import screens
 from local.errors import LocalError
 
 

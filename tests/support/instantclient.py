@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -10,6 +11,8 @@ import sys
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
+
+from support.helpers import ROOT, UNUSED
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
@@ -238,3 +241,16 @@ def check_loads(lib: Path, data: str) -> None:
     names = {place.name for place in lib.iterdir() if not place.is_symlink()}
     assert {data, *(name for name in names if name.startswith("libclntsh"))} <= from_layer
     assert not {one for one in opened if one.name in names and one.parent != lib}
+
+
+CHECK = "import json; from handler import genius; print(json.dumps(genius.check_client()))"
+
+
+def check_client(lib: Path | None) -> tuple[dict, str]:
+    """How the handler's own modules reach Oracle in a fresh process with that library path, and what they log."""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "ORACLE_CLIENT": "thick", **UNUSED}
+    if lib:
+        environ["LD_LIBRARY_PATH"] = str(lib)
+    done = subprocess.run([sys.executable, "-c", CHECK], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr

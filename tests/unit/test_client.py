@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from support import instantclient
-from support.helpers import ROOT, UNUSED
-from support.instantclient import AIO
+from support.instantclient import AIO, check_client
 
 from handler import client
 from layer import build
 
-LOOK = "import json; from handler import genius; print(json.dumps(genius.check_client()))"
 ATTACHED = {"libclntsh.so": "x86_64", "libclntsh.so.19.1": "x86_64", "libnnz19.so": "x86_64"}
 
 
@@ -90,31 +85,21 @@ def layers(zips, tmp_path_factory) -> dict[str, Path]:
     return made
 
 
-def look(lib: Path | None) -> tuple[dict, str]:
-    """How the handler's own modules reach Oracle in a fresh process with that library path, and what they log."""
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "ORACLE_CLIENT": "thick", **UNUSED}
-    if lib:
-        environ["LD_LIBRARY_PATH"] = str(lib)
-    done = subprocess.run([sys.executable, "-c", LOOK], env=environ, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), done.stderr
-
-
 def test_the_version_is_in_the_log_and_in_the_deep_ping(layers):
-    seen, log = look(layers["19"])
+    seen, log = check_client(layers["19"])
     assert (seen["mode"], seen["version"], seen["error"]) == ("thick", "19.28.0.0.0", None)
     assert "libclntsh.so.19.1" in seen["libraries"]
     assert log == "Oracle client 19.28.0.0.0, thick mode\n"
 
 
 def test_no_layer(tmp_path):
-    seen, _ = look(None)
+    seen, _ = check_client(None)
     assert "the Instant Client layer is not attached" in seen["error"]
     assert seen["version"] is None
 
 
 def test_a_client_that_is_too_old(layers):
-    seen, _ = look(layers["12.1"])
+    seen, _ = check_client(layers["12.1"])
     assert "too old" in seen["error"]
     assert "DPI-1050: Oracle Client library is at version 12.1.0" in seen["error"]
 
@@ -150,7 +135,7 @@ def for_arm(lib: Path) -> None:
 def test_a_damaged_layer_is_told_apart(layers, tmp_path, damage, cause):
     lib = shutil.copytree(layers["19"], tmp_path / "lib", symlinks=True)
     damage(lib)
-    seen, log = look(lib)
+    seen, log = check_client(lib)
     assert cause in seen["error"]
     assert seen["version"] is None
     assert log == ""
