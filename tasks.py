@@ -22,6 +22,7 @@ from ops import (  # noqa: E402
     genius_tasks,
     history,
     keep_warm,
+    listing,
     local_tasks,
     logs,
     ping,
@@ -34,34 +35,26 @@ from ops import (  # noqa: E402
     versions,
 )
 
-namespace = Collection(deploy.deploy, deploy.schema, closings.close, status.status)
-namespace.add_task(develop.demo)
-namespace.add_task(develop.dev)
-namespace.add_task(develop.bench)
-namespace.add_task(develop.chaos)
-for step in (versions.versions, versions.rollback, versions.prune, destroy.destroy):
-    namespace.add_task(step)
-for step in (
-    roles.roles,
-    roles.oidc,
-    policies.policies,
-    upload.bundle,
-    upload.lock,
-    repair.rerun,
-    repair.cancel,
-    repair.resolve,
-    repair.stop_job,
-):
-    namespace.add_task(step)
-for step in (ping.ping, history.history, logs.logs, alarms.alarms, doctor.doctor, docs.readme):
-    namespace.add_task(step)
+# Within each group of `inv --list` the tasks have this order.
+TASKS = (
+    *(roles.oidc, roles.roles, deploy.schema, alarms.alarms),
+    *(deploy.deploy, versions.versions, versions.rollback, versions.prune, upload.bundle, upload.lock, destroy.destroy),
+    *(closings.close, status.status, history.history),
+    *(repair.rerun, repair.cancel, repair.resolve, repair.stop_job),
+    *(ping.ping, doctor.doctor, logs.logs),
+    *(develop.demo, develop.dev, develop.bench, develop.chaos, policies.policies, docs.readme),
+)
 COLLECTIONS = {
     "env": env_tasks,
-    "local": local_tasks,
-    "genius": genius_tasks,
     "layer": layer_tasks,
     "schedule": schedule,
-    "warm": keep_warm,
+    "keep-warm": keep_warm,
+    "local": local_tasks,
+    "genius": genius_tasks,
 }
+
+namespace = Collection(*TASKS)
+namespace.add_task(listing.overview, default=True)
 for name, module in COLLECTIONS.items():
     namespace.add_collection(Collection.from_module(module), name)
+listing.install(namespace)

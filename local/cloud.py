@@ -37,10 +37,6 @@ class Cloud:
         """
         self._start(NAMES, procedure_seconds)
 
-    def install_cli(self) -> None:
-        """Have the restate CLI on this machine; its server comes with it."""
-        tools.install_restate(self.state, self.say, threading.Event())
-
     def start(self, part: str) -> None:
         """Start one part on its port and data of before."""
         self._known(part)

@@ -52,7 +52,7 @@ def parts_alive() -> None:
     if down:
         raise Exit(
             f"{', '.join(down)} died while the demo ran; the closing waits in Restate."
-            f" Read `inv local.logs --part {down[0]}`; `make demo` starts it again and goes on."
+            f" Read `inv local.logs --service {down[0]}`; `make demo` starts it again and goes on."
         )
 
 

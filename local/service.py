@@ -93,7 +93,7 @@ def wait_ready(
             ended = "" if code is None else f" with {f'exit code {code}' if code >= 0 else f'signal {-code}'}"
             raise LocalError(
                 f"{part.name}: ended{ended} {time.monotonic() - begin:.1f} s after its start. Its last lines are "
-                f"above; all of them: `inv local.logs --part {part.name}`.",
+                f"above; all of them: `inv local.logs --service {part.name}`.",
                 log_tail(),
             )
         try:
@@ -104,7 +104,7 @@ def wait_ready(
         time.sleep(0.05)
     raise LocalError(
         f"{part.name}: runs (pid {process.pid}) but did not answer on port {part.port} within {bound:.0f} s "
-        f"({last}). Read `inv local.logs --part {part.name}`; `inv local.down` ends it.",
+        f"({last}). Read `inv local.logs --service {part.name}`; `inv local.down` ends it.",
         log_tail(),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from handler.settings import SETTINGS
-from ops import config, manual_commands
+from ops import config, listing, manual_commands
 from ops.shell import ROOT
 from ops.task import NOTHING, task
 
@@ -38,19 +38,12 @@ def folded(lines: list[str]) -> str:
 def tasks_table() -> str:
     from tasks import namespace
 
-    # `do` is what makes `inv schedule start` of schedule.start.
-    names = sorted((name for name in namespace.task_names if not name.endswith(".do")), key=in_order)
-    rows = [f"| `inv {name}` | {first_line(namespace[name])} |" for name in names]
-    return "\n".join(["| task | what it does |", "| --- | --- |", *rows])
-
-
-def in_order(name: str) -> tuple[bool, str]:
-    """As `inv --list` has them."""
-    return "." in name, name
-
-
-def first_line(one) -> str:
-    return (one.__doc__ or "").strip().splitlines()[0]
+    rows = [
+        f"| {group} | `inv {name}` | {line} |"
+        for group, tasks in listing.grouped(namespace).items()
+        for name, line in tasks
+    ]
+    return "\n".join(["| group | task | what it does |", "| --- | --- | --- |", *rows])
 
 
 def settings_table() -> str:

@@ -210,4 +210,4 @@ def holds(rule: dict, address: str | None) -> Iterator[bool]:
 
 def warmth(c, cfg: dict, env: str) -> Iterator[Finding]:
     fault = keep_warm.wrong(keep_warm.look(c, cfg), keep_warm.live(c, cfg, env))
-    yield ill(fault, f"inv warm on --env {env}") if fault else well("the live version is kept warm")
+    yield ill(fault, f"inv keep-warm on --env {env}") if fault else well("the live version is kept warm")

@@ -1,4 +1,7 @@
-"""The local cloud's Genius as tasks: inv genius.sql | fault | lift | faults."""
+"""The local cloud's Genius as tasks: inv genius.sql | inject | clear | faults.
+
+Only the tasks import the stand-in and the driver: an operator's machine has neither.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,6 @@ from decimal import Decimal
 
 from invoke import Exit
 
-from local.oracle.binds import scan
-from local.oracle.faults import KNOWN, Faults, UnknownFault
-from local.services import ORACLE_SERVICE, ORACLE_USER
-from local.state import HOST, State
 from ops.task import MACHINE, NOTHING, task
 
 SHOWN = 100
@@ -26,11 +25,14 @@ WIDEST = 60
 )
 def sql(c, text, rows=SHOWN):
     """Run SQL or PL/SQL on the local cloud's Genius; changes are committed."""
+    from local.oracle.binds import scan
+
+    kind = scan(text).kind
     with connected() as connection, connection.cursor() as cursor:
         cursor.arraysize = 1000
-        cursor.execute(text if scan(text).kind == "plsql" else text.rstrip().rstrip(";"))
+        cursor.execute(text if kind == "plsql" else text.rstrip().rstrip(";"))
         if cursor.description is None:
-            print(counted(cursor.rowcount) if scan(text).kind == "dml" else "done")
+            print(counted(cursor.rowcount) if kind == "dml" else "done")
             return
         names = [column[0] for column in cursor.description]
         found = cursor.fetchmany(rows)
@@ -41,8 +43,11 @@ def sql(c, text, rows=SHOWN):
 
 @contextmanager
 def connected():
-    """A session of the unmodified driver; what goes wrong is one line and exit 1."""
+    """Yield a session of the unmodified driver; an error is one line and exit 1."""
     import oracledb
+
+    from local.services import ORACLE_SERVICE, ORACLE_USER
+    from local.state import HOST, State
 
     settings = State().settings()
     if not settings:
@@ -92,35 +97,47 @@ def shown(value: object) -> str:
     positional=["fault"],
     help={"fault": "NAME or NAME=VALUE; `inv genius.faults` lists them"},
 )
-def fault(c, fault):
-    """Plant a fault in the local cloud's Genius, at once and until it is lifted."""
+def inject(c, fault):
+    """Inject a fault into the local cloud's Genius, at once and until it is cleared."""
     name, _, value = fault.partition("=")
     with known_faults() as faults:
         faults.plant(name, value)
 
 
-@task(group="local", changes=MACHINE, positional=["fault"], help={"fault": "the name of a planted fault"})
-def lift(c, fault):
-    """Take a fault away; one that is not planted is no error."""
+@task(group="local", changes=MACHINE, positional=["fault"], help={"fault": "the name of an injected fault"})
+def clear(c, fault):
+    """Clear a fault; a fault that is not injected is no error."""
     with known_faults() as faults:
         faults.lift(fault)
 
 
 @task(group="local", changes=NOTHING)
 def faults(c):
-    """List the faults that there are and which are planted."""
-    planted = Faults(State().path / "genius").planted()
+    """List all faults and mark the injected ones."""
+    from local.oracle.faults import KNOWN
+
+    injected = genius_faults().planted()
     for name, meaning in KNOWN.items():
-        print(f"{'planted' if name in planted else '':<7}  {name:<19}  {planted.get(name) or meaning}")
+        print(f"{'injected' if name in injected else '':<8}  {name:<19}  {injected.get(name) or meaning}")
+
+
+def genius_faults():
+    """Return the faults of the local cloud's Genius."""
+    from local.oracle.faults import Faults
+    from local.state import State
+
+    return Faults(State().path / "genius")
 
 
 @contextmanager
 def known_faults():
-    """The local cloud's faults; then says what is planted."""
-    faults = Faults(State().path / "genius")
+    """Yield the local cloud's faults, then print the injected ones; an unknown fault is one line and exit 1."""
+    from local.oracle.faults import UnknownFault
+
+    faults = genius_faults()
     try:
         yield faults
     except UnknownFault as error:
         raise Exit(str(error), code=1) from None
-    planted = (f"{name}={value}" if value else name for name, value in faults.planted().items())
-    print(f"planted: {', '.join(planted) or 'nothing'}")
+    injected = (f"{name}={value}" if value else name for name, value in faults.planted().items())
+    print(f"injected: {', '.join(injected) or 'nothing'}")

@@ -1,4 +1,4 @@
-"""The keep-warm rule as tasks: inv warm on | off | status. It pings the alias `live`, which a deploy moves."""
+"""The keep-warm rule as tasks: inv keep-warm on | off | status. It pings the alias `live`, which a deploy moves."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def on(c, env, every=USUAL):
     if not found["permitted"]:
         execute(c, cfg, add_permission(cfg, rule_arn(cfg, alias)))
     if wanted_target(alias) not in found["targets"]:
-        file = f"build/{env}.warm.json"
+        file = f"build/{env}.keep-warm.json"
         run_local(c, cfg, save_json([wanted_target(alias)], file))
         execute(c, cfg, put_targets(cfg, file))
     print(f"{env}: {rule_name(cfg)} pings {alias} every {every}")
@@ -103,7 +103,7 @@ def status(c, env):
     cfg = config.load(env)
     fault = wrong(look(c, cfg), live(c, cfg, env))
     if fault:
-        raise Exit(f"{env}: {fault}; run `inv warm on --env {env}`")
+        raise Exit(f"{env}: {fault}; run `inv keep-warm on --env {env}`")
     print(f"{env}: {rule_name(cfg)} keeps the live version warm")
 
 
@@ -112,16 +112,16 @@ def status(c, env):
     changes=NOTHING,
     default=True,
     positional=["verb", "env"],
-    help={"verb": "on, off or status", "every": "as of warm.on", **ENV_HELP},
+    help={"verb": "on, off or status", "every": "as of keep-warm.on", **ENV_HELP},
 )
 def do(c, verb, env, every=USUAL):
-    """The three of them as `inv warm on`, with a space."""
+    """The three of them as `inv keep-warm on`, with a space."""
     if verb == "on":
         on(c, env, every)
     elif verb in ("off", "status"):
         {"off": off, "status": status}[verb](c, env)
     else:
-        raise Exit(f"No {verb!r} for the warmth. Known: on, off, status.")
+        raise Exit(f"No {verb!r} for keep-warm. Known: on, off, status.")
 
 
 def rate(every: str) -> str:

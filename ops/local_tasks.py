@@ -1,4 +1,7 @@
-"""The cloud on this machine as tasks: inv local.up | tools | down | status | reset | logs."""
+"""The cloud on this machine as tasks: inv local.up | tools | down | status | reset | logs | screens.
+
+Only the tasks import `local`: a production command must not load it.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,21 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from local.cloud import Cloud
-from local.errors import LocalError
-from local.services import NAMES
 from ops.task import MACHINE, NOTHING, task
+
+
+def cloud():
+    """Return the cloud of this machine's state folder."""
+    from local.cloud import Cloud
+
+    return Cloud()
 
 
 @contextmanager
 def one_line_on_failure() -> Iterator[None]:
+    """Turn the errors of `local` into one line and exit 1."""
+    from local.errors import LocalError
+
     try:
         yield
     except LocalError as error:
@@ -33,72 +43,86 @@ def one_line_on_failure() -> Iterator[None]:
 def up(c, procedure_seconds=""):
     """Start restate-server, PostgreSQL, Lambda and Genius on this machine."""
     with one_line_on_failure():
-        Cloud().up(procedure_seconds or None)
+        cloud().up(procedure_seconds or None)
 
 
 @task(group="local", changes=MACHINE)
 def tools(c):
-    """Install the restate CLI, which a deploy needs, where no local.up has done so; starts nothing."""
+    """Install the restate CLI, which a deploy needs, unless local.up has installed it; start nothing."""
+    import threading
+
+    # Not local.cloud, which needs packages of requirements-dev.txt.
+    from local import state
+    from local import tools as installer
+
     with one_line_on_failure():
-        Cloud().install_cli()
+        installer.install_restate(state.State(), state.say_line, threading.Event())
 
 
 @task(group="local", changes=MACHINE)
 def down(c):
-    """End everything that local.up started; data stays."""
+    """Stop everything that local.up started; data stays."""
     with one_line_on_failure():
-        Cloud().down()
+        cloud().down()
 
 
 @task(group="local", changes=MACHINE)
 def reset(c):
-    """End everything and remove its data, ports and passwords; downloads stay."""
+    """Stop everything and delete its data, ports and passwords; downloads stay."""
     with one_line_on_failure():
-        Cloud().reset()
+        cloud().reset()
 
 
 @task(group="local", changes=NOTHING)
 def status(c):
-    """Show each part: up or down, pid, port, memory, age; exit 1 when one is down."""
+    """Show each service: up or down, pid, port, memory, age; exit 1 if one is down."""
     with one_line_on_failure():
-        found = Cloud().status()
-    print(f"{'part':<9} {'':<6} {'pid':>7} {'port':>5} {'memory':>8} {'age':>8}  url")
-    for name, part in found.items():
-        print(status_line(name, part))
-    if not all(part["up"] for part in found.values()):
+        found = cloud().status()
+    print(f"{'service':<9} {'':<6} {'pid':>7} {'port':>5} {'memory':>8} {'age':>8}  url")
+    for name, one in found.items():
+        print(status_line(name, one))
+    if not all(one["up"] for one in found.values()):
         raise Exit(code=1)
 
 
-def status_line(name: str, part: dict) -> str:
-    memory = f"{part['memory'] / 2**20:.0f} MiB" if part["memory"] else "-"
-    age = f"{part['age']:.0f} s" if part["age"] is not None else "-"
-    state = "up" if part["up"] else "silent" if part["pid"] else "down"
-    pid, port = part["pid"] or "-", part["port"] or "-"
-    return f"{name:<9} {state:<6} {pid:>7} {port:>5} {memory:>8} {age:>8}  {part['url'] or '-'}"
+def status_line(name: str, found: dict) -> str:
+    memory = f"{found['memory'] / 2**20:.0f} MiB" if found["memory"] else "-"
+    age = f"{found['age']:.0f} s" if found["age"] is not None else "-"
+    state = "up" if found["up"] else "silent" if found["pid"] else "down"
+    pid, port = found["pid"] or "-", found["port"] or "-"
+    return f"{name:<9} {state:<6} {pid:>7} {port:>5} {memory:>8} {age:>8}  {found['url'] or '-'}"
 
 
 @task(
     group="local",
     changes=NOTHING,
-    help={"part": f"one of {', '.join(NAMES)}; default all", "follow": "go on as they grow", "lines": "of each"},
+    help={
+        "service": "a service of `inv local.status`; default all",
+        "follow": "print new lines as they are written",
+        "lines": "how many of each",
+    },
 )
-def logs(c, part="", follow=False, lines=40):
-    """Show the ends of the parts' logs."""
+def logs(c, service="", follow=False, lines=40):
+    """Show the last lines of the services' logs."""
     with one_line_on_failure():
-        files = log_files(part)
+        files = log_files(service)
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, files)]
     with suppress(KeyboardInterrupt):
         subprocess.run(command, check=False)
 
 
-def log_files(part: str) -> list[Path]:
-    if part and part not in NAMES:
-        raise LocalError(f"No part '{part}'. Known: {', '.join(NAMES)}.")
-    files = [Path(found["log"]) for name, found in Cloud().status().items() if part in ("", name)]
-    there = [file for file in files if file.exists()]
-    if not there:
+def log_files(service: str) -> list[Path]:
+    """Return the existing log files of one service, or of all for ""; raises LocalError."""
+    from local.errors import LocalError
+
+    found = cloud().status()
+    if service and service not in found:
+        raise LocalError(f"No service {service!r}. Known: {', '.join(found)}.")
+    files = [Path(one["log"]) for name, one in found.items() if service in ("", name)]
+    existing = [file for file in files if file.exists()]
+    if not existing:
         raise LocalError("No logs yet: `inv local.up` makes them.")
-    return there
+    return existing
 
 
 @task(group="local", changes=MACHINE)

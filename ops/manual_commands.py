@@ -171,10 +171,10 @@ def keep_schedule() -> list[str]:
 
 def warm_on() -> list[str]:
     return [
-        "# build/$ENV.warm.json is as `inv warm on` writes it.",
+        "# build/$ENV.keep-warm.json is as `inv keep-warm on` writes it.",
         f"RULE={value(keep_warm.put_rule(KEYS, keep_warm.rate(keep_warm.USUAL)), 'RuleArn')}",
         keep_warm.add_permission(KEYS, "$RULE"),
-        keep_warm.put_targets(KEYS, "build/$ENV.warm.json"),
+        keep_warm.put_targets(KEYS, "build/$ENV.keep-warm.json"),
     ]
 
 

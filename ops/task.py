@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import invoke
 
+ROOT = Path(__file__).resolve().parents[1]
 # The groups of `inv --list`, in the order of an operator's day.
 GROUPS = ("set up", "deploy", "close", "repair", "watch", "layer", "schedule", "keep-warm", "local", "develop")
 # What a task changes. Under --dry a task that changes an environment prints its commands and runs only look-ups;
 # a task that changes this machine by other means than commands refuses --dry.
 NOTHING, ENVIRONMENT, MACHINE = "nothing", "environment", "machine"
+# The exit code of a program that a closed pipe has ended.
+PIPE_CLOSED = 141
 
 
 def task(*, group: str, changes: str, **options):
@@ -19,20 +27,46 @@ def task(*, group: str, changes: str, **options):
         raise ValueError(f"unknown group {group!r} or kind of change {changes!r}")
 
     def decorate(body):
-        made = invoke.task(**options)(refusing_dry_run(body) if changes == MACHINE else body)
+        made = invoke.task(**options)(checked(body, changes))
         made.group, made.changes = group, changes
         return made
 
     return decorate
 
 
-def refusing_dry_run(body):
-    """Return the body of a task with a check that stops it under --dry before anything is done."""
+def checked(body, changes: str):
+    """Return the body of a task with the checks of all tasks around it; each fault is one line and exit 1."""
 
     @functools.wraps(body)
-    def checked(c, *arguments, **options):
-        if c.config.run.dry:
+    def run(c, *arguments, **options):
+        if changes == MACHINE and c.config.run.dry:
             raise invoke.Exit("This task has no dry run: it runs no commands that --dry could print. Nothing was done.")
-        return body(c, *arguments, **options)
+        try:
+            if changes != NOTHING:
+                return body(c, *arguments, **options)
+            with closed_pipe_ends_quietly():
+                return body(c, *arguments, **options)
+        except ModuleNotFoundError as error:
+            raise invoke.Exit(missing_package(error)) from None
 
-    return checked
+    return run
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """Return the line for a package that only requirements-dev.txt has; a missing module of our own is raised again."""
+    package = (error.name or "").partition(".")[0]
+    if not package or (ROOT / package).exists():
+        raise error
+    return f"This task needs the package {package}, which is not installed; run `make .venv/ready-dev`, then try again."
+
+
+@contextmanager
+def closed_pipe_ends_quietly() -> Iterator[None]:
+    """End without a traceback if the reader of what is printed, such as head, has closed the pipe."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise invoke.Exit(code=PIPE_CLOSED) from None

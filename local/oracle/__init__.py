@@ -14,7 +14,7 @@ keeps lies in DIR. Faults are planted there at run time, one file each, whose co
 lists them. With the local cloud up, and on a stand-in of one's own:
 
     inv genius.sql "select * from v$version"
-    inv genius.fault procedure_seconds=5        inv genius.faults        inv genius.lift procedure_seconds
+    inv genius.inject procedure_seconds=5        inv genius.faults        inv genius.clear procedure_seconds
     echo 5 > DIR/faults/procedure_seconds
 
 The wire (`server`, `connection`, `handshake`, `auth`, `packets`, `requests`, `replies`, `datatypes`, `wire`, `binds`)

@@ -1,7 +1,7 @@
 """Faults on demand: one file per fault in the folder `faults` under the stand-in's data.
 
 The file's name is the fault, its content is the value: `echo 5 > data/faults/procedure_seconds`, or
-`inv genius.fault procedure_seconds=5`. A one-shot fault is consumed by removing its file, so exactly one call meets
+`inv genius.inject procedure_seconds=5`. A one-shot fault is consumed by removing its file, so exactly one call meets
 it. Files outlive a restart of the stand-in, need no connection (the listener may be the fault), and `ls` shows what
 is planted. KNOWN is the list of all.
 

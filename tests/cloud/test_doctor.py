@@ -106,7 +106,7 @@ def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deploy
         left = [one for found in diagnosis().values() for one in found if not one.ok]
     finally:
         inv("schedule", "stop", "--env", "local")
-        inv("warm", "off", "--env", "local")
+        inv("keep-warm", "off", "--env", "local")
     said = {name: " | ".join(one.said for one in found) for name, found in ills.items() if found}
     assert set(said) == {"roles", "function", "rights", "restate", "scheduler", "warmth", "periods", "paused"}
     assert "the policy lambda-execution" in said["roles"] and "is not there" in said["roles"]

@@ -34,17 +34,17 @@ CHANGES = {
     "schedule.stop": [],
     "schema": [],
     "stop-job": ["--date", DATE],
-    "warm.off": [],
-    "warm.on": [],
+    "keep-warm.off": [],
+    "keep-warm.on": [],
 }
 # Those of them that would change something on the fresh cloud of the tests, so that there is a plan to show.
-PLANNED = {"alarms", "close", "deploy", "destroy", "roles", "schedule.start", "schedule.stop", "schema", "warm.on"}
+PLANNED = {"alarms", "close", "deploy", "destroy", "roles", "schedule.start", "schedule.stop", "schema", "keep-warm.on"}
 # They refuse to be rehearsed: what they do on this machine is not made of commands.
 REFUSE = {
     "demo": {},
     "dev": {},
-    "genius.fault": {"fault": "procedure_status=0"},
-    "genius.lift": {"fault": "procedure_status"},
+    "genius.inject": {"fault": "procedure_status=0"},
+    "genius.clear": {"fault": "procedure_status"},
     "genius.sql": {"text": "select 1 from dual"},
     "local.down": {},
     "local.reset": {},
@@ -68,8 +68,8 @@ REST = {
         "status",
         "versions",
     ),
-    *("env.check", "env.diff", "env.json", "env.shell", "genius.faults", "layer.build", "layer.list"),
-    *("local.logs", "local.status", "schedule.do", "schedule.status", "warm.do", "warm.status"),
+    *("env.check", "env.diff", "env.json", "env.shell", "genius.faults", "help", "layer.build", "layer.list"),
+    *("local.logs", "local.status", "schedule.do", "schedule.status", "keep-warm.do", "keep-warm.status"),
 }
 # What a rehearsal may ask of Restate.
 LOOKS = re.compile(r'GET |POST /query |POST /v3/deployments .*"dry_run": true|POST /ClosingPeriod/[\d-]+/inspect ')

@@ -1,4 +1,4 @@
-"""inv genius.sql, fault, lift and faults, as an operator or a newcomer runs them."""
+"""inv genius.sql, inject, clear and faults, as an operator or a newcomer runs them."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ def test_an_error_is_one_line(local, text, expected):
     assert (refused.returncode, refused.stderr) == (1, f"{expected}\n")
 
 
-def test_faults_are_planted_listed_and_lifted(local):
+def test_faults_are_injected_listed_and_cleared(local):
     try:
-        assert inv("genius.fault", "password=GENIUS:changed").stdout == "planted: password=GENIUS:changed\n"
+        assert inv("genius.inject", "password=GENIUS:changed").stdout == "injected: password=GENIUS:changed\n"
         refused = inv("genius.sql", "select 1 from dual", check=False)
         assert refused.stderr == "ORA-01017: invalid username/password; logon denied\n"
         listed = inv("genius.faults").stdout.splitlines()
-        assert [line[9:].split()[0] for line in listed] == list(KNOWN)
-        assert [line.split()[1:] for line in listed if line[:7].strip()] == [["password", "GENIUS:changed"]]
+        assert [line[10:].split()[0] for line in listed] == list(KNOWN)
+        assert [line.split()[1:] for line in listed if line[:8].strip()] == [["password", "GENIUS:changed"]]
     finally:
-        assert inv("genius.lift", "password").stdout == "planted: nothing\n"
+        assert inv("genius.clear", "password").stdout == "injected: nothing\n"
     assert "1 row\n" in inv("genius.sql", "select 1 from dual").stdout
 
 
 def test_a_fault_that_there_is_not_names_those_that_there_are(local):
-    refused = inv("genius.fault", "latency=5", check=False)
+    refused = inv("genius.inject", "latency=5", check=False)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
     assert refused.stderr.startswith("No fault 'latency'. Known: ") and all(name in refused.stderr for name in KNOWN)
 

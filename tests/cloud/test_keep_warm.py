@@ -18,16 +18,16 @@ from ops import keep_warm
 
 @pytest.mark.slow
 def test_on_status_and_off(deployed):
-    on = inv("warm", "on", "--env", "local").stdout
+    on = inv("keep-warm", "on", "--env", "local").stdout
     assert all(verb in on for verb in ("put-rule", "add-permission", "put-targets")) and ":live every 5m" in on
-    assert "keeps the live version warm" in inv("warm", "status", "--env", "local").stdout
-    changed = inv("warm", "on", "--env", "local", "--every", "1h").stdout
+    assert "keeps the live version warm" in inv("keep-warm", "status", "--env", "local").stdout
+    changed = inv("keep-warm", "on", "--env", "local", "--every", "1h").stdout
     assert "rate(1 hour)" in changed and changed.count("aws ") == 1
-    inv("warm", "off", "--env", "local")
+    inv("keep-warm", "off", "--env", "local")
     assert not any(keep_warm.look(Context(), deployed).values())
-    refused = inv("warm", "status", "--env", "local", check=False)
+    refused = inv("keep-warm", "status", "--env", "local", check=False)
     assert refused.returncode == 1
-    assert refused.stderr == "local: the live version is not kept warm; run `inv warm on --env local`\n"
+    assert refused.stderr == "local: the live version is not kept warm; run `inv keep-warm on --env local`\n"
 
 
 def workers(version: str) -> set[int]:
@@ -47,10 +47,10 @@ def test_the_rule_fires_and_keeps_the_version_of_a_later_deploy_warm(deployed):
     other = ROOT / "env" / "testwarm.env"
     text = (ROOT / "env" / "local.env").read_text()
     other.write_text(text.replace("DEADLINE_SECONDS=300", "DEADLINE_SECONDS=303"))
-    inv("warm", "on", "--env", "local", "--every", "1m")
+    inv("keep-warm", "on", "--env", "local", "--every", "1m")
     try:
         inv("deploy", "--env", "testwarm")
-        assert "keeps the live version warm" in inv("warm", "status", "--env", "testwarm").stdout
+        assert "keeps the live version warm" in inv("keep-warm", "status", "--env", "testwarm").stdout
         version = inv("ping", "--env", "testwarm").stdout.split("version ")[1].split()[0]
         for pid in workers(version):
             os.kill(pid, signal.SIGKILL)
@@ -64,7 +64,7 @@ def test_the_rule_fires_and_keeps_the_version_of_a_later_deploy_warm(deployed):
         assert ", warm, up" in inv("ping", "--env", "testwarm").stdout
     finally:
         other.unlink()
-        inv("warm", "off", "--env", "local")
+        inv("keep-warm", "off", "--env", "local")
         inv("deploy", "--env", "local")
 
 

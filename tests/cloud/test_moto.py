@@ -230,8 +230,8 @@ def test_the_urls_two_permissions_and_their_end(cfg):
 
 
 def test_warmth_and_alarms_and_old_versions_go(cfg):
-    inv(cfg, "warm", "on")
-    assert "keeps the live version warm" in inv(cfg, "warm", "status")
+    inv(cfg, "keep-warm", "on")
+    assert "keeps the live version warm" in inv(cfg, "keep-warm", "status")
     assert inv(cfg, "alarms", "--to", "ops@example.com").count("put-metric-alarm") == 5
     assert "put-" not in inv(cfg, "alarms", "--to", "ops@example.com")
     pruned = inv(cfg, "prune", "--keep", "1")

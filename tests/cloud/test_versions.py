@@ -165,7 +165,7 @@ LISTS = {
 def test_nothing_is_left(cfg, two):
     OTHER.write_text((ROOT / "env" / "local.env").read_text().replace("FUNCTION_URL=off", "FUNCTION_URL=on"))
     inv("deploy", "--env", "testversions")
-    inv("warm", "on", "--env", "local")
+    inv("keep-warm", "on", "--env", "local")
     inv("alarms", "--env", "local", "--to", "ops@example.com")
     assert "Not confirmed" in inv("destroy", "--env", "local", check=False).stderr
     assert "nothing is left" in inv("destroy", "--env", "local", "--yes").stdout

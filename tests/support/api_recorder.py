@@ -75,7 +75,7 @@ def action_of(service: str, operation: str) -> str:
 def task_of(words: tuple[str, ...]) -> str:
     """The task of a command line of `inv`, for the client id of its calls."""
     named = [word for word in words if not word.startswith("-")]
-    verb = f" {named[1]}" if named[0] in ("warm", "schedule") else ""
+    verb = f" {named[1]}" if named[0] in ("keep-warm", "schedule") else ""
     return f"{'--dry ' if '--dry' in words else ''}{named[0]}{verb}"
 
 
