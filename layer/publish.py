@@ -44,10 +44,6 @@ def list_all_versions(cfg):
     return aws(cfg, "lambda list-functions --function-version ALL")
 
 
-def list_own_versions(cfg):
-    return aws(cfg, f"lambda list-versions-by-function --function-name {q(cfg['FUNCTION_NAME'])}")
-
-
 def description(about: dict) -> str:
     """At most 256 characters; its end is what tells whether two versions are the same."""
     return f"Instant Client {about['client']} {about['kind']}; zip sha256 {about['zip']}; content {about['content']}"
@@ -127,10 +123,8 @@ def publish_by_bucket(c, cfg, about, env: str) -> str:
 
 def used(c, cfg) -> set[str]:
     """The ARNs of all layer versions that a version of any function of the account and region has attached."""
-    everything = (query_json(c, cfg, list_all_versions(cfg)) or {}).get("Functions", [])
-    # Asked again by name: ALL is an option that an emulator may not know.
-    own = query_json(c, cfg, list_own_versions(cfg), missing="ResourceNotFoundException") or {}
-    return {one["Arn"] for function in everything + own.get("Versions", []) for one in function.get("Layers", [])}
+    functions = (query_json(c, cfg, list_all_versions(cfg)) or {}).get("Functions", [])
+    return {one["Arn"] for function in functions for one in function.get("Layers", [])}
 
 
 def prune(c, cfg, keep: int) -> list[str]:

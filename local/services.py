@@ -95,7 +95,7 @@ def aws(state: State, settings: Mapping[str, str], say: Say) -> Part:
     )
     return Part(
         name="aws",
-        command=[str(tools.ministack_python()), "-I", str(LOCAL / "keep_ministack.py")],
+        command=[str(tools.ministack_python()), "-I", str(LOCAL / "run_ministack.py")],
         env=env,
         ports=ports,
         url=f"http://{HOST}:{port}",

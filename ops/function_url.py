@@ -63,7 +63,7 @@ def ensure(c, cfg) -> str:
     if not found:
         said = execute(c, cfg, create_url(cfg))
         found = json.loads(said) if said else None
-    return address(cfg, found["FunctionUrl"]) if found else ""
+    return found["FunctionUrl"].rstrip("/") if found else ""
 
 
 def remove(c, cfg) -> None:
@@ -78,13 +78,6 @@ def permissions(c, cfg) -> set[str]:
     """The names of the statements of the alias' policy."""
     policy = query_json(c, cfg, get_policy(cfg), missing="ResourceNotFoundException")
     return {one.get("Sid", "") for one in json.loads(policy["Policy"])["Statement"]} if policy else set()
-
-
-def address(cfg, url: str) -> str:
-    """Where Restate reaches a Function URL; an emulator has no names of AWS and serves it under a path of its own."""
-    if not cfg["AWS_ENDPOINT_URL"]:
-        return url.rstrip("/")
-    return f"{cfg['AWS_ENDPOINT_URL']}/_aws/lambda-url/{url.split('//')[1].partition('.')[0]}"
 
 
 def refuse_open(url: str) -> None:

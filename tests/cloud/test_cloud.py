@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 import zipfile
 from collections.abc import Callable
@@ -157,8 +159,10 @@ def test_a_duration_that_is_none_is_refused(cloud, text):
         cloud.up(text)
 
 
-def test_functions_and_versions_outlive_a_killed_lambda_service(cloud, tmp_path):
-    bundle, answer = tmp_path / "bundle.zip", tmp_path / "answer"
+@pytest.fixture(scope="module")
+def echo(cloud, tmp_path_factory) -> str:
+    """A function with one version; it answers its version's number."""
+    bundle = tmp_path_factory.mktemp("echo") / "bundle.zip"
     with zipfile.ZipFile(bundle, "w") as file:
         file.writestr("code.py", "def answer(event, context):\n    return context.function_version\n")
     aws(
@@ -167,17 +171,41 @@ def test_functions_and_versions_outlive_a_killed_lambda_service(cloud, tmp_path)
         f" --role arn:aws:iam::{services.ACCOUNT}:role/none --zip-file fileb://{bundle}",
     )
     aws(cloud, "publish-version --function-name echo")
-    wait_for(lambda: "echo:1" in (cloud.state.path / "aws" / "state" / "lambda.json").read_text())
+    return "echo"
+
+
+def test_functions_and_versions_outlive_a_killed_lambda_service(cloud, echo, tmp_path):
+    answer = tmp_path / "answer"
+    wait_for(lambda: f"{echo}:1" in (cloud.state.path / "aws" / "state" / "lambda.json").read_text())
     cloud.kill("aws")
     cloud.start("aws")
-    aws(cloud, f"invoke --function-name echo --qualifier 1 {answer}")
+    aws(cloud, f"invoke --function-name {echo} --qualifier 1 {answer}")
     assert answer.read_text() == '"1"'
 
 
-def aws(cloud: Cloud, words: str) -> None:
+def test_functions_are_listed_with_all_versions(cloud, echo):
+    every = aws(cloud, "list-functions --function-version ALL")["Functions"]
+    assert [(one["FunctionName"], one["Version"]) for one in every] == [(echo, "$LATEST"), (echo, "1")]
+    newest = aws(cloud, "list-functions")["Functions"]
+    assert [one["Version"] for one in newest] == ["$LATEST"]
+
+
+def test_a_function_url_is_reachable(cloud, echo):
+    made = aws(cloud, f"create-function-url-config --function-name {echo} --auth-type NONE")
+    assert aws(cloud, f"get-function-url-config --function-name {echo}")["FunctionUrl"] == made["FunctionUrl"]
+    (listed,) = aws(cloud, f"list-function-url-configs --function-name {echo}")["FunctionUrlConfigs"]
+    assert listed["FunctionUrl"] == made["FunctionUrl"]
+    with urllib.request.urlopen(f"{made['FunctionUrl']}path", timeout=20) as answer:
+        assert answer.read() == b"$LATEST"
+
+
+def aws(cloud: Cloud, words: str) -> dict:
+    """Run a Lambda command and return its answer."""
     env = {**os.environ, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    place = ["--region", services.REGION, "--endpoint-url", cloud.status()["aws"]["url"]]
-    subprocess.run([sys.executable, "-m", "awscli", *place, "lambda", *words.split()], env=env, check=True)
+    place = ["--region", services.REGION, "--endpoint-url", cloud.status()["aws"]["url"], "--output", "json"]
+    command = [sys.executable, "-m", "awscli", *place, "lambda", *words.split()]
+    done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout or "{}")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:

@@ -1,0 +1,106 @@
+"""Run ministack with what it lacks compared to AWS.
+
+- Save the state after each request that changes it; ministack saves only on an orderly end, and a killed one would
+  forget versions to which Restate holds invocations.
+- Code.Location of a version serves that version's ZIP, not the newest code.
+- ListFunctions with FunctionVersion=ALL lists the versions, with their layers.
+- FunctionUrl is an address that resolves on this machine.
+
+Run by ministack's own interpreter: imports nothing else of this package, and uses internals of the pinned version.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+
+from ministack import app
+from ministack.core import persistence
+from ministack.core.responses import json_response
+from ministack.services import lambda_svc
+
+# Longer than a function stays Pending, so that Pending is not saved.
+SAVE_DELAY_SECONDS = 1
+AWS_URL = re.compile(rb"https://([a-z0-9]{32})\.lambda-url\.[a-z0-9-]+\.on\.aws/")
+URL_OPERATIONS = (
+    "_create_function_url_config",
+    "_get_function_url_config",
+    "_update_function_url_config",
+    "_list_function_url_configs",
+)
+original_app = app.app
+original_get_function, original_serve_code = lambda_svc._get_function, lambda_svc.serve_function_code
+original_list_functions = lambda_svc._list_functions
+saving: set[asyncio.Task] = set()
+
+
+async def app_that_saves(scope, receive, send) -> None:
+    """Answer one ASGI request, then schedule a save if the request may have changed something."""
+    await original_app(scope, receive, send)
+    if may_have_changed(scope) and not saving:
+        saving.add(asyncio.get_running_loop().create_task(save_soon()))
+
+
+def may_have_changed(scope) -> bool:
+    """Return whether a request may have changed the state; invocations are many and change only logs."""
+    return scope["type"] == "http" and scope["method"] != "GET" and not scope["path"].endswith("/invocations")
+
+
+async def save_soon() -> None:
+    """Save the state of all services after a short delay."""
+    await asyncio.sleep(SAVE_DELAY_SECONDS)
+    saving.clear()
+    for service, get_state in app._build_persistence_save_dict().items():
+        try:
+            persistence.save_state(service, get_state())
+        except RuntimeError as error:
+            logging.getLogger("persistence").warning("%s changed while it was saved: %s", service, error)
+
+
+def get_function(name, qualifier=None):
+    """Answer GetFunction with a Code.Location that names the version."""
+    status, headers, body = original_get_function(name, qualifier)
+    found = json.loads(body)
+    version = found.get("Configuration", {}).get("Version", "$LATEST")
+    if version == "$LATEST":
+        return status, headers, body
+    found["Code"]["Location"] = found["Code"]["Location"].replace(f"/{name}?", f"/{name}:{version}?")
+    return status, headers, json.dumps(found).encode()
+
+
+def serve_code(name, account_id=None, region=None):
+    """Serve the ZIP of a Code.Location: of a version, or the newest code."""
+    name, _, version = name.partition(":")
+    if not version:
+        return original_serve_code(name, account_id, region)
+    function = lambda_svc._functions.get_scoped(account_id, region, name)
+    return 200, {"Content-Type": "application/zip"}, function["versions"][version]["code_zip"]
+
+
+def list_functions(query_params):
+    """Answer ListFunctions; with FunctionVersion=ALL, $LATEST and all versions of every function, on one page."""
+    if lambda_svc._qp_first(query_params, "FunctionVersion") != "ALL":
+        return original_list_functions(query_params)
+    records = [one for function in lambda_svc._functions.values() for one in (function, *function["versions"].values())]
+    return json_response({"Functions": [one["config"] for one in records]})
+
+
+def with_local_urls(operation):
+    """Return an operation whose answer has Function URLs of this machine in place of AWS's names."""
+    address = f"http://{os.environ['MINISTACK_HOST']}:{os.environ['GATEWAY_PORT']}/_aws/lambda-url/"
+
+    def answer(*arguments):
+        status, headers, body = operation(*arguments)
+        return status, headers, AWS_URL.sub(lambda url: address.encode() + url[1] + b"/", body)
+
+    return answer
+
+
+if __name__ == "__main__":
+    app.app = app_that_saves
+    lambda_svc._get_function, lambda_svc.serve_function_code = get_function, serve_code
+    lambda_svc._list_functions = list_functions
+    for name in URL_OPERATIONS:
+        setattr(lambda_svc, name, with_local_urls(getattr(lambda_svc, name)))
+    app.main()
