@@ -31,10 +31,6 @@ bench: .venv/ready ## Measure against other ways, side by side
 chaos: .venv/ready ## Close days under faults: make chaos N=100 SEED=1
 	@$(INV) chaos -n "$(or $(N),20)" --seed "$(or $(SEED),1)"
 
-.PHONY: screens
-screens: .venv/ready ## Make pictures of the demo and of Restate's page of its closing
-	@$(INV) local.screens
-
 .PHONY: lint
 lint: .venv/ready ## Check layout, scripts, workflows, and that every name is known
 	.venv/bin/ruff check .

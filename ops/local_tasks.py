@@ -1,4 +1,4 @@
-"""The cloud on this machine as tasks: inv local.up | tools | down | status | reset | logs | screens.
+"""The cloud on this machine as tasks: inv local.up | tools | down | status | reset | logs.
 
 Only the tasks import `local`: a production command must not load it.
 """
@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shlex import quote as q
 
 from invoke import Exit
 
@@ -123,15 +122,3 @@ def log_files(service: str) -> list[Path]:
     if not existing:
         raise LocalError("No logs yet: `inv local.up` makes them.")
     return existing
-
-
-@task(group="local", changes=MACHINE)
-def screens(c):
-    """Make pictures of the demo and of Restate's page of its closing, in build/screens/."""
-    from local import screens as pictures
-
-    with one_line_on_failure():
-        pictures.find_browser()
-        demo = c.run(f"{q(sys.executable)} -m invoke demo", hide="out", in_stream=False).stdout
-        for picture in pictures.take(demo):
-            print(picture)

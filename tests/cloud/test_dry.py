@@ -48,7 +48,6 @@ REFUSE = {
     "genius.sql": {"text": "select 1 from dual"},
     "local.down": {},
     "local.reset": {},
-    "local.screens": {},
     "local.tools": {},
     "local.up": {},
 }
