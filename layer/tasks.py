@@ -10,6 +10,7 @@ from layer import build as builds
 from layer import publish as publishing
 from ops import config
 from ops.config import ENV_HELP
+from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task
 
 DEFAULT_RUNTIME = next(one.default for one in config.DEPLOY_SETTINGS if one.name == "RUNTIME")
@@ -25,20 +26,20 @@ def build(c, runtime=DEFAULT_RUNTIME):
 @task(group="layer", changes=ENVIRONMENT, help=ENV_HELP)
 def publish(c, env):
     """Publish the layer at build/ as a new version, unless the newest one is the same."""
-    cfg = config.load(env)
-    print(f"{env}: layer {cfg['LAYER_NAME']} in {cfg['AWS_REGION']}")
-    publishing.publish(c, cfg, env)
+    target = Target.load(c, env)
+    print(f"{env}: layer {target.cfg['LAYER_NAME']} in {target.cfg['AWS_REGION']}")
+    publishing.publish(target)
 
 
 @task(group="layer", changes=NOTHING, name="list", help=ENV_HELP)
 def list_(c, env):
     """Show the layer's versions, the newest first, and which of them a function version uses."""
-    cfg = config.load(env)
-    found = publishing.versions(c, cfg)
+    target = Target.load(c, env)
+    found = publishing.versions(target)
     if not found:
-        print(f"{env}: {cfg['AWS_REGION']} has no version of {cfg['LAYER_NAME']}")
+        print(f"{env}: {target.cfg['AWS_REGION']} has no version of {target.cfg['LAYER_NAME']}")
         return
-    in_use = publishing.used(c, cfg)
+    in_use = publishing.used(target)
     for one in found:
         mark = "used  " if one["LayerVersionArn"] in in_use else "unused"
         print(f"{one['LayerVersionArn']}  {one['CreatedDate'][:19]}  {mark}  {one.get('Description', '')}")
@@ -49,8 +50,8 @@ def prune(c, env, keep):
     """Delete old versions of the layer; never one that a version of a function uses."""
     if not keep.isdigit() or int(keep) < 1:
         raise Exit(f"--keep {keep!r}: expected a number from 1; the newest version always stays. Nothing was deleted.")
-    cfg = config.load(env)
-    print(f"{env}: layer {cfg['LAYER_NAME']} in {cfg['AWS_REGION']}")
-    removed = publishing.prune(c, cfg, int(keep))
-    done = "would be deleted" if c.config.run.dry else "deleted"
+    target = Target.load(c, env)
+    print(f"{env}: layer {target.cfg['LAYER_NAME']} in {target.cfg['AWS_REGION']}")
+    removed = publishing.prune(target, int(keep))
+    done = "would be deleted" if target.dry else "deleted"
     print(f"{env}: {len(removed)} {done}")

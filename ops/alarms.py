@@ -10,7 +10,8 @@ from invoke import Exit
 
 from ops import commands, config
 from ops.logs import find_group
-from ops.shell import ROOT, aws, execute, query_json, run_local
+from ops.shell import ROOT, aws
+from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
 FOLDER = ROOT / "alarms"
@@ -67,34 +68,34 @@ def delete_topic(cfg: dict, topic: str) -> str:
 @task(group="set up", changes=ENVIRONMENT, help={**config.ENV_HELP, "to": "an SNS topic's ARN, or an e-mail address"})
 def alarms(c, env, to):
     """Have the alarms of alarms/ in CloudWatch, told to a topic or an address."""
-    cfg = config.load(env)
-    topic = topic_of(c, cfg, to)
+    target = Target.load(c, env)
+    topic = topic_of(target, to)
     # A function has no log group before its first event, and a filter wants one.
-    if not find_group(c, cfg):
-        execute(c, cfg, commands.create_log_group(cfg))
-    filters = {one["filterName"]: one for one in query_json(c, cfg, describe_filters(cfg))["metricFilters"]}
-    known = {one["AlarmName"]: one for one in query_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
-    for name, wanted in wanted_alarms(cfg, topic).items():
+    if not find_group(target.c, target.cfg):
+        target.execute(commands.create_log_group(target.cfg))
+    filters = {one["filterName"]: one for one in target.query_json(describe_filters(target.cfg))["metricFilters"]}
+    known = {one["AlarmName"]: one for one in target.query_json(describe_alarms(target.cfg))["MetricAlarms"]}
+    for name, wanted in wanted_alarms(target.cfg, topic).items():
         if "filter" in wanted and not same(filters.get(wanted["filter"]["filterName"]), wanted["filter"]):
-            execute(c, cfg, put_filter(cfg, as_file(c, cfg, f"{env}.{name}.filter", wanted["filter"])))
+            target.execute(put_filter(target.cfg, as_file(target, f"{env}.{name}.filter", wanted["filter"])))
         if not same(known.get(wanted["alarm"]["AlarmName"]), wanted["alarm"]):
-            execute(c, cfg, put_alarm(cfg, as_file(c, cfg, f"{env}.{name}.alarm", wanted["alarm"])))
+            target.execute(put_alarm(target.cfg, as_file(target, f"{env}.{name}.alarm", wanted["alarm"])))
         print(f"{env}: {wanted['alarm']['AlarmName']}: {wanted['alarm']['AlarmDescription']}")
 
 
-def topic_of(c, cfg: dict, to: str) -> str:
+def topic_of(target: Target, to: str) -> str:
     """The topic's ARN; for an address, that of the function's own topic, with the address subscribed."""
     if TOPIC.fullmatch(to):
         return to
     if not ADDRESS.fullmatch(to):
         raise Exit(f"--to {to!r} is neither an SNS topic's ARN nor an e-mail address. Nothing was changed.")
-    said = execute(c, cfg, create_topic(cfg))
+    said = target.execute(create_topic(target.cfg))
     if not said:
-        return own_topic(cfg, "000000000000")
+        return own_topic(target.cfg, "000000000000")
     topic = json.loads(said)["TopicArn"]
-    there = query_json(c, cfg, list_subscriptions(cfg, topic))["Subscriptions"]
+    there = target.query_json(list_subscriptions(target.cfg, topic))["Subscriptions"]
     if not any(one["Endpoint"] == to for one in there):
-        execute(c, cfg, subscribe(cfg, topic, to))
+        target.execute(subscribe(target.cfg, topic, to))
         print(f"{to} gets a mail from AWS and is told of nothing before its link was followed")
     return topic
 
@@ -103,19 +104,21 @@ def own_topic(cfg: dict, account: str) -> str:
     return f"arn:aws:sns:{cfg['AWS_REGION']}:{account}:{cfg['FUNCTION_NAME']}-alarms"
 
 
-def remove(c, cfg: dict, account: str) -> None:
+def remove(target: Target, account: str) -> None:
     """Take away what is there of the alarms, their filters and the function's own topic."""
-    topic = own_topic(cfg, account)
-    wanted = wanted_alarms(cfg, topic).values()
-    known = {one["AlarmName"] for one in query_json(c, cfg, describe_alarms(cfg))["MetricAlarms"]}
+    topic = own_topic(target.cfg, account)
+    wanted = wanted_alarms(target.cfg, topic).values()
+    known = {one["AlarmName"] for one in target.query_json(describe_alarms(target.cfg))["MetricAlarms"]}
     names = [one["alarm"]["AlarmName"] for one in wanted if one["alarm"]["AlarmName"] in known]
     if names:
-        execute(c, cfg, delete_alarms(cfg, names))
-    found = query_json(c, cfg, describe_filters(cfg), missing="ResourceNotFoundException") or {"metricFilters": []}
+        target.execute(delete_alarms(target.cfg, names))
+    found = target.query_json(describe_filters(target.cfg), missing="ResourceNotFoundException") or {
+        "metricFilters": []
+    }
     for one in found["metricFilters"]:
-        execute(c, cfg, delete_filter(cfg, one["filterName"]))
-    if query_json(c, cfg, get_topic(cfg, topic), missing="NotFound"):
-        execute(c, cfg, delete_topic(cfg, topic))
+        target.execute(delete_filter(target.cfg, one["filterName"]))
+    if target.query_json(get_topic(target.cfg, topic), missing="NotFound"):
+        target.execute(delete_topic(target.cfg, topic))
 
 
 def wanted_alarms(cfg: dict, topic: str) -> dict[str, dict]:
@@ -132,7 +135,7 @@ def same(present: dict | None, wanted: dict) -> bool:
     return present is not None and all(present.get(key) == value for key, value in wanted.items())
 
 
-def as_file(c, cfg: dict, name: str, value: dict) -> str:
+def as_file(target: Target, name: str, value: dict) -> str:
     file = f"build/{name}.json"
-    run_local(c, cfg, commands.save_json(value, file))
+    target.run_local(commands.save_json(value, file))
     return file

@@ -12,37 +12,38 @@ from layer import publish as layers
 from ops import commands, config, function_url, limits, ping, release, roles, schedule, shell, upload
 from ops.config import ENV_HELP
 from ops.logs import find_group
-from ops.shell import ROOT, execute, query_json, run_local
+from ops.shell import ROOT
+from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
 
 @task(group="deploy", changes=ENVIRONMENT, help={**ENV_HELP, "breaking": "accept that handlers are removed or renamed"})
 def deploy(c, env, breaking=False):
     """Bring the function of an environment in step with this checkout and register it with Restate."""
-    cfg = config.load(env)
-    print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
+    target = Target.load(c, env)
+    print(target.headline)
     before = shell.changes
-    cfg = completed(c, cfg, env)
-    limits.check_environment(config.function_environment(cfg))
+    target = completed(target)
+    limits.check_environment(config.function_environment(target.cfg))
     # Before anything is touched: a version that cannot be registered is none.
-    release.deployments(cfg)
-    with shell.looking_ahead(c, cfg, look_ups(cfg)):
-        cfg["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+    release.deployments(target.cfg)
+    with shell.looking_ahead(c, target.cfg, look_ups(target.cfg)):
+        target = target.having(LAYER_VERSION_ARN=layers.attached(target))
         shell.announce(f"inv bundle --env {q(env)}")
-        made = upload.make(cfg)
-        role_arn = roles.ensure_execution_role(c, cfg)
-        configuration = ensure_function(c, cfg, env, role_arn, made)
-        ensure_log(c, cfg)
-        version_arn = ensure_version(c, cfg, configuration, ping.description(made.digest))
-        release.take(c, cfg, env, version_arn, breaking, before)
-    summary(c, env, version_arn, before)
-    schedule.reminder(cfg, env)
+        made = upload.make(target.cfg)
+        role_arn = roles.ensure_execution_role(target)
+        configuration = ensure_function(target, role_arn, made)
+        ensure_log(target)
+        version_arn = ensure_version(target, configuration, ping.description(made.digest))
+        release.take(target, version_arn, breaking, before)
+    summary(target, version_arn, before)
+    schedule.reminder(target.cfg, env)
 
 
 @task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
 def schema(c, env):
     """Create what is missing of the service's own tables, through the function."""
-    answer = release.invoke_event(c, config.load(env), {"schema": True})
+    answer = release.invoke_event(Target.load(c, env), {"schema": True})
     print(f"{env}: closing_runs is in schema {answer['schema']}" if answer else f"{env}: a rehearsal")
 
 
@@ -59,12 +60,13 @@ def look_ups(cfg) -> list[str]:
     return [*layer, roles.get_role(cfg, role), *policies, *function, *log, *ready, *url]
 
 
-def completed(c, cfg, env) -> dict:
+def completed(target: Target) -> Target:
     """The settings with what the file leaves to the function, as in CI, where no secret is at hand; never shown."""
+    cfg, env = target.cfg, target.env
     names = config.left_out(env)
     if not names:
-        return cfg
-    found = query_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+        return target
+    found = target.query_json(commands.get_function(cfg), missing="ResourceNotFoundException")
     there = found["Configuration"].get("Environment", {}).get("Variables", {}) if found else {}
     lacking = [setting.name for setting in config.required(names) if setting.name not in there]
     if lacking:
@@ -73,11 +75,12 @@ def completed(c, cfg, env) -> dict:
             f"env/{env}.env has no value of {', '.join(lacking)}, and {whose}; deploy once from where the values are."
             " Nothing was touched."
         )
-    return {**cfg, **{name: there[name] for name in names if name in there}}
+    return target.having(**{name: there[name] for name in names if name in there})
 
 
-def summary(c, env, version_arn, before) -> None:
-    if c.config.run.dry:
+def summary(target: Target, version_arn, before) -> None:
+    env = target.env
+    if target.dry:
         print(f"{env}: this was a rehearsal, nothing was changed")
     elif shell.changes > before:
         print(f"{env}: {version_arn} is live")
@@ -85,57 +88,58 @@ def summary(c, env, version_arn, before) -> None:
         print(f"{env}: nothing changed; {version_arn} is live")
 
 
-def ensure_function(c, cfg, env, role_arn, made) -> dict:
+def ensure_function(target: Target, role_arn, made) -> dict:
     """Create the function or bring code and configuration up to date; returns its configuration then.
 
     Under --dry a changed function has no configuration yet: {}.
     """
-    found = query_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    found = target.query_json(commands.get_function(target.cfg), missing="ResourceNotFoundException")
     before = shell.changes
     if found:
-        update_function(c, cfg, env, role_arn, made, found)
+        update_function(target, role_arn, made, found)
     else:
-        upload.check_with_layers(c, cfg, made, [])
-        upload.bring_to_bucket(c, cfg, made)
-        with environment_file(c, cfg, env) as file:
-            execute(c, cfg, commands.create_function(cfg, role_arn, file, made))
-        execute(c, cfg, commands.wait_until_active(cfg))
+        upload.check_with_layers(target, made, [])
+        upload.bring_to_bucket(target, made)
+        with environment_file(target) as file:
+            target.execute(commands.create_function(target.cfg, role_arn, file, made))
+        target.execute(commands.wait_until_active(target.cfg))
     if shell.changes == before:
         return found["Configuration"]
-    return {} if c.config.run.dry else query_json(c, cfg, commands.get_function(cfg))["Configuration"]
+    return {} if target.dry else target.query_json(commands.get_function(target.cfg))["Configuration"]
 
 
-def update_function(c, cfg, env, role_arn, made, found) -> None:
+def update_function(target: Target, role_arn, made, found) -> None:
+    cfg, env = target.cfg, target.env
     configuration = expected = found["Configuration"]
     shaped, new_code = differs(configuration, cfg, role_arn), not carries(found, made)
     if new_code or "Layers" in shaped:
-        upload.check_with_layers(c, cfg, made, layers_of(configuration))
+        upload.check_with_layers(target, made, layers_of(configuration))
     if new_code:
-        upload.bring_to_bucket(c, cfg, made)
-        execute(c, cfg, commands.update_code(cfg, made, revision(c, cfg, expected)))
-        execute(c, cfg, commands.wait_until_updated(cfg))
-        execute(c, cfg, commands.tag_function(cfg, configuration["FunctionArn"], made))
+        upload.bring_to_bucket(target, made)
+        target.execute(commands.update_code(cfg, made, revision(target, expected)))
+        target.execute(commands.wait_until_updated(cfg))
+        target.execute(commands.tag_function(cfg, configuration["FunctionArn"], made))
         expected = {"CodeSha256": as_aws(made.sha256)}
     if shaped:
         print(f"the configuration differs in {', '.join(shaped)}")
-        with environment_file(c, cfg, env) as file:
-            now = revision(c, cfg, expected)
-            execute(c, cfg, commands.update_configuration(cfg, role_arn, file, now, in_vpc(configuration)))
-        execute(c, cfg, commands.wait_until_updated(cfg))
+        with environment_file(target) as file:
+            now = revision(target, expected)
+            target.execute(commands.update_configuration(cfg, role_arn, file, now, in_vpc(configuration)))
+        target.execute(commands.wait_until_updated(cfg))
         if in_vpc(configuration) and not cfg["VPC_SUBNET_IDS"]:
             print(f"{env}: the policy lambda-vpc stays with {cfg['ROLE_NAME']} for the versions that are in the VPC;")
             print(f"{env}: `inv prune` takes it away with the last of them")
 
 
-def ensure_log(c, cfg) -> None:
+def ensure_log(target: Target) -> None:
     """Keep the function's log as long as the environment says; Lambda's own way keeps it for ever."""
-    if not cfg["LOG_RETENTION_DAYS"]:
+    if not target.cfg["LOG_RETENTION_DAYS"]:
         return
-    group = find_group(c, cfg)
+    group = find_group(target.c, target.cfg)
     if not group:
-        execute(c, cfg, commands.create_log_group(cfg))
-    if not group or str(group.get("retentionInDays", "")) != cfg["LOG_RETENTION_DAYS"]:
-        execute(c, cfg, commands.keep_log(cfg))
+        target.execute(commands.create_log_group(target.cfg))
+    if not group or str(group.get("retentionInDays", "")) != target.cfg["LOG_RETENTION_DAYS"]:
+        target.execute(commands.keep_log(target.cfg))
 
 
 def in_vpc(configuration: dict) -> bool:
@@ -160,14 +164,14 @@ def as_aws(sha256: str) -> str:
     return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
-def revision(c, cfg, expected: dict) -> str:
+def revision(target: Target, expected: dict) -> str:
     """The file with the function's revision, which the next command is bound to; a finished update changes it.
 
     expected: a configuration of the function, or its CodeSha256 alone; Exit where it is another one by now.
     """
     file = "build/revision"
-    run_local(c, cfg, commands.save_revision(cfg, file))
-    if not c.config.run.dry:
+    target.run_local(commands.save_revision(target.cfg, file))
+    if not target.dry:
         found = dict(zip(("RevisionId", "CodeSha256"), (ROOT / file).read_text().split()))
         if any(expected.get(key, value) != value for key, value in found.items()):
             raise Exit("somebody else has changed the function meanwhile; nothing was published. Run it again")
@@ -175,18 +179,20 @@ def revision(c, cfg, expected: dict) -> str:
 
 
 @contextlib.contextmanager
-def environment_file(c, cfg, env, version=""):
+def environment_file(target: Target, version=""):
     """The function's environment in a file of mode 0600 while a command needs it: no secret is ever an argument.
 
     version: the published one that it is taken from; default: as the environment says.
     """
-    file = f"build/{env}.environment.json"
-    make = commands.save_environment(cfg, version, file) if version else commands.make_environment(env, file)
+    file = f"build/{target.env}.environment.json"
+    make = (
+        commands.save_environment(target.cfg, version, file) if version else commands.make_environment(target.env, file)
+    )
     try:
-        run_local(c, cfg, make)
+        target.run_local(make)
         yield file
     finally:
-        run_local(c, cfg, f"rm -f {q(file)}")
+        target.run_local(f"rm -f {q(file)}")
 
 
 def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
@@ -203,8 +209,8 @@ def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
     named = {"SubnetIds": listed(cfg["VPC_SUBNET_IDS"]), "SecurityGroupIds": listed(cfg["VPC_SECURITY_GROUP_IDS"])}
     parts += ["VpcConfig"] if network_of(configuration) != network_of({"VpcConfig": named}) else []
     given = configuration.get("Environment", {}).get("Variables", {})
-    target = config.function_environment(cfg)
-    return parts + [key for key in sorted({*given, *target}) if given.get(key) != target.get(key)]
+    wanted_variables = config.function_environment(cfg)
+    return parts + [key for key in sorted({*given, *wanted_variables}) if given.get(key) != wanted_variables.get(key)]
 
 
 def layers_of(configuration: dict) -> list[str]:
@@ -219,18 +225,20 @@ def listed(names: str) -> list[str]:
 PUBLISHED = ("CodeSha256", "Environment", "Runtime", "Role", "Timeout", "MemorySize", "Handler", "Layers")
 
 
-def ensure_version(c, cfg, configuration, description) -> str:
+def ensure_version(target: Target, configuration, description) -> str:
     """Publish the function as a numbered version unless the newest one is the same; returns the version's ARN."""
-    numbered = versions_of(c, cfg)
+    numbered = versions_of(target)
     if numbered and same(numbered[-1], configuration):
         return numbered[-1]["FunctionArn"]
-    published = execute(c, cfg, commands.publish_version(cfg, description, revision(c, cfg, configuration)))
-    return published or f"{cfg['FUNCTION_NAME']}:NEXT"
+    published = target.execute(commands.publish_version(target.cfg, description, revision(target, configuration)))
+    return published or f"{target.cfg['FUNCTION_NAME']}:NEXT"
 
 
-def versions_of(c, cfg) -> list[dict]:
+def versions_of(target: Target) -> list[dict]:
     """The numbered versions of the function, the oldest first."""
-    found = query_json(c, cfg, commands.list_versions(cfg), missing="ResourceNotFoundException") or {"Versions": []}
+    found = target.query_json(commands.list_versions(target.cfg), missing="ResourceNotFoundException") or {
+        "Versions": []
+    }
     return sorted((one for one in found["Versions"] if one["Version"] != "$LATEST"), key=lambda v: int(v["Version"]))
 
 

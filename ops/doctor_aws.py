@@ -15,6 +15,7 @@ from ops import deploy, keep_warm, ping, roles, shell
 from ops.env_tasks import SHAPE
 from ops.finding import Finding, change, ill, well
 from ops.shell import aws, query, query_json
+from ops.target import Target
 
 LEAST_MEMORY = 1024
 ORACLE_PORT = 1521
@@ -73,15 +74,15 @@ def judge_account(identity: dict, cfg: dict, env: str) -> Iterator[Finding]:
 
 def role(c, cfg: dict, env: str) -> Iterator[Finding]:
     """Each role of the environment, its trust and its policies, against policies/."""
-    account = roles.found_account(c, cfg, None)
+    account = roles.found_account(Target(c, cfg, env), None)
     wanted = roles.planned(cfg)
     for name, trust, policies in wanted:
-        found = roles.look(c, cfg, name)
+        found = roles.look(Target(c, cfg, env), name)
         if not found:
             yield ill(f"there is no role {name}", f"inv roles --env {env}")
             continue
         known = {**cfg, "ENVIRONMENT": env}
-        differing = list(roles.differences(c, known, account, found["Arn"], found, trust, policies))
+        differing = list(roles.differences(Target(c, known, env), account, found["Arn"], found, trust, policies))
         for one in differing:
             yield ill(one.said, f"inv roles --env {env}")
         if not differing:
@@ -94,8 +95,8 @@ def function(c, cfg: dict, env: str) -> Iterator[Finding]:
     if not found:
         yield ill(f"{cfg['FUNCTION_NAME']} has no version that is live", f"inv deploy --env {env}")
         return
-    cfg = deploy.completed(c, cfg, env)
-    faults = list(judge_function(found, {**cfg, "LAYER_VERSION_ARN": layers.attached(c, cfg, env)}, env))
+    cfg = deploy.completed(Target(c, cfg, env)).cfg
+    faults = list(judge_function(found, {**cfg, "LAYER_VERSION_ARN": layers.attached(Target(c, cfg, env))}, env))
     yield from faults
     if not faults:
         yield well(f"version {found['Version']}, {found['Runtime']}, {found['MemorySize']} MB, {found['Timeout']} s")
@@ -129,7 +130,7 @@ def network(c, cfg: dict, env: str) -> Iterator[Finding]:
     if not cfg["VPC_SUBNET_IDS"]:
         yield well("the function is in no VPC")
         return
-    cfg = deploy.completed(c, cfg, env)
+    cfg = deploy.completed(Target(c, cfg, env)).cfg
     subnets = query_json(c, cfg, describe_subnets(cfg))["Subnets"]
     tables = query_json(c, cfg, describe_route_tables(cfg, subnets[0]["VpcId"]))["RouteTables"]
     groups = query_json(c, cfg, describe_groups(cfg))["SecurityGroups"]
@@ -209,5 +210,5 @@ def holds(rule: dict, address: str | None) -> Iterator[bool]:
 
 
 def warmth(c, cfg: dict, env: str) -> Iterator[Finding]:
-    fault = keep_warm.wrong(keep_warm.look(c, cfg), keep_warm.live(c, cfg, env))
+    fault = keep_warm.wrong(keep_warm.look(Target(c, cfg, env)), keep_warm.live(Target(c, cfg, env)))
     yield ill(fault, f"inv keep-warm on --env {env}") if fault else well("the live version is kept warm")

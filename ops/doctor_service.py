@@ -12,6 +12,7 @@ from ops import closings, commands, deploy, ping, release, schedule
 from ops.doctor_aws import address_of, databases, let_out
 from ops.finding import Finding, change, ill, well
 from ops.shell import query_json, request, sql
+from ops.target import Target
 
 PUBLISH = "make layer publish deploy ENV={env}"
 THICK = change("{env}", "ORACLE_CLIENT", "thick")
@@ -51,7 +52,7 @@ RIGHTS = {
 
 def ping_deep(c, cfg: dict, env: str) -> Iterator[Finding]:
     """One deep ping, and what its answer tells of the client, both databases, the schema and the rights."""
-    cfg = deploy.completed(c, cfg, env)
+    cfg = deploy.completed(Target(c, cfg, env)).cfg
     answer = ping.ask(c, cfg, env, {"ping": "deep"})
     temper = "cold" if answer["cold"] else "warm"
     yield well(f"version {answer['version']} answers, {temper}, up {answer['uptimeSeconds']:.0f} s", "ping")

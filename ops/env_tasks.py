@@ -11,7 +11,7 @@ from invoke import Exit
 from layer import publish as layers
 from ops import commands, config, deploy, limits, shell
 from ops.config import ENV_HELP
-from ops.shell import query_json
+from ops.target import Target
 from ops.task import NOTHING, task
 
 SECRETS = {setting.name for setting in config.ALL_SETTINGS if setting.secret}
@@ -21,16 +21,16 @@ SHAPE = {"Timeout": "TIMEOUT", "MemorySize": "MEMORY", "Runtime": "RUNTIME", "La
 @task(group="set up", changes=NOTHING, name="json", help=ENV_HELP)
 def json_(c, env):
     """Print the function's part of an environment as JSON, secrets included, for a file of mode 0600."""
-    cfg = deploy.completed(c, config.load(env), env)
-    print(json.dumps({"Variables": config.function_environment(cfg)}, indent=2))
+    target = deploy.completed(Target.load(c, env))
+    print(json.dumps({"Variables": config.function_environment(target.cfg)}, indent=2))
 
 
 @task(group="set up", changes=NOTHING, help=ENV_HELP)
 def check(c, env):
     """Check an environment's file as a deploy does, keys, values and AWS's limits; asks nobody."""
-    cfg = config.load(env)
+    target = Target.load(c, env)
     kept = config.left_out(env)
-    variables = {name: value for name, value in config.function_environment(cfg).items() if name not in kept}
+    variables = {name: value for name, value in config.function_environment(target.cfg).items() if name not in kept}
     limits.check_environment(variables)
     beside = f" and keeps its own {', '.join(kept)}" if kept else ""
     print(f"{env}: env/{env}.env is in order; the function gets {len(variables)} variables{beside}")
@@ -39,17 +39,19 @@ def check(c, env):
 @task(group="set up", changes=NOTHING, help=ENV_HELP)
 def diff(c, env):
     """Show what the deployed function has against what the file says; of a secret only that it differs."""
-    cfg = config.load(env)
-    found = query_json(c, cfg, commands.get_function(cfg), missing="ResourceNotFoundException")
+    target = Target.load(c, env)
+    found = target.query_json(commands.get_function(target.cfg), missing="ResourceNotFoundException")
     if not found:
-        raise Exit(f"{env}: there is no function {cfg['FUNCTION_NAME']}; `inv deploy --env {env}` makes it")
+        raise Exit(f"{env}: there is no function {target.cfg['FUNCTION_NAME']}; `inv deploy --env {env}` makes it")
     there = found["Configuration"]
-    cfg = deploy.completed(c, cfg, env)
+    target.cfg = deploy.completed(target)
     # Which layer is the newest is the deploy's to look up; without a pin the function's own counts.
-    cfg["LAYER_VERSION_ARN"] = cfg["LAYER_VERSION_ARN"] or "".join(one["Arn"] for one in there.get("Layers") or [])
-    parts = deploy.differs(there, cfg, there["Role"])
+    target.cfg["LAYER_VERSION_ARN"] = target.cfg["LAYER_VERSION_ARN"] or "".join(
+        one["Arn"] for one in there.get("Layers") or []
+    )
+    parts = deploy.differs(there, target.cfg, there["Role"])
     for part in parts:
-        print(told(part, there, cfg))
+        print(told(part, there, target.cfg))
     print(f"{env}: {len(parts) or 'nothing'} {'differs' if len(parts) < 2 else 'differ'}")
 
 
@@ -69,15 +71,15 @@ def told(part: str, there: dict, cfg: dict) -> str:
 @task(group="set up", changes=NOTHING, name="shell", help=ENV_HELP)
 def export(c, env):
     """Print an environment as exports, for a paste of echoed or plain commands; Restate's key is among them."""
-    cfg = config.load(env)
-    known = {setting.name: cfg[setting.name] for setting in config.DEPLOY_SETTINGS}
+    target = Target.load(c, env)
+    known = {setting.name: target.cfg[setting.name] for setting in config.DEPLOY_SETTINGS}
     try:
-        known["LAYER_VERSION_ARN"] = layers.attached(c, cfg, env)
+        known["LAYER_VERSION_ARN"] = layers.attached(target)
     except Exit as error:
         # An empty one would take the layer away from the function.
         del known["LAYER_VERSION_ARN"]
         print(f"{error}\nLAYER_VERSION_ARN is left out.", file=sys.stderr)
     # The AWS CLI takes an empty variable of its own for a value.
     given = {name: value for name, value in known.items() if value or not name.startswith("AWS_")}
-    for name, value in {"ENV": env, **given, **shell.command_environment(cfg)}.items():
+    for name, value in {"ENV": env, **given, **shell.command_environment(target.cfg)}.items():
         print(f"export {name}={q(value)}")

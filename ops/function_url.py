@@ -13,7 +13,8 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops.shell import ANSWER_SECONDS, aws, execute, query_json
+from ops.shell import ANSWER_SECONDS, aws
+from ops.target import Target
 
 # Statement -> what it allows everybody; a URL that was made since October 2025 needs both.
 STATEMENTS = {
@@ -51,32 +52,32 @@ def remove_permission(cfg, statement):
     return aws(cfg, f"{of_alias(cfg, 'remove-permission')} --statement-id {statement}")
 
 
-def ensure(c, cfg) -> str:
+def ensure(target: Target) -> str:
     """Have the URL and what lets it be called; returns its address, "" where a rehearsal has made none."""
-    found = query_json(c, cfg, get_url(cfg), missing="ResourceNotFoundException")
+    found = target.query_json(get_url(target.cfg), missing="ResourceNotFoundException")
     if found and found["AuthType"] != "NONE":
         raise Exit("somebody has given the Function URL another AuthType than NONE, and Restate cannot call it")
-    permitted = permissions(c, cfg)
+    permitted = permissions(target)
     for statement in STATEMENTS:
         if statement not in permitted:
-            execute(c, cfg, permit(cfg, statement))
+            target.execute(permit(target.cfg, statement))
     if not found:
-        said = execute(c, cfg, create_url(cfg))
+        said = target.execute(create_url(target.cfg))
         found = json.loads(said) if said else None
     return found["FunctionUrl"].rstrip("/") if found else ""
 
 
-def remove(c, cfg) -> None:
+def remove(target: Target) -> None:
     """Take the URL away, and with it everybody's permission; what is not there is left alone."""
-    if query_json(c, cfg, get_url(cfg), missing="ResourceNotFoundException"):
-        execute(c, cfg, delete_url(cfg))
-    for statement in sorted(permissions(c, cfg) & set(STATEMENTS)):
-        execute(c, cfg, remove_permission(cfg, statement))
+    if target.query_json(get_url(target.cfg), missing="ResourceNotFoundException"):
+        target.execute(delete_url(target.cfg))
+    for statement in sorted(permissions(target) & set(STATEMENTS)):
+        target.execute(remove_permission(target.cfg, statement))
 
 
-def permissions(c, cfg) -> set[str]:
+def permissions(target: Target) -> set[str]:
     """The names of the statements of the alias' policy."""
-    policy = query_json(c, cfg, get_policy(cfg), missing="ResourceNotFoundException")
+    policy = target.query_json(get_policy(target.cfg), missing="ResourceNotFoundException")
     return {one.get("Sid", "") for one in json.loads(policy["Policy"])["Statement"]} if policy else set()
 
 

@@ -7,10 +7,11 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops import config, function_url
+from ops import function_url
 from ops.commands import get_alias, save_json
 from ops.config import ENV_HELP
-from ops.shell import aws, execute, query_json, run_local
+from ops.shell import aws
+from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task
 
 TARGET, STATEMENT = "live", "keep-warm"
@@ -61,50 +62,50 @@ def remove_permission(cfg: dict) -> str:
 @task(group="keep-warm", changes=ENVIRONMENT, help={**ENV_HELP, "every": "how often, such as 5m or 1h"})
 def on(c, env, every=USUAL):
     """Ping the live version at an interval, so that a closing begins on a warm sandbox."""
-    cfg = config.load(env)
+    target = Target.load(c, env)
     schedule = rate(every)
-    alias = live(c, cfg, env)
-    found = look(c, cfg)
+    alias = live(target)
+    found = look(target)
     if not found["rule"] or found["rule"].get("ScheduleExpression") != schedule or found["rule"]["State"] != "ENABLED":
-        execute(c, cfg, put_rule(cfg, schedule))
+        target.execute(put_rule(target.cfg, schedule))
     # Before the target, so that no ping is refused.
     if not found["permitted"]:
-        execute(c, cfg, add_permission(cfg, rule_arn(cfg, alias)))
+        target.execute(add_permission(target.cfg, rule_arn(target.cfg, alias)))
     if wanted_target(alias) not in found["targets"]:
         file = f"build/{env}.keep-warm.json"
-        run_local(c, cfg, save_json([wanted_target(alias)], file))
-        execute(c, cfg, put_targets(cfg, file))
-    print(f"{env}: {rule_name(cfg)} pings {alias} every {every}")
+        target.run_local(save_json([wanted_target(alias)], file))
+        target.execute(put_targets(target.cfg, file))
+    print(f"{env}: {rule_name(target.cfg)} pings {alias} every {every}")
 
 
 @task(group="keep-warm", changes=ENVIRONMENT, help=ENV_HELP)
 def off(c, env):
     """End the keep-warm pings."""
-    cfg = config.load(env)
-    print(f"{env}: {'is no longer kept warm' if remove(c, cfg) else 'was not kept warm; nothing has changed'}")
+    target = Target.load(c, env)
+    print(f"{env}: {'is no longer kept warm' if remove(target) else 'was not kept warm; nothing has changed'}")
 
 
-def remove(c, cfg: dict) -> bool:
+def remove(target: Target) -> bool:
     """Take away what is there of rule, target and permission; whether anything was."""
-    found = look(c, cfg)
+    found = look(target)
     # A rule that has a target cannot be deleted.
     if found["targets"]:
-        execute(c, cfg, remove_targets(cfg))
+        target.execute(remove_targets(target.cfg))
     if found["rule"]:
-        execute(c, cfg, delete_rule(cfg))
+        target.execute(delete_rule(target.cfg))
     if found["permitted"]:
-        execute(c, cfg, remove_permission(cfg))
+        target.execute(remove_permission(target.cfg))
     return any(found.values())
 
 
 @task(group="keep-warm", changes=NOTHING, help=ENV_HELP)
 def status(c, env):
     """Show whether the live version is kept warm; exit 1 when it is not."""
-    cfg = config.load(env)
-    fault = wrong(look(c, cfg), live(c, cfg, env))
+    target = Target.load(c, env)
+    fault = wrong(look(target), live(target))
     if fault:
         raise Exit(f"{env}: {fault}; run `inv keep-warm on --env {env}`")
-    print(f"{env}: {rule_name(cfg)} keeps the live version warm")
+    print(f"{env}: {rule_name(target.cfg)} keeps the live version warm")
 
 
 @task(
@@ -133,18 +134,19 @@ def rate(every: str) -> str:
     return f"rate({match[1]} {unit})"
 
 
-def live(c, cfg: dict, env: str) -> str:
-    found = query_json(c, cfg, get_alias(cfg), missing="ResourceNotFoundException")
+def live(target: Target) -> str:
+    cfg, env = target.cfg, target.env
+    found = target.query_json(get_alias(cfg), missing="ResourceNotFoundException")
     if not found:
         raise Exit(f"{env}: {cfg['FUNCTION_NAME']} has no version that is live; run `inv deploy --env {env}`")
     return found["AliasArn"]
 
 
-def look(c, cfg: dict) -> dict:
+def look(target: Target) -> dict:
     """What there is: {"rule", "targets", "permitted"}, each false where it is not there."""
-    rule = query_json(c, cfg, describe_rule(cfg), missing="ResourceNotFoundException")
-    targets = query_json(c, cfg, list_targets(cfg))["Targets"] if rule else []
-    return {"rule": rule, "targets": targets, "permitted": STATEMENT in function_url.permissions(c, cfg)}
+    rule = target.query_json(describe_rule(target.cfg), missing="ResourceNotFoundException")
+    targets = target.query_json(list_targets(target.cfg))["Targets"] if rule else []
+    return {"rule": rule, "targets": targets, "permitted": STATEMENT in function_url.permissions(target)}
 
 
 def wrong(found: dict, alias: str) -> str:

@@ -14,7 +14,8 @@ from invoke import Exit
 
 from ops import commands, function_url, shell
 from ops.closings import curl, message, one_line
-from ops.shell import ROOT, execute, query_json, request, run_local, sql
+from ops.shell import ROOT, request, sql
+from ops.target import Target
 
 # A new role needs about a minute until Restate can use it.
 PROPAGATION_SECONDS, PAUSE_SECONDS = 90, 5
@@ -26,73 +27,73 @@ DRAINED = (
 )
 
 
-def take(c, cfg, env, version_arn, breaking, before) -> None:
+def take(target: Target, version_arn, breaking, before) -> None:
     """Make a version live, compare before and ask after; Exit says what is live then and what mends it.
 
     before: shell.changes when the task began; where nothing has changed, nothing is asked.
     """
-    mend = f"inv deploy --env {env}"
+    mend = f"inv deploy --env {target.env}"
     try:
-        if by_url(cfg):
-            take_by_url(c, cfg, env, version_arn, breaking)
+        if by_url(target.cfg):
+            take_by_url(target, version_arn, breaking)
         else:
-            take_by_arn(c, cfg, env, version_arn, breaking)
+            take_by_arn(target, version_arn, breaking)
         if shell.changes > before:
-            mend = f"inv rollback --env {env}"
-            smoke(c, cfg, version_arn)
+            mend = f"inv rollback --env {target.env}"
+            smoke(target, version_arn)
     except Exit as error:
-        raise Exit(f"{str(error).rstrip('.')}. {what_is_live(c, cfg)}; `{mend}` mends it") from None
+        raise Exit(f"{str(error).rstrip('.')}. {what_is_live(target)}; `{mend}` mends it") from None
 
 
 def by_url(cfg) -> bool:
     return cfg["FUNCTION_URL"] == "on"
 
 
-def take_by_arn(c, cfg, env, version_arn, breaking) -> None:
-    found = find_deployment(cfg, version_arn)
-    if not found or found["id"] != newest(cfg):
-        if not unpublished(c, version_arn):
-            refuse_removed_handlers(cfg, version_arn, breaking, discover(cfg, version_arn))
-        ensure_registered(c, cfg, version_arn, again=bool(found))
-    borne = ensure_alias(c, cfg, version_arn)
-    ensure_concurrency(c, cfg, borne)
-    if "FUNCTION_URL=on" in borne and not leave_url(c, cfg, env, version_arn):
+def take_by_arn(target: Target, version_arn, breaking) -> None:
+    found = find_deployment(target.cfg, version_arn)
+    if not found or found["id"] != newest(target.cfg):
+        if not unpublished(target, version_arn):
+            refuse_removed_handlers(target.cfg, version_arn, breaking, discover(target.cfg, version_arn))
+        ensure_registered(target, version_arn, again=bool(found))
+    borne = ensure_alias(target, version_arn)
+    ensure_concurrency(target, borne)
+    if "FUNCTION_URL=on" in borne and not leave_url(target, version_arn):
         return
-    settle_alias(c, cfg, borne)
+    settle_alias(target, borne)
 
 
-def take_by_url(c, cfg, env, version_arn, breaking) -> None:
+def take_by_url(target: Target, version_arn, breaking) -> None:
     """The alias goes first: Restate discovers what is behind it, so the version itself is asked for its handlers."""
-    found = find_deployment(cfg, version_arn)
-    registered = found["uri"].rstrip("/") if found and found["id"] == newest(cfg) else ""
-    if not registered and not unpublished(c, version_arn):
-        refuse_removed_handlers(cfg, version_arn, breaking, handlers_of(c, cfg, version_arn))
-    borne = ensure_alias(c, cfg, version_arn)
-    ensure_concurrency(c, cfg, borne)
-    url = function_url.ensure(c, cfg)
+    found = find_deployment(target.cfg, version_arn)
+    registered = found["uri"].rstrip("/") if found and found["id"] == newest(target.cfg) else ""
+    if not registered and not unpublished(target, version_arn):
+        refuse_removed_handlers(target.cfg, version_arn, breaking, handlers_of(target, version_arn))
+    borne = ensure_alias(target, version_arn)
+    ensure_concurrency(target, borne)
+    url = function_url.ensure(target)
     if not registered or registered != url:
-        ensure_registered_url(c, cfg, url or "URL", version_arn)
-    settle_alias(c, cfg, borne)
+        ensure_registered_url(target, url or "URL", version_arn)
+    settle_alias(target, borne)
     print(
-        f"{env}: Restate calls {url or 'the new URL'}, which always runs the newest code, in a running closing, too."
-        " Only calls that Restate has signed are answered"
+        f"{target.env}: Restate calls {url or 'the new URL'}, which always runs the newest code, in a running closing,"
+        " too. Only calls that Restate has signed are answered"
     )
 
 
-def unpublished(c, version_arn) -> bool:
+def unpublished(target: Target, version_arn) -> bool:
     """Whether a version is one that a rehearsal would have published."""
-    return c.config.run.dry and version_arn.endswith(":NEXT")
+    return target.dry and version_arn.endswith(":NEXT")
 
 
-def what_is_live(c, cfg) -> str:
+def what_is_live(target: Target) -> str:
     """Half a line on which versions pings and Restate reach now; as much as can be seen."""
     alias = restate = "nobody knows which"
     with contextlib.suppress(Exit):
-        found = query_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
+        found = target.query_json(commands.get_alias(target.cfg), missing="ResourceNotFoundException")
         alias = found["FunctionVersion"] if found else "none"
     with contextlib.suppress(Exit):
-        arns = {one["id"]: arn_of(one) or one["id"] for one in deployments(cfg)} | {"": "none"}
-        restate = arns[newest(cfg)].rpartition(":")[2]
+        arns = {one["id"]: arn_of(one) or one["id"] for one in deployments(target.cfg)} | {"": "none"}
+        restate = arns[newest(target.cfg)].rpartition(":")[2]
     return f"Live now: the alias has version {alias}, Restate starts closings on version {restate}"
 
 
@@ -147,15 +148,15 @@ def ask_discovery(cfg, known_as: str, body: dict, patient: bool) -> dict[str, se
         time.sleep(PAUSE_SECONDS)
 
 
-def handlers_of(c, cfg, version_arn) -> dict[str, set[str]]:
+def handlers_of(target: Target, version_arn) -> dict[str, set[str]]:
     """The handlers of a version by service, as it says itself; a rehearsal asks nobody."""
-    answer = invoke_event(c, cfg, {"handlers": True}, version_arn.rpartition(":")[2])
+    answer = invoke_event(target, {"handlers": True}, version_arn.rpartition(":")[2])
     return {service: set(names) for service, names in answer["handlers"].items()} if answer else {}
 
 
-def smoke(c, cfg, version_arn) -> None:
+def smoke(target: Target, version_arn) -> None:
     """Ping what is live now; Exit unless this version answers."""
-    answer = invoke_event(c, cfg, {"ping": True})
+    answer = invoke_event(target, {"ping": True})
     if answer and (not answer.get("ok") or str(answer.get("version")) != version_arn.rpartition(":")[2]):
         raise Exit(f"the ping of the live version was answered by {answer}, expected {version_arn}")
 
@@ -180,31 +181,33 @@ def deployments(cfg) -> list[dict]:
     return answer["deployments"]
 
 
-def ensure_registered(c, cfg, version_arn, again=False) -> None:
+def ensure_registered(target: Target, version_arn, again=False) -> None:
     """Register a version's ARN with Restate and read it back: to Restate an option it does not know is no error.
 
     again: it is registered and something else has been since; without --force Restate would leave it at that.
     """
-    execute(c, cfg, commands.register(cfg, version_arn, again))
-    if c.config.run.dry:
+    target.execute(commands.register(target.cfg, version_arn, again))
+    if target.dry:
         return
-    deployment = find_deployment(cfg, version_arn)
+    deployment = find_deployment(target.cfg, version_arn)
     if not deployment:
         raise Exit(f"Restate does not list {version_arn} after its registration; run the deploy again")
     role = deployment.get("assume_role_arn") or ""
-    if role != cfg["RESTATE_INVOKE_ROLE_ARN"]:
-        raise Exit(f"Restate registered {version_arn} with role {role!r}, not {cfg['RESTATE_INVOKE_ROLE_ARN']!r}")
+    if role != target.cfg["RESTATE_INVOKE_ROLE_ARN"]:
+        raise Exit(
+            f"Restate registered {version_arn} with role {role!r}, not {target.cfg['RESTATE_INVOKE_ROLE_ARN']!r}"
+        )
 
 
-def ensure_registered_url(c, cfg, url, version_arn) -> None:
+def ensure_registered_url(target: Target, url, version_arn) -> None:
     """Register the URL anew, with the handlers of the version that is behind it now."""
-    if not c.config.run.dry:
+    if not target.dry:
         body = {"uri": url, "use_http_11": True, "force": True, "dry_run": True}
-        ask_discovery(cfg, url, body, patient=True)
-    execute(c, cfg, commands.register_url(url, version_arn))
-    if c.config.run.dry:
+        ask_discovery(target.cfg, url, body, patient=True)
+    target.execute(commands.register_url(url, version_arn))
+    if target.dry:
         return
-    found = find_deployment(cfg, version_arn)
+    found = find_deployment(target.cfg, version_arn)
     if not found or found["uri"].rstrip("/") != url:
         raise Exit(f"Restate does not list {url} with {version_arn} after its registration; run the deploy again")
     function_url.refuse_open(url)
@@ -231,90 +234,92 @@ def borne_by(cfg) -> str:
     return " ".join(words)
 
 
-def ensure_alias(c, cfg, version_arn) -> str:
+def ensure_alias(target: Target, version_arn) -> str:
     """Point the alias `live` to a version: pings and keep-warm calls go to what Restate invokes.
 
     Returns its description: what hangs on it, and what hung on it before and may have to go.
     """
     version = version_arn.rpartition(":")[2]
-    found = query_json(c, cfg, commands.get_alias(cfg), missing="ResourceNotFoundException")
+    found = target.query_json(commands.get_alias(target.cfg), missing="ResourceNotFoundException")
     if not found:
-        execute(c, cfg, commands.move_alias(cfg, "create", version, borne_by(cfg) or None))
-        return borne_by(cfg)
-    borne = " ".join(sorted({*found.get("Description", "").split(), *borne_by(cfg).split()}))
+        target.execute(commands.move_alias(target.cfg, "create", version, borne_by(target.cfg) or None))
+        return borne_by(target.cfg)
+    borne = " ".join(sorted({*found.get("Description", "").split(), *borne_by(target.cfg).split()}))
     if (found["FunctionVersion"], found.get("Description", "")) != (version, borne):
-        update_alias(c, cfg, version, borne, found)
+        update_alias(target, version, borne, found)
     return borne
 
 
-def update_alias(c, cfg, version, description, found) -> None:
+def update_alias(target: Target, version, description, found) -> None:
     """found: the alias as it was looked at; Exit where somebody else has moved it since."""
     file = "build/alias-revision"
-    run_local(c, cfg, commands.save_alias_revision(cfg, file))
-    if not c.config.run.dry and (ROOT / file).read_text().split()[1] != found["FunctionVersion"]:
+    target.run_local(commands.save_alias_revision(target.cfg, file))
+    if not target.dry and (ROOT / file).read_text().split()[1] != found["FunctionVersion"]:
         raise Exit("somebody else has moved the alias live meanwhile; look with `inv versions`, then run it again")
     changed = description if description != found.get("Description", "") else None
-    execute(c, cfg, commands.move_alias(cfg, "update", version, changed, file))
+    target.execute(commands.move_alias(target.cfg, "update", version, changed, file))
 
 
-def settle_alias(c, cfg, borne: str) -> None:
+def settle_alias(target: Target, borne: str) -> None:
     """Let the alias' description say what hangs on it now."""
-    if borne == borne_by(cfg):
+    if borne == borne_by(target.cfg):
         return
-    found = query_json(c, cfg, commands.get_alias(cfg))
-    update_alias(c, cfg, found["FunctionVersion"], borne_by(cfg), found)
+    found = target.query_json(commands.get_alias(target.cfg))
+    update_alias(target, found["FunctionVersion"], borne_by(target.cfg), found)
 
 
-def ensure_concurrency(c, cfg, borne: str) -> None:
+def ensure_concurrency(target: Target, borne: str) -> None:
     """Have as many sandboxes ready as the environment says, and wait until they are."""
-    wanted = int(cfg["PROVISIONED_CONCURRENCY"])
+    wanted = int(target.cfg["PROVISIONED_CONCURRENCY"])
     if not wanted and "PROVISIONED_CONCURRENCY=" not in borne:
         return
-    found = query_json(c, cfg, commands.get_concurrency(cfg), missing="NotFoundException") or {}
+    found = target.query_json(commands.get_concurrency(target.cfg), missing="NotFoundException") or {}
     if not wanted:
         if found:
-            execute(c, cfg, commands.delete_concurrency(cfg))
+            target.execute(commands.delete_concurrency(target.cfg))
         return
     if found.get("RequestedProvisionedConcurrentExecutions") != wanted:
-        execute(c, cfg, commands.put_concurrency(cfg))
+        target.execute(commands.put_concurrency(target.cfg))
     elif found["Status"] == "READY":
         return
-    execute(c, cfg, commands.wait_for_concurrency(cfg))
-    found = query_json(c, cfg, commands.get_concurrency(cfg), missing="NotFoundException")
+    target.execute(commands.wait_for_concurrency(target.cfg))
+    found = target.query_json(commands.get_concurrency(target.cfg), missing="NotFoundException")
     if found and found["Status"] == "FAILED":
         raise Exit(f"AWS keeps no {wanted} sandboxes ready: {found.get('StatusReason')}")
 
 
-def leave_url(c, cfg, env, version_arn) -> bool:
+def leave_url(target: Target, version_arn) -> bool:
     """Take the URL and its registration away once nothing runs on it; whether it is gone."""
-    ours = [one for one in deployments(cfg) if "uri" in one and function_of(arn_of(one)) == function_of(version_arn)]
-    drained = {row["id"] for row in sql(cfg, DRAINED)}
-    if not c.config.run.dry and any(one["id"] not in drained for one in ours):
-        print(f"{env}: the Function URL stays until the closings that began on it have ended; then deploy again")
+    ours = [
+        one for one in deployments(target.cfg) if "uri" in one and function_of(arn_of(one)) == function_of(version_arn)
+    ]
+    drained = {row["id"] for row in sql(target.cfg, DRAINED)}
+    if not target.dry and any(one["id"] not in drained for one in ours):
+        print(f"{target.env}: the Function URL stays until the closings that began on it have ended; then deploy again")
         return False
     for one in ours:
-        delete_deployment(c, cfg, one["id"])
-    function_url.remove(c, cfg)
+        delete_deployment(target, one["id"])
+    function_url.remove(target)
     return True
 
 
-def delete_deployment(c, cfg, identity: str) -> None:
+def delete_deployment(target: Target, identity: str) -> None:
     """Restate deletes with force alone, and then checks nothing: whoever calls this has checked."""
-    url = f"{cfg['RESTATE_ADMIN_URL']}/deployments/{identity}?force=true"
+    url = f"{target.cfg['RESTATE_ADMIN_URL']}/deployments/{identity}?force=true"
     shell.changes += 1
-    shell.announce(curl(cfg, "DELETE", q(url)))
-    if c.config.run.dry:
+    shell.announce(curl(target.cfg, "DELETE", q(url)))
+    if target.dry:
         return
-    status, answer = request(cfg, "DELETE", url)
+    status, answer = request(target.cfg, "DELETE", url)
     if status not in (202, 204, 200, 404):
         raise Exit(f"Restate did not delete {identity}: {status}: {one_line(message(answer))}")
 
 
-def invoke_event(c, cfg, event: dict, qualifier: str = "live") -> dict:
+def invoke_event(target: Target, event: dict, qualifier: str = "live") -> dict:
     """Send one of our own events to the live version, or to another, and return its answer; empty under --dry."""
     payload, answer = "build/event.json", "build/answer.json"
-    run_local(c, cfg, commands.save_json(event, payload))
-    said = execute(c, cfg, commands.invoke_function(cfg, payload, answer, qualifier))
+    target.run_local(commands.save_json(event, payload))
+    said = target.execute(commands.invoke_function(target.cfg, payload, answer, qualifier))
     if not said:
         return {}
     result = json.loads((ROOT / answer).read_text())

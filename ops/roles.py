@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import config, shell
+from ops import shell
 from ops.commands import into
 from ops.config import ENV_HELP
-from ops.shell import ROOT, aws, execute, query_json, run_local
+from ops.shell import ROOT, aws
+from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
 GITHUB = "token.actions.githubusercontent.com"
@@ -69,68 +70,68 @@ def create_provider(cfg):
 @task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
 def roles(c, env):
     """Create the roles of an environment, or bring them in step with policies/, and say what differed."""
-    cfg = config.load(env)
-    print(f"{env}: roles of {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}")
-    account, before = found_account(c, cfg, None), shell.changes
-    for role, trust, policies in planned(cfg):
-        ensure(c, {**cfg, "ENVIRONMENT": env}, account, role, trust, policies)
-        drop(c, cfg, role, policies)
-    if not cfg["GITHUB_REPOSITORY"]:
+    target = Target.load(c, env)
+    print(f"{env}: roles of {target.cfg['FUNCTION_NAME']} in {target.cfg['AWS_REGION']}")
+    account, before = found_account(target, None), shell.changes
+    for role, trust, policies in planned(target.cfg):
+        ensure(target.having(ENVIRONMENT=env), account, role, trust, policies)
+        drop(target, role, policies)
+    if not target.cfg["GITHUB_REPOSITORY"]:
         print(f"{env}: GITHUB_REPOSITORY is empty, so there is no role for its deploys")
-    if not invoked_by_role(cfg):
+    if not invoked_by_role(target.cfg):
         print(f"{env}: without RESTATE_INVOKE_ROLE_ARN and RESTATE_EXTERNAL_ID Restate's role is not ours to make")
     changed = shell.changes - before
-    verb = "would be made" if c.config.run.dry else "made"
+    verb = "would be made" if target.dry else "made"
     print(f"{env}: {changed} {'change' if changed == 1 else 'changes'} {verb}")
 
 
 @task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
 def oidc(c, env):
     """Let the account trust GitHub's tokens, once for all of its environments."""
-    cfg = config.load(env)
+    target = Target.load(c, env)
     print(f"{env}: OIDC provider {GITHUB}")
-    found = query_json(c, cfg, list_providers(cfg))["OpenIDConnectProviderList"]
+    found = target.query_json(list_providers(target.cfg))["OpenIDConnectProviderList"]
     if any(one["Arn"].endswith(f"/{GITHUB}") for one in found):
         print(f"{env}: it is there already, nothing was changed")
         return
-    execute(c, cfg, create_provider(cfg))
-    print(f"{env}: {'this was a rehearsal' if c.config.run.dry else 'made'}")
+    target.execute(create_provider(target.cfg))
+    print(f"{env}: {'this was a rehearsal' if target.dry else 'made'}")
 
 
-def found_account(c, cfg, function: dict | None) -> str:
+def found_account(target: Target, function: dict | None) -> str:
     """The account's number, without a call where an ARN tells it."""
     if function:
         return function["Configuration"]["FunctionArn"].split(":")[4]
-    return query_json(c, cfg, get_account(cfg))["Account"]
+    return target.query_json(get_account(target.cfg))["Account"]
 
 
-def remove(c, cfg, role: str) -> None:
+def remove(target: Target, role: str) -> None:
     """Delete a role, if it is there; its policies go first, or AWS refuses."""
-    found = query_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity")
+    found = target.query_json(list_role_policies(target.cfg, role), missing="NoSuchEntity")
     if found is None:
         return
     for name in found["PolicyNames"]:
-        execute(c, cfg, delete_role_policy(cfg, role, name))
-    execute(c, cfg, delete_role(cfg, role))
+        target.execute(delete_role_policy(target.cfg, role, name))
+    target.execute(delete_role(target.cfg, role))
 
 
-def drop(c, cfg, role: str, policies: list[str]) -> None:
+def drop(target: Target, role: str, policies: list[str]) -> None:
     """Take from a role what policies/ has and it is no longer to have; lambda-vpc goes by leave_vpc alone."""
     ours = {path.stem for path in (ROOT / "policies").glob("*.json")} - {"lambda-vpc", *policies}
-    found = query_json(c, cfg, list_role_policies(cfg, role), missing="NoSuchEntity") or {"PolicyNames": []}
+    found = target.query_json(list_role_policies(target.cfg, role), missing="NoSuchEntity") or {"PolicyNames": []}
     for name in found["PolicyNames"]:
         if name in ours:
             print(f"the policy {name} of {role} is no longer wanted")
-            execute(c, cfg, delete_role_policy(cfg, role, name))
+            target.execute(delete_role_policy(target.cfg, role, name))
 
 
-def leave_vpc(c, cfg) -> None:
+def leave_vpc(target: Target) -> None:
     """Take the permission for network interfaces from the function's role.
 
     Only once no version is in a VPC: AWS removes the interfaces of one by this very permission.
     """
-    if query_json(c, cfg, get_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"), missing="NoSuchEntity"):
-        execute(c, cfg, delete_role_policy(cfg, cfg["ROLE_NAME"], "lambda-vpc"))
+    if target.query_json(get_role_policy(target.cfg, target.cfg["ROLE_NAME"], "lambda-vpc"), missing="NoSuchEntity"):
+        target.execute(delete_role_policy(target.cfg, target.cfg["ROLE_NAME"], "lambda-vpc"))
 
 
 def planned(cfg) -> list[tuple[str, str, list[str]]]:
@@ -153,9 +154,9 @@ def invoked_by_role(cfg) -> bool:
     return bool(cfg["RESTATE_INVOKE_ROLE_ARN"] and cfg["RESTATE_EXTERNAL_ID"])
 
 
-def ensure_execution_role(c, cfg) -> str:
+def ensure_execution_role(target: Target) -> str:
     """Have the function's role as policies/ says. Returns its ARN."""
-    return ensure(c, cfg, "", cfg["ROLE_NAME"], "lambda-trust", execution_policies(cfg))
+    return ensure(target, "", target.cfg["ROLE_NAME"], "lambda-trust", execution_policies(target.cfg))
 
 
 def deploy_policies(cfg) -> list[str]:
@@ -164,21 +165,21 @@ def deploy_policies(cfg) -> list[str]:
     return ["deploy", *with_bucket, *(["deploy-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
 
 
-def ensure(c, cfg, account: str, role: str, trust: str, policies: list[str]) -> str:
+def ensure(target: Target, account: str, role: str, trust: str, policies: list[str]) -> str:
     """Have a role with its trust and its policies; account "": as the role's ARN tells. Returns the ARN."""
-    found = look(c, cfg, role)
+    found = look(target, role)
     if not found:
-        execute(c, cfg, create_role(cfg, role, as_file(c, cfg, trust, fill_policy(trust, cfg, account))))
-        found = look(c, cfg, role)
+        target.execute(create_role(target.cfg, role, as_file(target, trust, fill_policy(trust, target.cfg, account))))
+        found = look(target, role)
     arn = found["Arn"] if found else f"arn:aws:iam::{account or 'ACCOUNT'}:role/{role}"
-    for said, name, wanted, command in differences(c, cfg, account, arn, found, trust, policies):
+    for said, name, wanted, command in differences(target, account, arn, found, trust, policies):
         print(said)
-        execute(c, cfg, command(as_file(c, cfg, name, wanted)))
+        target.execute(command(as_file(target, name, wanted)))
     return arn
 
 
-def look(c, cfg, role: str) -> dict | None:
-    found = query_json(c, cfg, get_role(cfg, role), missing="NoSuchEntity")
+def look(target: Target, role: str) -> dict | None:
+    found = target.query_json(get_role(target.cfg, role), missing="NoSuchEntity")
     return found and found["Role"]
 
 
@@ -191,18 +192,18 @@ class Difference(NamedTuple):
     mend: Callable[[str], str]
 
 
-def differences(c, cfg, account, arn, found, trust, policies) -> Iterator[Difference]:
+def differences(target: Target, account, arn, found, trust, policies) -> Iterator[Difference]:
     """found: the role as AWS has it, or None."""
-    role, wanted = arn.rpartition("/")[2], fill_policy(trust, cfg, account)
-    if found and found["AssumeRolePolicyDocument"] != query_json(c, cfg, wanted):
+    role, wanted = arn.rpartition("/")[2], fill_policy(trust, target.cfg, account)
+    if found and found["AssumeRolePolicyDocument"] != target.query_json(wanted):
         said = f"the trust of {role} differs from policies/{trust}.json"
-        yield Difference(said, trust, wanted, functools.partial(update_trust, cfg, role))
+        yield Difference(said, trust, wanted, functools.partial(update_trust, target.cfg, role))
     for name in policies:
-        wanted = fill_policy(name, cfg, arn.split(":")[4])
-        present = query_json(c, cfg, get_role_policy(cfg, role, name), missing="NoSuchEntity")
-        if not present or present["PolicyDocument"] != query_json(c, cfg, wanted):
+        wanted = fill_policy(name, target.cfg, arn.split(":")[4])
+        present = target.query_json(get_role_policy(target.cfg, role, name), missing="NoSuchEntity")
+        if not present or present["PolicyDocument"] != target.query_json(wanted):
             said = f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}"
-            yield Difference(said, name, wanted, functools.partial(put_role_policy, cfg, role, name))
+            yield Difference(said, name, wanted, functools.partial(put_role_policy, target.cfg, role, name))
 
 
 def fill_policy(name: str, cfg: dict, account: str) -> str:
@@ -223,7 +224,7 @@ def escaped(value: str) -> str:
     return re.sub(r"[\\&|]", r"\\\g<0>", value)
 
 
-def as_file(c, cfg, name: str, command: str) -> str:
+def as_file(target: Target, name: str, command: str) -> str:
     file = f"build/{name}.json"
-    run_local(c, cfg, into(file, command))
+    target.run_local(into(file, command))
     return file

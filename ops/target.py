@@ -27,6 +27,14 @@ class Target:
         """Whether the task runs under --dry."""
         return self.c.config.run.dry
 
+    @property
+    def headline(self) -> str:
+        """The line that a task prints before it touches anything."""
+        cfg = self.cfg
+        return (
+            f"{self.env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}"
+        )
+
     def having(self, **settings: str) -> Target:
         """Return the same target with other settings."""
         return replace(self, cfg={**self.cfg, **settings})

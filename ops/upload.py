@@ -10,7 +10,8 @@ from shlex import quote as q
 from ops import bundle as bundles
 from ops import config, limits, packages
 from ops.bundle import Bundle
-from ops.shell import aws, execute, query_json
+from ops.shell import aws
+from ops.target import Target
 from ops.task import NOTHING, task
 
 
@@ -61,26 +62,26 @@ def make(cfg) -> Bundle:
     return made
 
 
-def check_with_layers(c, cfg, made: Bundle, attached: list[str]) -> None:
+def check_with_layers(target: Target, made: Bundle, attached: list[str]) -> None:
     """The limit with the layers that are there while the code is sent, and with the one that comes; raises Exit."""
-    coming = [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn]
-    sizes = layer_sizes(c, cfg, sorted({*attached, *coming}))
+    coming = [arn for arn in [target.cfg["LAYER_VERSION_ARN"]] if arn]
+    sizes = layer_sizes(target, sorted({*attached, *coming}))
     for arns in (attached, coming):
         measured = {arn: sizes[arn] for arn in arns if arn in sizes}
-        limits.check_bundle(made.size, made.unzipped, cfg["DEPLOY_BUCKET"], measured)
+        limits.check_bundle(made.size, made.unzipped, target.cfg["DEPLOY_BUCKET"], measured)
 
 
-def bring_to_bucket(c, cfg, made: Bundle) -> None:
+def bring_to_bucket(target: Target, made: Bundle) -> None:
     """What is too large for a direct upload goes ahead of the command that names it."""
     if made.size > limits.DIRECT_BYTES:
-        execute(c, cfg, copy_to_bucket(cfg, made))
+        target.execute(copy_to_bucket(target.cfg, made))
 
 
-def layer_sizes(c, cfg, arns: list[str]) -> dict[str, int]:
+def layer_sizes(target: Target, arns: list[str]) -> dict[str, int]:
     """ARN -> bytes unzipped; a layer that cannot be measured is AWS's to check."""
     sizes = {}
     for arn in arns:
-        found = query_json(c, cfg, get_layer_version(cfg, arn), missing="Exception")
+        found = target.query_json(get_layer_version(target.cfg, arn), missing="Exception")
         try:
             sizes[arn] = limits.unzipped_behind(found["Content"]["Location"] if found else "")
         except (OSError, ValueError) as error:

@@ -9,9 +9,10 @@ from pathlib import Path
 from invoke import Exit
 
 from ops import bundle as bundles
-from ops import commands, config, deploy, limits, release, roles, shell, upload
+from ops import commands, deploy, limits, release, roles, shell, upload
 from ops.config import ENV_HELP
-from ops.shell import ROOT, execute, query_json, run_local, sql
+from ops.shell import ROOT, sql
+from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task
 
 RUNNING = (
@@ -24,15 +25,9 @@ WAITING = (
 )
 
 
-def shown(env: str) -> dict[str, str]:
-    cfg = config.load(env)
-    print(f"{env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}")
-    return cfg
-
-
-def held(c, cfg) -> dict[str, list[str]]:
+def held(target: Target) -> dict[str, list[str]]:
     """version -> the aliases that hold it, a weighted second one included."""
-    found = query_json(c, cfg, commands.list_aliases(cfg), missing="ResourceNotFoundException") or {"Aliases": []}
+    found = target.query_json(commands.list_aliases(target.cfg), missing="ResourceNotFoundException") or {"Aliases": []}
     by_version: dict[str, list[str]] = {}
     for alias in found["Aliases"]:
         weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
@@ -48,13 +43,14 @@ def by_arn(cfg) -> dict[str, str]:
 @task(group="deploy", changes=NOTHING, help=ENV_HELP)
 def versions(c, env):
     """Show the published versions: age, digest and commit, Restate's deployment, running invocations, what is live."""
-    cfg = shown(env)
-    found, aliases, registered = deploy.versions_of(c, cfg), held(c, cfg), by_arn(cfg)
+    target = Target.load(c, env)
+    print(target.headline)
+    found, aliases, registered = deploy.versions_of(target), held(target), by_arn(target.cfg)
     if not found:
         print(f"{env}: nothing is published; `inv deploy --env {env}` publishes the first version")
         return
-    running = {row["id"]: row["n"] for row in sql(cfg, RUNNING)}
-    newest = {row["deployment_id"] for row in sql(cfg, "SELECT deployment_id FROM sys_service")}
+    running = {row["id"]: row["n"] for row in sql(target.cfg, RUNNING)}
+    newest = {row["deployment_id"] for row in sql(target.cfg, "SELECT deployment_id FROM sys_service")}
     print(f"{'version':<8} {'age':>6}  {'digest, commit':<28} {'Restate':<28} running")
     for one in reversed(found):
         identity = registered.get(one["FunctionArn"], "")
@@ -64,7 +60,7 @@ def versions(c, env):
             f"{one['Version']:<8} {age(one['LastModified']):>6}  {known_as:<28} {identity or 'not registered':<28}"
             f" {running.get(identity, 0):>7}  {', '.join(marks)}".rstrip()
         )
-    for row in sql(cfg, WAITING):
+    for row in sql(target.cfg, WAITING):
         print(f"{row['n']} of {row['service']} wait and will start on Restate's newest")
 
 
@@ -88,23 +84,24 @@ def age(moment: str) -> str:
 )
 def rollback(c, env, to="", breaking=False):
     """Publish an older version's code and configuration as a new version and make that live."""
-    cfg = shown(env)
+    target = Target.load(c, env)
+    print(target.headline)
     before = shell.changes
-    target = chosen(deploy.versions_of(c, cfg), to, env)
-    if release.by_url(cfg) and not target["Environment"]["Variables"].get("RESTATE_IDENTITY_KEYS"):
+    old = chosen(deploy.versions_of(target), to, env)
+    if release.by_url(target.cfg) and not old["Environment"]["Variables"].get("RESTATE_IDENTITY_KEYS"):
         raise Exit(
-            f"{env}: version {target['Version']} has no RESTATE_IDENTITY_KEYS and would answer nobody behind the URL;"
+            f"{env}: version {old['Version']} has no RESTATE_IDENTITY_KEYS and would answer nobody behind the URL;"
             " say another with --to, or set FUNCTION_URL=off and deploy first. Nothing was changed."
         )
-    print(f"{env}: back to version {target['Version']}, {target.get('Description') or 'without a description'}")
-    restore(c, cfg, env, target)
-    found = query_json(c, cfg, commands.get_function(cfg))["Configuration"]
-    if not c.config.run.dry and not deploy.same(found, target):
+    print(f"{env}: back to version {old['Version']}, {old.get('Description') or 'without a description'}")
+    restore(target, old)
+    found = target.query_json(commands.get_function(target.cfg))["Configuration"]
+    if not target.dry and not deploy.same(found, old):
         raise Exit("somebody else has changed the function meanwhile; nothing was published. Run it again")
-    said = (target.get("Description") or "").removeprefix("back to ").split(": ", 1)[-1]
-    version_arn = deploy.ensure_version(c, cfg, found, f"back to {target['Version']}: {said}".rstrip(": "))
-    release.take(c, cfg, env, version_arn, breaking, before)
-    deploy.summary(c, env, version_arn, before)
+    said = (old.get("Description") or "").removeprefix("back to ").split(": ", 1)[-1]
+    version_arn = deploy.ensure_version(target, found, f"back to {old['Version']}: {said}".rstrip(": "))
+    release.take(target, version_arn, breaking, before)
+    deploy.summary(target, version_arn, before)
 
 
 def chosen(found: list[dict], to: str, env: str) -> dict:
@@ -120,57 +117,56 @@ def chosen(found: list[dict], to: str, env: str) -> dict:
     return candidates[-1]
 
 
-def restore(c, cfg, env, target) -> None:
+def restore(target: Target, old) -> None:
     """Give the function a version's code and configuration; the variables travel from AWS to AWS in a file."""
-    now = expected = query_json(c, cfg, commands.get_function(cfg))["Configuration"]
-    if now["CodeSha256"] != target["CodeSha256"]:
-        zipped = code_of(c, cfg, target)
-        execute(c, cfg, commands.update_code(cfg, zipped, deploy.revision(c, cfg, expected)))
-        execute(c, cfg, commands.wait_until_updated(cfg))
-        expected = {"CodeSha256": target["CodeSha256"]}
-    if not deploy.same({**now, "CodeSha256": target["CodeSha256"]}, target):
+    now = expected = target.query_json(commands.get_function(target.cfg))["Configuration"]
+    if now["CodeSha256"] != old["CodeSha256"]:
+        zipped = code_of(target, old)
+        target.execute(commands.update_code(target.cfg, zipped, deploy.revision(target, expected)))
+        target.execute(commands.wait_until_updated(target.cfg))
+        expected = {"CodeSha256": old["CodeSha256"]}
+    if not deploy.same({**now, "CodeSha256": old["CodeSha256"]}, old):
         in_vpc = deploy.in_vpc(now)
-        old = configured_as(cfg, target)
-        if deploy.in_vpc(target):
-            roles.ensure_execution_role(c, old)
-        with deploy.environment_file(c, cfg, env, target["Version"]) as file:
-            revision = deploy.revision(c, cfg, expected)
-            execute(c, cfg, commands.update_configuration(old, target["Role"], file, revision, in_vpc))
-        execute(c, cfg, commands.wait_until_updated(cfg))
+        before = target.having(**configured_as(old))
+        if deploy.in_vpc(old):
+            roles.ensure_execution_role(before)
+        with deploy.environment_file(target, old["Version"]) as file:
+            revision = deploy.revision(target, expected)
+            target.execute(commands.update_configuration(before.cfg, old["Role"], file, revision, in_vpc))
+        target.execute(commands.wait_until_updated(target.cfg))
 
 
-def configured_as(cfg: dict, target: dict) -> dict:
-    layers = target.get("Layers") or []
+def configured_as(old: dict) -> dict[str, str]:
+    layers = old.get("Layers") or []
     return {
-        **cfg,
-        "RUNTIME": target["Runtime"],
-        "TIMEOUT": str(target["Timeout"]),
-        "MEMORY": str(target["MemorySize"]),
+        "RUNTIME": old["Runtime"],
+        "TIMEOUT": str(old["Timeout"]),
+        "MEMORY": str(old["MemorySize"]),
         "LAYER_VERSION_ARN": layers[0]["Arn"] if layers else "",
-        "VPC_SUBNET_IDS": ",".join((target.get("VpcConfig") or {}).get("SubnetIds") or []),
-        "VPC_SECURITY_GROUP_IDS": ",".join((target.get("VpcConfig") or {}).get("SecurityGroupIds") or []),
+        "VPC_SUBNET_IDS": ",".join((old.get("VpcConfig") or {}).get("SubnetIds") or []),
+        "VPC_SECURITY_GROUP_IDS": ",".join((old.get("VpcConfig") or {}).get("SecurityGroupIds") or []),
     }
 
 
-def code_of(c, cfg, target) -> bundles.Bundle:
+def code_of(target: Target, old) -> bundles.Bundle:
     """A version's zip: one that was made here, or a copy from AWS; Exit where the copy is not what AWS says it is."""
     here = (as_bundle(path) for path in (ROOT / "build" / "bundles").glob("*.zip"))
-    made = next((one for one in here if deploy.as_aws(one.sha256) == target["CodeSha256"]), None)
-    made = made or fetched(c, cfg, target)
-    limits.check_bundle(made.size, made.unzipped, cfg["DEPLOY_BUCKET"], {})
-    upload.bring_to_bucket(c, cfg, made)
+    made = next((one for one in here if deploy.as_aws(one.sha256) == old["CodeSha256"]), None)
+    made = made or fetched(target, old)
+    limits.check_bundle(made.size, made.unzipped, target.cfg["DEPLOY_BUCKET"], {})
+    upload.bring_to_bucket(target, made)
     return made
 
 
-def fetched(c, cfg, target) -> bundles.Bundle:
-    path = ROOT / "build" / f"version-{target['Version']}.zip"
+def fetched(target: Target, old) -> bundles.Bundle:
+    path = ROOT / "build" / f"version-{old['Version']}.zip"
     path.parent.mkdir(exist_ok=True)
-    run_local(c, cfg, commands.save_code(cfg, target["Version"], str(path.relative_to(ROOT))))
+    target.run_local(commands.save_code(target.cfg, old["Version"], str(path.relative_to(ROOT))))
     made = as_bundle(path)
-    if not c.config.run.dry and deploy.as_aws(made.sha256) != target["CodeSha256"]:
+    if not target.dry and deploy.as_aws(made.sha256) != old["CodeSha256"]:
         path.unlink()
         raise Exit(
-            f"the zip that AWS sent for version {target['Version']} is not the one it was published with; check out its"
+            f"the zip that AWS sent for version {old['Version']} is not the one it was published with; check out its"
             " commit and deploy that. Nothing was changed."
         )
     return made
@@ -189,23 +185,24 @@ def prune(c, env, keep):
     """Remove old versions from Restate and AWS; never one that an invocation, an alias or a service still needs."""
     if not keep.isdigit() or int(keep) < 1:
         raise Exit(f"--keep {keep!r}: expected a number from 1; the newest version always stays. Nothing was deleted.")
-    cfg = shown(env)
-    found = deploy.versions_of(c, cfg)
-    aliases, registered = held(c, cfg), by_arn(cfg)
+    target = Target.load(c, env)
+    print(target.headline)
+    found = deploy.versions_of(target)
+    aliases, registered = held(target), by_arn(target.cfg)
     removed = []
     for one in found[: -int(keep)]:
         identity = registered.get(one["FunctionArn"])
-        reason = needed(cfg, one["Version"], identity, aliases)
+        reason = needed(target.cfg, one["Version"], identity, aliases)
         if reason:
             print(f"version {one['Version']} stays: {reason}")
             continue
         if identity:
-            release.delete_deployment(c, cfg, identity)
-        execute(c, cfg, commands.delete_version(cfg, one["Version"]))
+            release.delete_deployment(target, identity)
+        target.execute(commands.delete_version(target.cfg, one["Version"]))
         removed.append(one)
-    if not cfg["VPC_SUBNET_IDS"] and not any(deploy.in_vpc(one) for one in found if one not in removed):
-        roles.leave_vpc(c, cfg)
-    print(f"{env}: {len(removed)} {'would be deleted' if c.config.run.dry else 'deleted'}")
+    if not target.cfg["VPC_SUBNET_IDS"] and not any(deploy.in_vpc(one) for one in found if one not in removed):
+        roles.leave_vpc(target)
+    print(f"{env}: {len(removed)} {'would be deleted' if target.dry else 'deleted'}")
 
 
 def needed(cfg, version: str, identity: str | None, aliases: dict[str, list[str]]) -> str:

@@ -20,7 +20,8 @@ from support.fault_proxy import (
 )
 from support.helpers import ROOT, inv, like_local
 
-from ops import commands, config, deploy, keep_warm, roles, shell
+from ops import commands, deploy, keep_warm, roles, shell
+from ops.target import Target
 
 ENV = "testedge"
 FILE = ROOT / "env" / f"{ENV}.env"
@@ -115,7 +116,7 @@ def test_what_aws_says_is_one_line_with_what_to_do(cfg, edges, monkeypatch, answ
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     aws = edges()
     aws.plant("POST / Action=GetRole", answer)
-    line = refusal(roles.ensure_execution_role, Context(), {**cfg, "AWS_ENDPOINT_URL": aws.url})
+    line = refusal(roles.ensure_execution_role, Target(Context(), {**cfg, "AWS_ENDPOINT_URL": aws.url}, "local"))
     assert f"({answer.error})" in line and said in line
     assert len(aws.requests) == 1
 
@@ -126,14 +127,14 @@ def test_an_alias_that_is_not_there_is_named_with_what_makes_it(cfg, edges):
     aws.plant("GET .*/aliases/live", missing, missing)
     at = {**cfg, "AWS_ENDPOINT_URL": aws.url}
     assert "has no version that is live; run `inv deploy --env local`" in refusal(
-        keep_warm.live, Context(), at, "local"
+        keep_warm.live, Target(Context(), at, "local")
     )
     assert shell.query_json(Context(), at, commands.get_alias(at), missing="ResourceNotFoundException") is None
 
 
 def test_a_file_with_secrets_goes_also_when_the_command_fails(cfg, env, edges):
     name = env()
-    with pytest.raises(ZeroDivisionError), deploy.environment_file(Context(), config.load(name), name) as file:
+    with pytest.raises(ZeroDivisionError), deploy.environment_file(Target.load(Context(), name)) as file:
         assert (ROOT / file).stat().st_mode & 0o777 == 0o600
         assert cfg["PG_PASSWORD"] in (ROOT / file).read_text()
         raise ZeroDivisionError

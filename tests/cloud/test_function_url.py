@@ -16,6 +16,7 @@ from support.helpers import ROOT, STATE, close, environment_file, inv, like_loca
 
 from handler import settings
 from ops import function_url, release
+from ops.target import Target
 
 OTHER = ROOT / "env" / "testurl.env"
 C = Context()
@@ -77,7 +78,7 @@ def test_only_what_restate_has_signed_is_answered(deployed):
 
     def status(key: Ed25519PrivateKey | None) -> int:
         headers = signed("/discover", key, key_id) if key else {}
-        return release.invoke_event(C, deployed, url_event("/discover", headers))["statusCode"]
+        return release.invoke_event(Target(C, deployed, "local"), url_event("/discover", headers))["statusCode"]
 
     assert [status(ours), status(Ed25519PrivateKey.generate()), status(None)] == [200, 401, 401]
 
@@ -85,7 +86,7 @@ def test_only_what_restate_has_signed_is_answered(deployed):
 def test_an_event_of_ours_is_no_event_behind_a_url(deployed):
     body = json.dumps({"ping": True, "schema": True})
     answer = release.invoke_event(
-        C, deployed, url_event("/", {"content-type": "application/json"}, body=body, ping=True)
+        Target(C, deployed, "local"), url_event("/", {"content-type": "application/json"}, body=body, ping=True)
     )
     assert answer["statusCode"] == 401 and "ok" not in answer
 
@@ -121,5 +122,5 @@ def test_the_url_comes_serves_a_closing_and_goes(deployed):
         gone = inv("deploy", "--env", "local").stdout
     assert "delete-function-url-config" in gone and "delete-provisioned-concurrency-config" in gone
     assert asked(f"{url}/discover") == 404
-    assert not function_url.permissions(C, deployed) & set(function_url.STATEMENTS)
+    assert not function_url.permissions(Target(C, deployed, "local")) & set(function_url.STATEMENTS)
     assert "nothing changed" in inv("deploy", "--env", "local").stdout

@@ -15,6 +15,7 @@ from support.instantclient import AIO
 
 from layer import build, publish
 from ops import config, release, shell
+from ops.target import Target
 
 pytestmark = pytest.mark.skipif(not instantclient.COMPILER, reason="needs a C compiler, to make libraries from")
 
@@ -85,14 +86,14 @@ def test_a_rehearsal_publishes_nothing(published, cfg):
 def test_a_layer_that_the_runtime_cannot_load_is_not_published(published, cfg, monkeypatch):
     monkeypatch.setattr(publish, "about_layer", lambda: {"runtimes": ["python3.14"], "glibc": "2.34"})
     with pytest.raises(Exit, match=r"build it again with `inv layer.build --runtime python3"):
-        publish.publish(Context(), cfg, "local")
+        publish.publish(Target(Context(), cfg, "local"))
 
 
 def test_a_large_layer_goes_through_the_bucket(published, cfg, monkeypatch, capsys):
     monkeypatch.setattr(publish, "DIRECT_LIMIT", 1000)
     large = {**cfg, "LAYER_NAME": "large", "DEPLOY_BUCKET": ""}
     with pytest.raises(Exit, match="name a bucket in DEPLOY_BUCKET"):
-        publish.publish(Context(), large, "local")
+        publish.publish(Target(Context(), large, "local"))
     large["DEPLOY_BUCKET"] = "finance-closing-deploy"
     subprocess.run(
         shell.aws(cfg, "s3 mb s3://finance-closing-deploy"),
@@ -102,7 +103,7 @@ def test_a_large_layer_goes_through_the_bucket(published, cfg, monkeypatch, caps
         capture_output=True,
     )
     monkeypatch.chdir(ROOT)
-    arn = publish.publish(Context(), large, "local")
+    arn = publish.publish(Target(Context(), large, "local"))
     assert arn.endswith(":layer:large:1")
     said = capsys.readouterr().out
     assert "s3 cp --only-show-errors build/oracle-instantclient-layer.zip s3://finance-closing-deploy/large/" in said
@@ -118,9 +119,9 @@ def pinned(deployed, published, cfg):
     with environment_file("testpinned", LAYER_VERSION_ARN=published) as env:
         done = inv("deploy", "--env", env)
         assert "differs in Layers" in done.stdout
-        yield release.invoke_event(Context(), cfg, {"ping": "deep"})["client"]
+        yield release.invoke_event(Target(Context(), cfg, "local"), {"ping": "deep"})["client"]
     assert "differs in Layers" in inv("deploy", "--env", "local").stdout
-    assert release.invoke_event(Context(), cfg, {"ping": "deep"})["client"]["libraries"] == []
+    assert release.invoke_event(Target(Context(), cfg, "local"), {"ping": "deep"})["client"]["libraries"] == []
 
 
 def test_a_thick_deploy_attaches_the_newest_version_and_tns_admin(deployed, published, cfg, monkeypatch):
@@ -130,7 +131,7 @@ def test_a_thick_deploy_attaches_the_newest_version_and_tns_admin(deployed, publ
     assert f"--layers {published}" in rehearsed
     monkeypatch.setattr(publish, "versions", lambda c, cfg: [{"LayerVersionArn": "x", "CompatibleRuntimes": ["y"]}])
     with pytest.raises(Exit, match=r"x was made for y; publish one for it with `make layer publish"):
-        publish.attached(Context(), {**cfg, "ORACLE_CLIENT": "thick"}, "local")
+        publish.attached(Target(Context(), {**cfg, "ORACLE_CLIENT": "thick"}, "local"))
     assert config.function_environment({**cfg, "ORACLE_CLIENT": "thick"})["TNS_ADMIN"] == "/opt/network/admin"
     assert "TNS_ADMIN" not in config.function_environment(cfg)
 
@@ -147,7 +148,7 @@ def test_prune_keeps_the_newest_and_those_in_use(pinned, published, cfg, monkeyp
     monkeypatch.chdir(ROOT)
     for number in (2, 3):
         monkeypatch.setattr(publish, "about_layer", lambda number=number: about | {"content": f"{number}" * 64})
-        assert publish.publish(Context(), cfg, "local").endswith(f":{number}")
+        assert publish.publish(Target(Context(), cfg, "local")).endswith(f":{number}")
     assert "1 would be deleted" in inv("--dry", "layer.prune", "--keep", "1", "--env", "local").stdout
     done = inv("layer.prune", "--keep", "1", "--env", "local").stdout
     assert f"{published} stays: a function version uses it" in done

@@ -25,6 +25,7 @@ from support.helpers import inv as real_inv
 
 from local.state import hold_free_port
 from ops import commands, config, deploy, function_url, roles, shell
+from ops.target import Target
 
 pytestmark = pytest.mark.moto
 MOTO = ROOT / ".local" / "moto" / "bin" / "moto_server"
@@ -220,13 +221,13 @@ def test_into_a_vpc_and_out_of_it(cfg):
 
 
 def test_the_urls_two_permissions_and_their_end(cfg):
-    address = function_url.ensure(C, cfg)
+    address = function_url.ensure(Target(C, cfg, "local"))
     assert address.startswith("https://") and ".lambda-url." in address
     statements = json.loads(shell.query_json(C, cfg, function_url.get_policy(cfg))["Policy"])["Statement"]
     assert {one["Action"] for one in statements} == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}
-    function_url.remove(C, cfg)
+    function_url.remove(Target(C, cfg, "local"))
     assert shell.query_json(C, cfg, function_url.get_url(cfg), missing="ResourceNotFound") is None
-    assert not function_url.permissions(C, cfg) & set(function_url.STATEMENTS)
+    assert not function_url.permissions(Target(C, cfg, "local")) & set(function_url.STATEMENTS)
 
 
 def test_warmth_and_alarms_and_old_versions_go(cfg):

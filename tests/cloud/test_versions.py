@@ -13,6 +13,7 @@ from support.helpers import inv as shared_inv
 
 from ops import commands, config, deploy, roles, shell
 from ops.shell import request, sql
+from ops.target import Target
 
 C = Context()
 OWN = STATE.with_name("test-versions")
@@ -127,7 +128,7 @@ def test_back_to_older_code_that_only_aws_has(cfg, two):
     shutil.rmtree(ROOT / "build" / "bundles")
     done = inv("rollback", "--env", "local").stdout
     assert "back to version 3" in done and "-o build/version-3.zip" in done and ":5 is live" in done
-    third, fourth, fifth = (one["CodeSha256"] for one in deploy.versions_of(C, cfg))
+    third, fourth, fifth = (one["CodeSha256"] for one in deploy.versions_of(Target(C, cfg, "local")))
     assert third == fifth != fourth
 
 

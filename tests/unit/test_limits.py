@@ -16,6 +16,7 @@ from support.helpers import ROOT
 
 from ops import bundle, limits, shell, upload
 from ops.config import SETTINGS
+from ops.target import Target
 
 CFG = {"AWS_REGION": "ap-southeast-3", "AWS_PROFILE": "", "FUNCTION_NAME": "closing", "DEPLOY_BUCKET": "b"}
 
@@ -145,5 +146,5 @@ def test_a_layer_that_cannot_be_measured_is_no_obstacle(cfg, capsys):
     from invoke import Context
 
     arn = f"arn:aws:lambda:{cfg['AWS_REGION']}:000000000000:layer:nowhere:1"
-    assert upload.layer_sizes(Context(), cfg, [arn]) == {}
+    assert upload.layer_sizes(Target(Context(), cfg, "local"), [arn]) == {}
     assert f"the size of {arn} cannot be read" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import pytest
 from invoke import Context, Exit
 
 from ops import release, shell
+from ops.target import Target
 
 ARN = "arn:aws:lambda:ap-southeast-3:000000000000:function:closing"
 CFG = {
@@ -20,6 +21,7 @@ CFG = {
     "PROVISIONED_CONCURRENCY": "0",
 }
 NEW = f"{ARN}:2"
+TARGET = Target(Context(), CFG, "prod")
 
 
 def service(*handlers: str, deployment: str = "dp_1") -> dict:
@@ -66,9 +68,11 @@ def test_a_role_that_is_not_yet_there_is_waited_for(restate, capsys):
 def test_without_a_role_nothing_is_waited_for_and_the_line_says_what_is_live(restate, monkeypatch):
     restate["POST", "deployments"] = [(500, {"message": "[META0003] no such function"})]
     restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
-    monkeypatch.setattr(release, "read_json", lambda *words, **options: {"FunctionVersion": "1"})
+    monkeypatch.setattr(Target, "query_json", lambda *words, **options: {"FunctionVersion": "1"})
     with pytest.raises(Exit) as caught:
-        release.take(Context(), {**CFG, "RESTATE_INVOKE_ROLE_ARN": ""}, "prod", f"{ARN}:2", False, shell.changes)
+        release.take(
+            Target(Context(), {**CFG, "RESTATE_INVOKE_ROLE_ARN": ""}, "prod"), f"{ARN}:2", False, shell.changes
+        )
     assert "META0003" in str(caught.value)
     assert "the alias has version 1, Restate starts closings on version 1" in str(caught.value)
     assert str(caught.value).endswith("`inv deploy --env prod` mends it")
@@ -81,13 +85,13 @@ def test_a_version_that_something_else_was_registered_after_is_registered_again(
     restate["GET", "deployments"] = [(200, {"deployments": [there]})]
     restate["POST", "deployments"] = [(200, {"services": [service("run", "getStatus")]})]
     sent = []
-    monkeypatch.setattr(release, "write", lambda c, cfg, command: sent.append(command))
-    monkeypatch.setattr(release, "read_json", lambda *words, **options: {"FunctionVersion": "1"})
-    release.take(Context(), CFG, "prod", f"{ARN}:1", False, shell.changes)
+    monkeypatch.setattr(Target, "execute", lambda self, command: sent.append(command) or "")
+    monkeypatch.setattr(Target, "query_json", lambda *words, **options: {"FunctionVersion": "1"})
+    release.take(TARGET, f"{ARN}:1", False, shell.changes)
     (command,) = sent
     assert command.startswith(f"restate deployments register {ARN}:1 ") and command.endswith(" --force --yes")
     restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
-    release.take(Context(), CFG, "prod", f"{ARN}:1", False, shell.changes)
+    release.take(TARGET, f"{ARN}:1", False, shell.changes)
     assert sent == [command]
 
 
@@ -137,9 +141,9 @@ def test_a_cli_that_ignores_the_endpoint_is_refused_before_anything_is_sent(tmp_
 def changes(monkeypatch):
     """What would be changed; the doors' commands, unrun."""
     made: list[str] = []
-    monkeypatch.setattr(release, "write", lambda c, cfg, command: made.append(command) or "")
-    monkeypatch.setattr(release, "delete_deployment", lambda c, cfg, identity: made.append(f"delete {identity}"))
-    monkeypatch.setattr(release.function_url, "remove", lambda c, cfg: made.append("remove the URL"))
+    monkeypatch.setattr(Target, "execute", lambda self, command: made.append(command) or "")
+    monkeypatch.setattr(release, "delete_deployment", lambda target, identity: made.append(f"delete {identity}"))
+    monkeypatch.setattr(release.function_url, "remove", lambda target: made.append("remove the URL"))
     return made
 
 
@@ -156,17 +160,17 @@ def changes(monkeypatch):
 )
 def test_sandboxes_are_kept_ready_as_the_environment_says(changes, monkeypatch, asked, borne, states, verbs):
     answers = [one and dict(zip(("Status", "RequestedProvisionedConcurrentExecutions"), one)) for one in states]
-    monkeypatch.setattr(release, "read_json", lambda *words, **options: answers.pop(0))
-    release.ensure_concurrency(Context(), {**CFG, "PROVISIONED_CONCURRENCY": asked}, borne)
+    monkeypatch.setattr(Target, "query_json", lambda *words, **options: answers.pop(0))
+    release.ensure_concurrency(TARGET.having(PROVISIONED_CONCURRENCY=asked), borne)
     assert len(changes) == len(verbs)
     assert all(verb in change for verb, change in zip(verbs, changes))
 
 
 def test_sandboxes_that_aws_does_not_have_are_said_so(changes, monkeypatch):
     answers = [None, {"Status": "FAILED", "StatusReason": "no such capacity"}]
-    monkeypatch.setattr(release, "read_json", lambda *words, **options: answers.pop(0))
+    monkeypatch.setattr(Target, "query_json", lambda *words, **options: answers.pop(0))
     with pytest.raises(Exit, match="keeps no 5 sandboxes ready: no such capacity"):
-        release.ensure_concurrency(Context(), {**CFG, "PROVISIONED_CONCURRENCY": "5"}, "PROVISIONED_CONCURRENCY=5")
+        release.ensure_concurrency(TARGET.having(PROVISIONED_CONCURRENCY="5"), "PROVISIONED_CONCURRENCY=5")
 
 
 @pytest.mark.parametrize(
@@ -177,5 +181,5 @@ def test_a_url_stays_while_a_closing_that_began_on_it_runs(restate, changes, mon
     others = {"id": "dp_other", "uri": "https://other.example/", "metadata": {}}
     restate["GET", "deployments"] = [(200, {"deployments": [behind, others]})]
     monkeypatch.setattr(release, "sql", lambda cfg, query: drained)
-    assert release.leave_url(Context(), CFG, "prod", NEW) == bool(drained)
+    assert release.leave_url(TARGET, NEW) == bool(drained)
     assert changes == made
