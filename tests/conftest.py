@@ -8,8 +8,8 @@ from pathlib import Path
 
 import oracledb
 import pytest
-from support import instantclient
-from support.api_recorder import RECORDER
+from support import checkout, instantclient
+from support.api_recorder import Recorder
 from support.closing_jobs import PASSWORD, StandIn
 from support.helpers import STATE, as_superuser, inv
 
@@ -29,10 +29,23 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def rehearsals_only_look():
-    """No `inv --dry` of the whole run has called an operation that changes something."""
+def checkout_stays_as_it_is():
+    """The whole run changes no file of the checkout and adds none."""
+    before = checkout.status()
     yield
-    assert not [call for call in RECORDER.calls() if call.task.startswith("--dry") and not call.looks]
+    changed = sorted(checkout.status() ^ before)
+    assert not changed, "a test, or somebody during the run, has changed the checkout: " + ", ".join(changed)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recorder():
+    """The recorder of all calls of the AWS CLI; no `inv --dry` of the whole run calls an operation that changes."""
+    made = Recorder()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environment.items():
+            patch.setenv(name, value)
+        yield made
+    assert not [call for call in made.calls() if call.task.startswith("--dry") and not call.looks]
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from support.helpers import ROOT
 
 from local import postgres, processes, services, tools
 from local.cloud import Cloud
@@ -26,7 +27,6 @@ from local.services import NAMES
 from local.state import HOST
 
 UP = "import sys; from local.cloud import Cloud; Cloud().up()"
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.api_recorder import RECORDER
+from support.api_recorder import Recorder
 from support.helpers import INV, ROOT, STATE, like_local
 from support.helpers import inv as shared_inv
 from support.instantclient import AIO
@@ -144,7 +144,7 @@ def paste(lines: list[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def cycle(zips):
+def cycle(zips, recorder):
     """Roles, layer, deploy, closing, a changed deploy, roll back, prune; destroyed, and deployed again by a paste."""
     from local import cloud
 
@@ -153,14 +153,14 @@ def cycle(zips):
     there.up("1")
     write_env()
     try:
-        yield run(zips["19"])
+        yield run(zips["19"], recorder)
     finally:
         CHANGED.unlink(missing_ok=True)
         FILE.unlink()
         there.reset()
 
 
-def run(zipped: Path) -> Ran:
+def run(zipped: Path, recorder: Recorder) -> Ran:
     said: dict[str, str] = {}
 
     def task(*words: str, check: bool = True) -> str:
@@ -168,7 +168,7 @@ def run(zipped: Path) -> Ran:
         said[words[0]] = said.get(words[0], "") + done.stdout + done.stderr
         return done.stdout
 
-    before = len(RECORDER.calls())
+    before = len(recorder.calls())
     with Watch() as watch:
         echo = task("roles")
         cfg = config.load(ENV, {"FINANCE_CLOSING_STATE": str(OWN)})
@@ -192,7 +192,7 @@ def run(zipped: Path) -> Ran:
         task("versions")
         task("prune", "--keep", "1")
         through_the_bucket(cfg)
-        calls = RECORDER.calls()[before:]
+        calls = recorder.calls()[before:]
         task("destroy", "--yes")
         said["paste"] = paste(commands(echo))
         by_paste = standing(cfg)

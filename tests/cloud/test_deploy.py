@@ -9,7 +9,6 @@ import subprocess
 import zipfile
 
 from invoke import Context
-from support.api_recorder import RECORDER
 from support.helpers import ROOT, environment_file, inv
 
 from ops import commands, limits, shell
@@ -30,12 +29,12 @@ def secrets(cfg: dict) -> list[str]:
     return [cfg["PG_PASSWORD"], cfg["ORACLE_PASSWORD"]]
 
 
-def test_a_deploy_with_nothing_changed_changes_nothing(deployed):
+def test_a_deploy_with_nothing_changed_changes_nothing(deployed, recorder):
     before = version(deployed)
-    heard = len(RECORDER.calls())
+    heard = len(recorder.calls())
     done = inv("deploy", "--env", "local")
     # Each call of the CLI is half a second of the five that this may take.
-    assert sorted(call.action for call in RECORDER.calls()[heard:]) == [
+    assert sorted(call.action for call in recorder.calls()[heard:]) == [
         "iam:GetRole",
         "iam:GetRolePolicy",
         "lambda:GetAlias",

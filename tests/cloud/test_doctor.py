@@ -12,7 +12,6 @@ import pytest
 from invoke import Context
 from oracledb import errors
 from pg8000 import native
-from support.api_recorder import RECORDER
 from support.helpers import ROOT, STATE, administer, inv, like_local
 from support.instantclient import AIO, check_client
 
@@ -83,7 +82,7 @@ def pause(cfg: dict, date: str) -> None:
 
 
 @pytest.mark.slow
-def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deployed):
+def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deployed, recorder):
     function = "financial_report.calculate_financial_metrics(uuid, integer, integer)"
     administer(local, f"ALTER FUNCTION {function} RENAME TO away")
     try:
@@ -116,7 +115,7 @@ def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deploy
     assert "ClosingPeriod/2025-12/close" in said["paused"] and "calculate_financial_metrics" in said["paused"]
     assert left == []
     # The ping that it sends is the one thing that is no look by its name.
-    assert {call.action for call in RECORDER.calls() if call.task == "doctor" and not call.looks} == {PING}
+    assert {call.action for call in recorder.calls() if call.task == "doctor" and not call.looks} == {PING}
     told = {"cli", "env file", "credentials", "network", "ping", "layer", "postgres", "oracle", "schema", "charset"}
     assert set(first) == {*said, *told}
     assert not any(secret in str(first) for secret in (deployed["PG_PASSWORD"], deployed["ORACLE_PASSWORD"]))

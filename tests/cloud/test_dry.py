@@ -6,7 +6,6 @@ import re
 
 import pytest
 from invoke import Config, Context, Exit
-from support.api_recorder import RECORDER
 from support.fault_proxy import Edge
 from support.helpers import ROOT, inv, like_local
 
@@ -108,8 +107,8 @@ def edges(deployed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(CHANGES))
-def test_a_rehearsal_only_looks(edges, task):
-    heard = len(RECORDER.calls())
+def test_a_rehearsal_only_looks(edges, recorder, task):
+    heard = len(recorder.calls())
     for edge in edges:
         edge.requests.clear()
     done = inv("--dry", task, *CHANGES[task], "--env", ENV, check=False)
@@ -117,5 +116,5 @@ def test_a_rehearsal_only_looks(edges, task):
     assert len(done.stderr.strip().splitlines()) == done.returncode
     if task in PLANNED:
         assert re.search(r"^(aws|curl) ", done.stdout, re.MULTILINE)
-    assert [call.action for call in RECORDER.calls()[heard:] if not call.looks] == []
+    assert [call.action for call in recorder.calls()[heard:] if not call.looks] == []
     assert [one for edge in edges for one in edge.requests if not LOOKS.match(one)] == []

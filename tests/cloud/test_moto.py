@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import pytest
 from invoke import Context
+from support.checkout import CHECKOUT
 from support.helpers import ROOT
 from support.helpers import inv as real_inv
 
@@ -28,7 +29,7 @@ from ops import commands, config, deploy, function_url, roles, shell
 from ops.target import Target
 
 pytestmark = pytest.mark.moto
-MOTO = ROOT / ".local" / "moto" / "bin" / "moto_server"
+MOTO = CHECKOUT / ".local" / "moto" / "bin" / "moto_server"
 OTHER = ROOT / "env" / "testmoto.env"
 C = Context()
 GIVEN = {

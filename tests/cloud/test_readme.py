@@ -7,9 +7,10 @@ import shlex
 import shutil
 
 import pytest
-from chaos.checkout import tools
+from support import checkout
 from support import readme_script as readme
-from support.helpers import ROOT, STATE, run_rows
+from support.checkout import STATE
+from support.helpers import ROOT, run_rows
 
 import tasks
 from ops import config
@@ -42,14 +43,12 @@ def run(tmp_path_factory):
     """A reader's shell in a copy of the repository, with a cloud of its own that is `local` and `prod`."""
     from local import cloud
 
-    checkout, own = tmp_path_factory.mktemp("reader") / "finance-closing", STATE.with_name("test-readme")
-    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".venv", ".local", ".git", "build", ".*_cache"))
-    (checkout / ".venv").symlink_to(ROOT / ".venv")
-    shutil.copy(checkout / "env" / "local.env", checkout / "env" / "prod.env")
+    folder, own = tmp_path_factory.mktemp("reader") / "finance-closing", STATE.with_name("test-readme")
+    checkout.copy(folder)
+    shutil.copy(folder / "env" / "local.env", folder / "env" / "prod.env")
     there = cloud.Cloud(own, say=lambda line: None)
     there.reset()
-    places = {"FINANCE_CLOSING_STATE": str(own), "FINANCE_CLOSING_TOOLS": str(tools())}
-    yield readme.Terminal(PAGE, checkout, tmp_path_factory.mktemp("terminal"), places)
+    yield readme.Terminal(PAGE, folder, tmp_path_factory.mktemp("terminal"), {"FINANCE_CLOSING_STATE": str(own)})
     there.reset()
 
 

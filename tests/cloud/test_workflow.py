@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 from invoke import Context
-from support.api_recorder import RECORDER
 from support.helpers import ROOT, UNUSED, inv
 from support.instantclient import AIO
 
@@ -60,7 +59,9 @@ def env_file() -> str:
 
 
 @pytest.mark.slow
-def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment(deployed, zips, tmp_path, monkeypatch):
+def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment(
+    deployed, zips, recorder, tmp_path, monkeypatch
+):
     client = zips["19"]
     given = {
         "inputs.layer": True,
@@ -94,7 +95,7 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
     assert "keeps its own PG_HOST" in said and [one for one in examined if not one.ok] == []
     assert ":layer:test-ci:1" in said and "is live" in said
     allowed = re.findall(r'"(\w+:\w+)"', (ROOT / "policies" / "deploy.json").read_text())
-    called = {call.action for call in RECORDER.calls() if call.task == "workflow"}
+    called = {call.action for call in recorder.calls() if call.task == "workflow"}
     assert {"lambda:PublishLayerVersion", "lambda:PublishVersion", "lambda:UpdateAlias"} <= called <= {*allowed}
     assert runner.given["steps.file.outputs.region"] == deployed["AWS_REGION"]
     assert not any(secret in said for secret in (given["secrets.RESTATE_AUTH_TOKEN"], deployed["PG_PASSWORD"]))

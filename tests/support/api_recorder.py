@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import threading
@@ -36,7 +35,7 @@ class Call(NamedTuple):
 
 
 class Recorder:
-    """Takes the datagrams of all CLIs that this process starts from now on."""
+    """Receives the datagrams of all CLIs that run with `environment`."""
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -44,7 +43,7 @@ class Recorder:
         self.heard: list[Call] = []
         self.settled = threading.Event()
         host, port = self.socket.getsockname()
-        os.environ |= {"AWS_CSM_ENABLED": "true", "AWS_CSM_HOST": host, "AWS_CSM_PORT": str(port)}
+        self.environment = {"AWS_CSM_ENABLED": "true", "AWS_CSM_HOST": host, "AWS_CSM_PORT": str(port)}
         threading.Thread(target=self.listen, daemon=True).start()
 
     def listen(self) -> None:
@@ -77,6 +76,3 @@ def task_of(words: tuple[str, ...]) -> str:
     named = [word for word in words if not word.startswith("-")]
     verb = f" {named[1]}" if named[0] in ("keep-warm", "schedule") else ""
     return f"{'--dry ' if '--dry' in words else ''}{named[0]}{verb}"
-
-
-RECORDER = Recorder()

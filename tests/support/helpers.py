@@ -1,4 +1,7 @@
-"""What the tests share: the state folder of their cloud, and tasks run as an operator runs them."""
+"""What the tests share: tasks run as an operator runs them, and questions to the databases of the tests' cloud.
+
+ROOT is the copy of the checkout that the run works on (plugin.py); a test may edit it if it puts back what it edits.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,13 @@ from pathlib import Path
 import pytest
 from pg8000 import native
 from support.api_recorder import task_of
+from support.checkout import STATE
+from support.plugin import UNUSED
 
-ROOT = Path(__file__).resolve().parents[2]
-STATE = ROOT / ".local" / "test"
+import handler
+
+ROOT = Path(handler.__file__).resolve().parents[1]
 INV = Path(sys.executable).with_name("inv")
-# The procedure's duration in the shared cloud: long enough to be seen running, short enough to wait for.
-PROCEDURE_SECONDS = "1.5"
-
-# Modules of handler/ read their settings when they are imported; a test that needs real ones sets them itself.
-UNUSED = {
-    "PG_HOST": "pg.invalid",
-    "PG_DATABASE": "finance",
-    "PG_USER": "finance",
-    "PG_PASSWORD": "unused",
-    "ORACLE_USER": "GENIUS",
-    "ORACLE_PASSWORD": "unused",
-    "ORACLE_CONNECT_STRING": "genius.invalid:1521/GENIUS",
-}
-for name, value in UNUSED.items():
-    os.environ.setdefault(name, value)
-# A `make` that a test starts is not part of the `make test` around it.
-for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
-    os.environ.pop(name, None)
-os.environ["FINANCE_CLOSING_STATE"] = str(STATE)
-os.environ["LOCAL_PROCEDURE_SECONDS"] = PROCEDURE_SECONDS
 
 
 def inv(*words: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import invoke
 import pytest
+from support import checkout
 from support.helpers import ROOT, UNUSED
 
 from ops import bundle, bytecode, packages
@@ -156,21 +157,6 @@ def test_nothing_is_made_twice_and_a_zip_that_was_changed_is_made_anew():
     assert bundle.BUNDLE.read_bytes() == again.path.read_bytes()
 
 
-def checkout(folder: Path) -> Path:
-    """A copy of what git would hold of this checkout."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
-    return folder
-
-
 def start_build(folder: Path, python: str = sys.executable, **more) -> subprocess.Popen:
     """Build in a checkout with a Python that has nothing of ours but invoke."""
     lend = folder / "lent"
@@ -195,12 +181,12 @@ def built(process: subprocess.Popen) -> list[str]:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> list[str]:
     """[digest, sha256 of the zip, its path] of a first build, from a plain checkout."""
-    return built(start_build(checkout(tmp_path_factory.mktemp("here"))))
+    return built(start_build(checkout.copy(tmp_path_factory.mktemp("here"))))
 
 
 def test_two_builds_at_once_elsewhere_give_the_same_bytes(here, tmp_path):
     """In another folder, of another depth, under another umask and time zone, twice at the same time."""
-    folder = checkout(tmp_path / "somewhere else" / "deeper")
+    folder = checkout.copy(tmp_path / "somewhere else" / "deeper")
     strange = {"umask": 0o077, "environ": {"TZ": "Asia/Jakarta", "PYTHONOPTIMIZE": "2"}}
     for process in [start_build(folder, **strange), start_build(folder, **strange)]:
         assert built(process)[:2] == here[:2]
@@ -213,7 +199,7 @@ def test_every_host_python_gives_the_same_digest(runtime, here, tmp_path):
     other = bytecode.find(runtime)
     if runtime == HOST or other is None:
         pytest.skip(f"{runtime} is {'what made the first one' if runtime == HOST else 'not on this machine'}")
-    assert built(start_build(checkout(tmp_path), other.path))[0] == here[0]
+    assert built(start_build(checkout.copy(tmp_path), other.path))[0] == here[0]
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
+from support.helpers import ROOT
 
 from handler.settings import SETTINGS, SettingsError, parse
 from ops import names
 from ops.config import ALL_SETTINGS
 
-ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "handler").glob("*.py"))
 ALLOWED = {
     "oracledb": {"genius.py"},

@@ -1,0 +1,81 @@
+"""Copies of the checkout: tests run, edit and deploy a copy, never the checkout itself."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import shutil
+import subprocess
+from pathlib import Path
+from typing import IO
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# The state folder of the tests' cloud, which a killed run leaves behind and the next one takes over.
+STATE = CHECKOUT / ".local" / "test"
+COPIES = STATE.with_name("test-copies")
+# What a copy keeps from the run before, since its name or its header tells what it was made from.
+KEPT = {"__pycache__", "packages"}
+
+
+def files() -> list[str]:
+    """Return the paths of the files that git holds or would add: neither build/ nor a person's own env/NAME.env."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True, text=True).stdout
+    return [name for name in listed.split("\0") if name and (CHECKOUT / name).is_file()]
+
+
+def copy(folder: Path) -> Path:
+    """Make a folder a copy of the checkout with its .venv, whatever was in it before; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = files()
+    remove_others(folder, {folder / name for name in wanted} | {folder / ".venv"})
+    for name in wanted:
+        source, target = CHECKOUT / name, folder / name
+        if not (target.exists() and same(source, target)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # With its time: make and Python compare times.
+            shutil.copy2(source, target)
+    if not (folder / ".venv").is_symlink():
+        (folder / ".venv").symlink_to(CHECKOUT / ".venv")
+    return folder
+
+
+def same(source: Path, target: Path) -> bool:
+    one, other = source.stat(), target.stat()
+    return (one.st_mtime_ns, one.st_size, one.st_mode) == (other.st_mtime_ns, other.st_size, other.st_mode)
+
+
+def remove_others(folder: Path, wanted: set[Path]) -> None:
+    for path in folder.iterdir():
+        if path in wanted or path.name in KEPT:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            remove_others(path, wanted)
+            if not any(path.iterdir()):
+                path.rmdir()
+        else:
+            path.unlink()
+
+
+def own_copy() -> tuple[Path, IO]:
+    """Return a copy that no other process uses, and the lock on it, which is held until it is closed.
+
+    Copies are used again by later runs: what Python compiled and the packages of the bundle stay there.
+    """
+    COPIES.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count():
+        lock = (COPIES / f"{number}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return copy(COPIES / str(number)), lock
+    raise AssertionError
+
+
+def status() -> set[str]:
+    """Return what git reports as changed or new in the checkout, and each file of env/, ignored ones included."""
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    listed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True, text=True).stdout
+    return {*listed.splitlines(), *(f"env/{path.name}" for path in (CHECKOUT / "env").iterdir())}
