@@ -11,7 +11,7 @@ import pytest
 from support import checkout, instantclient
 from support.api_recorder import Recorder
 from support.closing_jobs import PASSWORD, StandIn
-from support.helpers import STATE, as_superuser, inv
+from support.helpers import ROOT, STATE, as_superuser, inv
 
 from handler import genius, settings
 
@@ -35,6 +35,14 @@ def checkout_stays_as_it_is():
     yield
     changed = sorted(checkout.status() ^ before)
     assert not changed, "a test, or somebody during the run, has changed the checkout: " + ", ".join(changed)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_the_copy():
+    """A task that runs in this process starts its commands in the folder of the copy, as `inv` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
