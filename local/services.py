@@ -68,7 +68,7 @@ def genius(state: State, settings: Mapping[str, str], say: Say) -> Part:
         env=env,
         ports=ports,
         url=f"{HOST}:{port}/{ORACLE_SERVICE}",
-        # It listens only once its books and jobs are open. A login would mistake a planted fault for a failed start.
+        # It listens only once its books and jobs are open. A login would mistake an injected fault for a failed start.
         probe=lambda: _require(answers(port)),
         prepare=lambda: _make_folders(state, "genius"),
     )

@@ -53,14 +53,14 @@ def bench(c, only=""):
     help={
         "n": "how many closings",
         "seed": "what everything random is drawn from",
-        "strikes": "the faults that may strike, comma-separated; default all",
-        "scenarios": "what is done with a closing, comma-separated; default all",
-        "plant": "a break of the service that the run must report",
+        "faults": "the faults to inject, comma-separated; default all",
+        "scenarios": "what happens to a closing, comma-separated; default all",
+        "mutant": "a change of the service that breaks the promise, which the run must report",
     },
 )
-def chaos(c, n=20, seed=1, strikes="", scenarios="", plant=""):
+def chaos(c, n=20, seed=1, faults="", scenarios="", mutant=""):
     """Close days under faults on this machine and check the promise after each; exit 1 names what broke."""
-    given = {"n": str(n), "seed": str(seed), "strikes": strikes, "scenarios": scenarios, "plant": plant}
+    given = {"n": str(n), "seed": str(seed), "faults": faults, "scenarios": scenarios, "mutant": mutant}
     words = " ".join(f"--{name} {q(value)}" for name, value in given.items() if value)
     if not c.run(f"{q(sys.executable)} -m chaos {words}", env={"PYTHONPATH": PYTHONPATH}, warn=True).ok:
         raise Exit(code=1)

@@ -101,14 +101,14 @@ def inject(c, fault):
     """Inject a fault into the local cloud's Genius, at once and until it is cleared."""
     name, _, value = fault.partition("=")
     with known_faults() as faults:
-        faults.plant(name, value)
+        faults.inject(name, value)
 
 
 @task(group="local", changes=MACHINE, positional=["fault"], help={"fault": "the name of an injected fault"})
 def clear(c, fault):
     """Clear a fault; a fault that is not injected is no error."""
     with known_faults() as faults:
-        faults.lift(fault)
+        faults.clear(fault)
 
 
 @task(group="local", changes=NOTHING)
@@ -116,7 +116,7 @@ def faults(c):
     """List all faults and mark the injected ones."""
     from local.oracle.faults import KNOWN
 
-    injected = genius_faults().planted()
+    injected = genius_faults().injected()
     for name, meaning in KNOWN.items():
         print(f"{'injected' if name in injected else '':<8}  {name:<19}  {injected.get(name) or meaning}")
 
@@ -139,5 +139,5 @@ def known_faults():
         yield faults
     except UnknownFault as error:
         raise Exit(str(error), code=1) from None
-    injected = (f"{name}={value}" if value else name for name, value in faults.planted().items())
+    injected = (f"{name}={value}" if value else name for name, value in faults.injected().items())
     print(f"injected: {', '.join(injected) or 'nothing'}")

@@ -10,7 +10,7 @@ Start it; it prints one line with its port when it listens, and SIGTERM ends it:
     python -m local.oracle --help                                    verifiers, durations, size of the books
 
 Connect as to any Oracle: `oracledb.connect(user=..., password=..., dsn="127.0.0.1:PORT/GENIUS")`. Everything it
-keeps lies in DIR. Faults are planted there at run time, one file each, whose content is its value; `faults.KNOWN`
+keeps lies in DIR. Faults are injected there at run time, one file each, whose content is its value; `faults.KNOWN`
 lists them. With the local cloud up, and on a stand-in of one's own:
 
     inv genius.sql "select * from v$version"

@@ -48,7 +48,7 @@ def get_master_data(run, given: dict, pause: Callable) -> dict:
     status = "interrupted"
     try:
         pause(run, float(faults.value("procedure_seconds") or session.database.procedure_seconds))
-        _planted_error(faults.value("procedure_error"))
+        _injected_error(faults.value("procedure_error"))
         status, message = _outcome(session, faults, year, first, last, user)
     except OracleError as error:
         status = "interrupted" if error.code == 1013 else f"ORA-{error.code:05d}"
@@ -58,16 +58,16 @@ def get_master_data(run, given: dict, pause: Callable) -> dict:
     return {"P_STATUS": status, "P_ERROR_MESSAGE": message}
 
 
-def _planted_error(text: str | None) -> None:
+def _injected_error(text: str | None) -> None:
     match = re.fullmatch(r"(?:ORA-?)?\s*(\d+)\s*:?\s*(.*)", text or "", re.DOTALL)
     if match:
-        raise OracleError(int(match[1]), match[2] or "planted error")
+        raise OracleError(int(match[1]), match[2] or "injected error")
 
 
 def _outcome(session, faults, year: str, first: str, last: str, user: str) -> tuple[str | None, str | None]:
-    planted = faults.value("procedure_status")
-    if planted is not None:
-        return (None if planted.upper() in ("NULL", "") else planted), faults.value("procedure_message")
+    injected = faults.value("procedure_status")
+    if injected is not None:
+        return (None if injected.upper() in ("NULL", "") else injected), faults.value("procedure_message")
     try:
         months = range(int(first), int(last) + 1)
         periods = [f"{int(year):04d}-{month:02d}" for month in months]

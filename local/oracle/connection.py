@@ -1,4 +1,4 @@
-"""One client's connection: negotiation, login, calls, breaks and the faults planted for it.
+"""One client's connection: negotiation, login, calls, breaks and the faults injected for it.
 
 The socket is read all the time, also while a call runs in its thread: that is how a client stops a call.
 """

@@ -3,7 +3,7 @@
 The file's name is the fault, its content is the value: `echo 5 > data/faults/procedure_seconds`, or
 `inv genius.inject procedure_seconds=5`. A one-shot fault is consumed by removing its file, so exactly one call meets
 it. Files outlive a restart of the stand-in, need no connection (the listener may be the fault), and `ls` shows what
-is planted. KNOWN is the list of all.
+is injected. KNOWN is the list of all.
 
 The value of a cut is a regular expression that the call must match: its SQL, FETCH and the SQL for a fetch, COMMIT,
 ROLLBACK or PING; an empty one matches the next call.
@@ -16,7 +16,7 @@ from pathlib import Path
 KNOWN = {
     "procedure_seconds": "seconds that the closing procedure takes",
     "procedure_status": "what it gives as its status, such as 0 or NULL; the balances then stay stale",
-    "procedure_message": "what it gives as its message, where procedure_status is planted",
+    "procedure_message": "what it gives as its message, where procedure_status is injected",
     "procedure_error": "an error inside it, such as ORA-01555: snapshot too old",
     "slave_dies": "once: the process under the running, or else the next, job is gone, and the job STOPPED",
     "jobs_never_start": "jobs stay SCHEDULED, as with JOB_QUEUE_PROCESSES = 0",
@@ -42,14 +42,14 @@ class UnknownFault(ValueError):
 
 
 class Faults:
-    """The faults planted under one data folder; read anew at every use."""
+    """The faults injected under one data folder; read anew at every use."""
 
     def __init__(self, data: Path):
         self.folder = Path(data) / "faults"
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def value(self, name: str) -> str | None:
-        """The content of a planted fault, stripped, or None where it is not planted."""
+        """The content of an injected fault, stripped, or None where it is not injected."""
         try:
             return self._path(name).read_text().strip()
         except FileNotFoundError:
@@ -67,23 +67,23 @@ class Faults:
         claimed.unlink()
         return value
 
-    def plant(self, name: str, value: object = "") -> None:
+    def inject(self, name: str, value: object = "") -> None:
         """Plant a fault, whole or not at all."""
         path, partial = self._path(name), self.folder / f".{name}.new"
         partial.write_text(str(value))
         partial.rename(path)
 
-    def lift(self, name: str) -> None:
-        """Remove a fault; one that is not planted is no error."""
+    def clear(self, name: str) -> None:
+        """Remove a fault; a fault that is not injected is no error."""
         self._path(name).unlink(missing_ok=True)
 
-    def planted(self) -> dict[str, str]:
+    def injected(self) -> dict[str, str]:
         """All faults in force, by name, with their values."""
         found = {name: self.value(name) for name in KNOWN}
         return {name: value for name, value in found.items() if value is not None}
 
     def _path(self, name: str) -> Path:
-        """A fault's file. Raises UnknownFault: a mistyped one would be planted and do nothing."""
+        """A fault's file. Raises UnknownFault: a mistyped one would be injected and do nothing."""
         if name not in KNOWN:
             raise UnknownFault(name)
         return self.folder / name

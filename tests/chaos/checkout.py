@@ -1,4 +1,4 @@
-"""A copy of the repository to deploy from, with compressed durations and perhaps a planted break."""
+"""A copy of the repository to deploy from, with compressed durations and perhaps a mutant."""
 
 from __future__ import annotations
 
@@ -23,43 +23,30 @@ DURATIONS = {
     "RETRY_ATTEMPTS": "12",
     "RETRY_CAP_SECONDS": "1",
 }
-LATER = """
-@period.handler(kind="shared")
-async def later(ctx: ObjectSharedContext, request: dict) -> None:
-    global show
-    show = lambda *_: None
-    await sync_ledger(ctx, request["owner"], request, [])
-    await compute_metrics(ctx, request["owner"], request, [])
-    await step(ctx, "end", ledger.finish, owner=request["owner"], status="succeeded", message="")
-
-
-async def refuse_blocked("""
-# Break -> file, and pairs of what stands there and what is put in its place. A run that does not report each of
-# these proves nothing.
-PLANTS = {
-    "auto-drop": ("genius.py", [("auto_drop => FALSE", "auto_drop => TRUE")]),
-    "workflow-owner": ("period.py", [("ctx.request().id, request[", '"DailyClosing" + request["date"], request[')]),
-    "no-guard": ("genius.py", [("  IF v_other IS NOT NULL THEN", "  IF 1 = 0 THEN")]),
-    "early-exit": (
-        "period.py",
-        [
-            (
-                '            "ledger": await sync_ledger(ctx, owner, request, done),\n'
-                '            "metrics": await compute_metrics(ctx, owner, request, done),\n'
-                "        }\n"
-                '        await end(ctx, owner, "succeeded", "")\n',
-                "        }\n        ctx.object_send(later, key=ctx.key(), arg={**request, 'owner': owner})\n",
-            ),
-            ("\nasync def refuse_blocked(", LATER),
-        ],
-    ),
+# Mutant -> file of handler/, the original text, the mutated text. A run that does not report each of these proves
+# nothing.
+MUTANTS = {
+    "auto-drop": ("genius.py", "auto_drop => FALSE", "auto_drop => TRUE"),
+    "workflow-owner": ("period.py", "ctx.request().id, request[", '"DailyClosing" + request["date"], request['),
+    "no-guard": ("genius.py", "  IF v_other IS NOT NULL THEN", "  IF 1 = 0 THEN"),
+    "no-ledger": ("period.py", "if skipped else", 'if skipped or name == "ledger" else'),
 }
 
 
-class Checkout:
-    """One copy and the commands that are run from it."""
+def mutate(folder: Path, mutant: str) -> None:
+    """Apply a mutant to a copy of handler/; raises ValueError if its original text is gone."""
+    file, original, mutated = MUTANTS[mutant]
+    path = folder / file
+    text = path.read_text()
+    if original not in text:
+        raise ValueError(f"mutant {mutant!r} does not fit handler/{file}: {original!r} is not in it")
+    path.write_text(text.replace(original, mutated))
 
-    def __init__(self, folder: Path, state: Path, plant: str | None = None, durations: dict[str, str] = DURATIONS):
+
+class Checkout:
+    """A copy of the repository, and the commands that are run in it."""
+
+    def __init__(self, folder: Path, state: Path, mutant: str | None = None, durations: dict[str, str] = DURATIONS):
         self.folder, self.state, self.durations, self.deploys = folder, state, durations, 0
         for name in COPIED:
             source = ROOT / name
@@ -68,36 +55,29 @@ class Checkout:
             elif source.exists():
                 shutil.copy(source, folder / name)
         self.write_environment()
-        if plant:
-            self.plant(plant)
+        if mutant:
+            mutate(folder / "handler", mutant)
 
     def write_environment(self) -> None:
+        """Write the compressed durations to the copy's env/local.env."""
         path = self.folder / "env" / "local.env"
         lines = path.read_text().splitlines()
         path.write_text("\n".join(self.compressed(line) for line in lines) + "\n")
 
     def compressed(self, line: str) -> str:
+        """Return a line of an environment file with its compressed duration, if it has one."""
         key = line.partition("=")[0]
         return f"{key}={self.durations[key]}" if key in self.durations else line
 
-    def plant(self, name: str) -> None:
-        file, pairs = PLANTS[name]
-        path = self.folder / "handler" / file
-        text = path.read_text()
-        for old, new in pairs:
-            if old not in text:
-                raise ValueError(f"the break {name!r} does not fit {file} any more: {old!r} is not there")
-            text = text.replace(old, new)
-        path.write_text(text)
-
     def inv(self, *words: str) -> subprocess.CompletedProcess:
+        """Run a task in the copy, against the run's own local cloud."""
         environ = {**os.environ, "FINANCE_CLOSING_STATE": str(self.state), "FINANCE_CLOSING_TOOLS": str(tools())}
         return subprocess.run(
             [INV, *words], cwd=self.folder, env=environ, capture_output=True, text=True, timeout=240, check=False
         )
 
     def deploy(self) -> None:
-        """Deploy; each time but the first the code differs by a line, so that it is a new version."""
+        """Deploy a new version: from the second time on, the code differs by a line."""
         if self.deploys:
             with (self.folder / "handler" / "__init__.py").open("a") as file:
                 file.write(f"# deploy {self.deploys}\n")
@@ -108,4 +88,5 @@ class Checkout:
 
 
 def tools() -> Path:
+    """Return the folder of the downloaded programs."""
     return Path(os.environ.get("FINANCE_CLOSING_TOOLS") or ROOT / ".local" / "tools")

@@ -1,4 +1,4 @@
-"""What must hold after each closing, read from the databases and logs themselves and not from what the service says."""
+"""The checks after each closing, made on the databases and logs themselves, not on the service's answers."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ FOR EACH ROW WHEN (NEW.status = 'completed') EXECUTE FUNCTION financial_report.a
 BALANCES = """
 SELECT chart_of_account_code, branch_code, start_balance, movement_debit, movement_credit, end_balance
   FROM legacy_trial_balances WHERE year = :year AND month = :month"""
-# What a run's status in closing_runs must be, given how its close ended in Restate.
+# How a close ended in Restate -> the statuses that its run may have in closing_runs.
 AGREES = {"success": {"succeeded"}, "failure": {"failed", "cancelled", "blocked"}}
 
 
 class Broken(Exception):
-    """The promise does not hold; the message says what was seen."""
+    """The promise is broken; the message says what was found."""
 
 
 def connect(cfg: dict, user: str | None = None, password: str | None = None) -> native.Connection:
+    """Connect to the run's PostgreSQL."""
     connection = native.Connection(
         user or cfg["PG_USER"],
         cfg["PG_HOST"],
@@ -46,17 +47,19 @@ def connect(cfg: dict, user: str | None = None, password: str | None = None) -> 
 
 
 def procedure_log(state: Path, period: str) -> list[dict]:
+    """Return the events of a period in the stand-in's log of the procedure, oldest first."""
     log = state / "genius" / "procedure.log"
     lines = [json.loads(line) for line in log.read_text().splitlines() if line] if log.exists() else []
     return [one for one in lines if f"{one['year']}-{one['month_from']}" == period]
 
 
 def starts_of(state: Path, period: str, job: str | None) -> int:
+    """Count how often a job started the procedure."""
     return sum(1 for one in procedure_log(state, period) if one["event"] == "start" and one["job"] == job)
 
 
 def check_starts(state: Path, period: str, rows: list[dict]) -> None:
-    """Each accepted request started the procedure exactly once if it succeeded, and never more than once."""
+    """Check that no request started the procedure twice, and that each that succeeded started it once."""
     for row in rows:
         count = starts_of(state, period, row["job"]) if row["job"] else 0
         if count > 1:
@@ -69,7 +72,7 @@ def check_starts(state: Path, period: str, rows: list[dict]) -> None:
 
 
 def check_names_kept(cfg: dict, rows: list[dict]) -> None:
-    """The lock on a second start is that the job keeps its name: one that is gone could be created again."""
+    """Check that each job keeps its name, which prevents a second start under the same name."""
     with oracledb.connect(
         user=cfg["ORACLE_USER"], password=cfg["ORACLE_PASSWORD"], dsn=cfg["ORACLE_CONNECT_STRING"]
     ) as connection:
@@ -80,7 +83,7 @@ def check_names_kept(cfg: dict, rows: list[dict]) -> None:
 
 
 def check_never_two(state: Path, period: str, restarts: list[float]) -> None:
-    """No start lies between another job's start and its end; a restart of the database ends what ran in it."""
+    """Check that no two jobs of a period ran at once; a restart of the database ends the running ones."""
     running: dict[str, float] = {}
     for one in procedure_log(state, period):
         at = datetime.fromisoformat(one["at"]).timestamp()
@@ -94,7 +97,7 @@ def check_never_two(state: Path, period: str, restarts: list[float]) -> None:
 
 
 def check_balance(cfg: dict, period: str, closed: bool) -> None:
-    """The trial balance is right to the cent, or untouched where nothing has closed it yet."""
+    """Check that the trial balance is right to the cent, or empty if no closing has succeeded yet."""
     connection = connect(cfg)
     rows = connection.run(BALANCES, year=int(period[:4]), month=int(period[5:]))
     connection.close()
@@ -106,6 +109,7 @@ def check_balance(cfg: dict, period: str, closed: bool) -> None:
 
 
 def check_metrics_once(cfg: dict, rows: list[dict]) -> None:
+    """Check that each run computed its metrics once if they succeeded, and never otherwise."""
     connection = connect(cfg)
     counted: dict[str, int] = defaultdict(int)
     for (identity,) in connection.run("SELECT id FROM metrics_audit"):
@@ -118,18 +122,18 @@ def check_metrics_once(cfg: dict, rows: list[dict]) -> None:
 
 
 def check_agreement(cfg: dict, date: str, rows: list[dict]) -> None:
-    """closing_runs and Restate tell the same of the newest run of a date."""
+    """Check that closing_runs and Restate agree on the newest run of a date."""
     run = closings.invocation_of(cfg, "DailyClosing", date, "run")
     if not rows or not run:
         return
     if run["status"] != closings.ENDED:
-        raise Broken(f"{date} is {run['status']} where it should have ended")
+        raise Broken(f"{date} is {run['status']} but should have ended")
     if rows[-1]["status"] not in AGREES[run["completion_result"]]:
         raise Broken(f"{date}: Restate says {run['completion_result']}, closing_runs says {rows[-1]['status']}")
 
 
-def check_let_go(cfg: dict, period: str, date: str) -> None:
-    """A closing that succeeded leaves nothing behind that the next one would wait for."""
+def check_released(cfg: dict, period: str, date: str) -> None:
+    """Check that a closing that succeeded left nothing for which the next one would wait."""
     state = closings.state_of(cfg, "ClosingPeriod", period)
     left = {name: state[name] for name in ("closing", "blocked", "progress") if name in state}
     if left:

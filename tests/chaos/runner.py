@@ -1,4 +1,4 @@
-"""The run itself: four periods closed at once, faults at random moments, and the checks after each closing."""
+"""Close four periods at once, inject faults at random moments, and check the promise after each closing."""
 
 from __future__ import annotations
 
@@ -18,57 +18,59 @@ from invoke import Exit
 
 from chaos import checks
 from chaos.checkout import ROOT, Checkout
-from chaos.faults import Strikes
+from chaos.faults import Faults
 from handler import genius, settings
 from local.cloud import Cloud
 from ops import closings, config, repair
 from ops.shell import request
 
 PERIODS = ("2025-01", "2025-04", "2025-07", "2025-10")
-# With a person that repairs it: a closing that takes longer is stuck.
+# With an operator that repairs it; a closing that takes longer is stuck.
 BOUND_SECONDS = 150
 SCENARIOS = ("plain", "plain", "plain", "twice", "two-dates", "kill", "cancel", "pause", "rival")
 
 
-class Arena:
-    """One chaos run: count closings in all, drawn from seed.
+class Runner:
+    """One chaos run: `count` closings, drawn from `seed`.
 
-    strikes: the faults that may strike; scenarios: what is done with a closing; by default all. plant: a break of the
-    service that the run must report.
+    faults: the faults to inject; scenarios: what happens to a closing; by default all. mutant: a change of the service
+    that breaks the promise and that the run must report.
     """
 
     def __init__(
-        self, count: int, seed: int, strikes: list[str] | None = None, scenarios=SCENARIOS, plant: str | None = None
+        self, count: int, seed: int, faults: list[str] | None = None, scenarios=SCENARIOS, mutant: str | None = None
     ):
         self.count, self.seed, self.scenarios = count, seed, scenarios
         self.rng = random.Random(seed)
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.cloud = Cloud(ROOT / ".local" / f"chaos-{seed}", say=lambda line: None)
-        self.checkout = Checkout(self.folder / "checkout", self.cloud.state.path, plant)
-        self.faults = Strikes(self.cloud, self.checkout, random.Random(seed + 1))
-        self.allowed = strikes if strikes is not None else self.faults.names()
+        self.checkout = Checkout(self.folder / "checkout", self.cloud.state.path, mutant)
+        self.faults = Faults(self.cloud, self.checkout, random.Random(seed + 1))
+        self.allowed = faults if faults is not None else self.faults.names()
         self.over, self.lock = threading.Event(), threading.Lock()
         self.broken: list[str] = []
         self.restarts: list[float] = []
-        self.told: Counter = Counter()
+        self.counts: Counter = Counter()
         self.left = count
 
     def run(self) -> list[str]:
-        """Run to the end and return what broke; the cloud is ended, and its state kept where something broke."""
+        """Run to the end and return the broken promises; the cloud is stopped, and its state kept if there is one."""
         self.cloud.reset()
         self.cloud.up(procedure_seconds=2)
         try:
             self.cfg = self.prepare()
-            periods = [threading.Thread(target=self.guard, args=(self.close_period, period)) for period in PERIODS]
-            striker = threading.Thread(target=self.guard, args=(self.strike_on,))
-            for thread in (*periods, striker):
+            periods = [
+                threading.Thread(target=self.report_failure, args=(self.close_period, period)) for period in PERIODS
+            ]
+            injector = threading.Thread(target=self.report_failure, args=(self.inject_faults,))
+            for thread in (*periods, injector):
                 thread.start()
             for thread in periods:
                 thread.join()
             self.over.set()
-            striker.join()
+            injector.join()
         finally:
-            self.faults.lift_all()
+            self.faults.clear_all()
             self.cloud.down()
         if not self.broken:
             self.cloud.reset()
@@ -76,6 +78,7 @@ class Arena:
         return self.broken
 
     def prepare(self) -> dict:
+        """Deploy, make the tables and the audit of metrics, and return the settings."""
         self.checkout.deploy()
         done = self.checkout.inv("schema", "--env", "local")
         if done.returncode:
@@ -91,8 +94,8 @@ class Arena:
         admin.close()
         return cfg
 
-    def guard(self, work, *arguments) -> None:
-        """Keep what a thread dies of: a check that could not be made is a broken run, too."""
+    def report_failure(self, work, *arguments) -> None:
+        """Run a thread's work and store its failure; a check that was impossible breaks the run, too."""
         try:
             work(*arguments)
         except checks.Broken as broken:
@@ -102,17 +105,19 @@ class Arena:
             self.broken.append(f"{type(error).__name__}: {error}")
             self.over.set()
 
-    def strike_on(self) -> None:
+    def inject_faults(self) -> None:
+        """Inject one fault after another until the closings are over."""
         rng = random.Random(self.seed + 2)
         while self.allowed and not self.over.wait(rng.uniform(0.5, 3)):
             name = rng.choice(self.allowed)
-            self.told[name] += 1
+            self.counts[name] += 1
             before = time.time()
-            self.faults.strike(name)
+            self.faults.inject(name)
             if name == "restart-genius":
                 self.restarts += [before, time.time()]
 
     def close_period(self, period: str) -> None:
+        """Close dates of a period one after another, each with a random scenario."""
         rng = random.Random(f"{self.seed}:{period}")
         day = 0
         while not self.over.is_set():
@@ -125,26 +130,27 @@ class Arena:
                 : 2 if scenario == "two-dates" else 1
             ]
             day += len(dates)
-            self.told[f"scenario {scenario}"] += 1
+            self.counts[f"scenario {scenario}"] += 1
             self.close(rng, scenario, period, dates)
             print(f"  {self.count - self.left:4d}  {dates[0]}  {scenario}", flush=True)
 
     def close(self, rng: random.Random, scenario: str, period: str, dates: list[str]) -> None:
+        """Close dates with a scenario, see them to success, and check the promise."""
         for date in dates:
             self.submit(date, {"date": date, "userId": "chaos"})
         if scenario == "twice":
             self.submit(dates[0], {"date": dates[0], "userId": "chaos"})
         elif scenario in ("kill", "cancel", "pause"):
             time.sleep(rng.uniform(0, 4))
-            self.meddle(scenario, dates[0])
+            self.interrupt(scenario, dates[0])
         elif scenario == "rival":
-            self.rival(period, dates[0])
+            self.submit_rival(period, dates[0])
         for date in dates:
-            self.bring_home(rng, period, date)
+            self.see_to_success(rng, period, date)
         self.check(period, dates[-1])
 
     def submit(self, date: str, body: dict) -> None:
-        """Send until Restate has answered; a second acceptance of the same key is its business to refuse."""
+        """Submit until Restate answers; it refuses a key that it accepted before."""
         for _ in range(200):
             with suppress(Exit):
                 status, _ = request(self.cfg, "POST", closings.submit_url(self.cfg, date), body)
@@ -153,8 +159,8 @@ class Arena:
             time.sleep(0.3)
         raise checks.Broken(f"Restate did not accept {date}")
 
-    def meddle(self, what: str, date: str) -> None:
-        """Kill, cancel or pause a closing, wherever it is."""
+    def interrupt(self, what: str, date: str) -> None:
+        """Kill, cancel or pause a closing at its current step."""
         with suppress(Exit):
             run = closings.invocation_of(self.cfg, "DailyClosing", date, "run")
             target = run["id"]
@@ -162,8 +168,8 @@ class Arena:
                 target = (repair.children(self.cfg, run) or [target])[0]
             request(self.cfg, "PATCH", f"{self.cfg['RESTATE_ADMIN_URL']}/invocations/{target}/{what}")
 
-    def rival(self, period: str, date: str) -> None:
-        """A job out of nowhere, as a zombie would create it, between this closing's look and its submit."""
+    def submit_rival(self, period: str, date: str) -> None:
+        """Create another job between this closing's check for live jobs and its submit, as a frozen worker would."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and not self.over.is_set():
             with suppress(Exit):
@@ -173,8 +179,8 @@ class Arena:
         with suppress(Exception):
             genius.submit(period, f"rival of {date}", "chaos", "a rival")
 
-    def bring_home(self, rng: random.Random, period: str, date: str) -> None:
-        """Be the operator: resume what is paused, resolve what is blocked by what the log says, rerun what failed."""
+    def see_to_success(self, rng: random.Random, period: str, date: str) -> None:
+        """Act as the operator until a date succeeds: resume, resolve by the procedure's log, or rerun."""
         deadline, reruns = time.monotonic() + BOUND_SECONDS, 0
         while time.monotonic() < deadline and not self.over.is_set():
             with suppress(Exit, OSError):
@@ -182,9 +188,9 @@ class Arena:
                 if run and run["status"] == closings.ENDED:
                     if run["completion_result"] == "success":
                         return
-                    self.patiently(partial(self.check_own_row, period, date, run, reruns))
+                    self.retry(partial(self.check_own_row, period, date, run, reruns))
                     if self.repair(rng, period, date, run):
-                        self.told["reruns"] += 1
+                        self.counts["reruns"] += 1
                         reruns += 1
                 elif run:
                     self.resume([run, *repair.live_closes(self.cfg, period)])
@@ -193,20 +199,21 @@ class Arena:
             raise checks.Broken(f"{date} is stuck: {closings.standing(self.cfg, date)}")
 
     def check_own_row(self, period: str, date: str, run: dict, reruns: int) -> None:
-        """A run whose job has failed has begun, and so has a row of its own beside those of the runs before."""
+        """Check that a run whose job failed has a row of its own beside those of the earlier runs."""
         rows = [row for row in self.rows(period) if row["closing_date"] == date]
         failed = [row for row in rows if row["genius"] == "failed"]
         if " failed: ORA-" in (run["completion_failure"] or "") and len(failed) > 0 and len(rows) < reruns + 1:
             raise checks.Broken(f"{date}: {reruns + 1} runs, {len(rows)} rows: a rerun took an earlier run for its own")
 
     def resume(self, live: list[dict]) -> None:
-        """Both may have used up their retries: the run of the date, and the close that it called."""
+        """Resume the paused ones: the run of the date and the close that it called may both be out of retries."""
         for one in live:
             if one["status"] == "paused":
-                self.told["resumes"] += 1
+                self.counts["resumes"] += 1
                 request(self.cfg, "PATCH", f"{self.cfg['RESTATE_ADMIN_URL']}/invocations/{one['id']}/resume")
 
     def repair(self, rng: random.Random, period: str, date: str, run: dict) -> bool:
+        """Rerun a date, with the job's outcome resolved if it blocks the period; False while a close still runs."""
         if repair.live_closes(self.cfg, period):
             return False
         blocked = closings.state_of(self.cfg, "ClosingPeriod", period).get("blocked")
@@ -221,40 +228,42 @@ class Arena:
         return True
 
     def resolve(self, period: str, job: str) -> None:
-        """A person's word, true to what the procedure's own log says once nothing runs any more."""
+        """Record the operator's decision on a job, as the procedure's own log shows it."""
         events = [one for one in checks.procedure_log(self.cloud.state.path, period) if one["job"] == job]
-        word = "succeeded" if any(one.get("status") == "1" for one in events) else "failed"
-        self.told[f"resolved as {word}"] += 1
-        repair.call(self.cfg, "ClosingPeriod", period, "resolve", {"job": job, "as": word, "who": "chaos"})
+        decision = "succeeded" if any(one.get("status") == "1" for one in events) else "failed"
+        self.counts[f"resolved as {decision}"] += 1
+        repair.call(self.cfg, "ClosingPeriod", period, "resolve", {"job": job, "as": decision, "who": "chaos"})
 
     def check(self, period: str, date: str) -> None:
+        """Make all checks of a period; raises Broken."""
         if self.over.is_set():
             return
         state = self.cloud.state.path
-        rows = self.patiently(lambda: self.rows(period))
+        rows = self.retry(lambda: self.rows(period))
         checks.check_starts(state, period, rows)
-        self.patiently(lambda: checks.check_names_kept(self.cfg, rows))
+        self.retry(lambda: checks.check_names_kept(self.cfg, rows))
         checks.check_never_two(state, period, self.restarts)
-        self.patiently(lambda: checks.check_balance(self.cfg, period, closed=True))
-        self.patiently(lambda: checks.check_metrics_once(self.cfg, rows))
-        self.patiently(lambda: checks.check_agreement(self.cfg, date, [r for r in rows if r["closing_date"] == date]))
-        self.patiently(lambda: checks.check_let_go(self.cfg, period, date))
+        self.retry(lambda: checks.check_balance(self.cfg, period, closed=True))
+        self.retry(lambda: checks.check_metrics_once(self.cfg, rows))
+        self.retry(lambda: checks.check_agreement(self.cfg, date, [r for r in rows if r["closing_date"] == date]))
+        self.retry(lambda: checks.check_released(self.cfg, period, date))
 
     def rows(self, period: str) -> list[dict]:
+        """Return a period's rows of closing_runs, oldest first, with JSON values."""
         connection = checks.connect(self.cfg)
         found = connection.run("SELECT * FROM closing_runs WHERE period = :period ORDER BY started_at", period=period)
         names = [column["name"] for column in connection.columns]
         connection.close()
         return json.loads(json.dumps([dict(zip(names, row)) for row in found], default=str))
 
-    def patiently(self, look):
-        """A look may meet a server that is being restarted; what it then says is no finding."""
+    def retry(self, check):
+        """Make a check and return its answer; repeat it if it fails because a server is being restarted."""
         for _ in range(60):
             try:
-                return look()
+                return check()
             except checks.Broken:
                 raise
             except Exception as error:
                 last = error
                 time.sleep(0.5)
-        raise checks.Broken(f"could not be checked: {last}")
+        raise checks.Broken(f"the check was impossible: {last}")

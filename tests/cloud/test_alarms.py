@@ -25,11 +25,11 @@ def lines(deployed) -> list[str]:
     close(WHOLE)
     close(PARTIAL, "--skip-genius")
     faults = Faults(STATE / "genius")
-    faults.plant("procedure_status", "0")
+    faults.inject("procedure_status", "0")
     try:
         close(FAILED, check=False)
     finally:
-        faults.lift("procedure_status")
+        faults.clear("procedure_status")
     return [event["message"] for event in logs.fetch(Context(), deployed, 0, "2025-11")]
 
 

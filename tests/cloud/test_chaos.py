@@ -1,11 +1,11 @@
-"""Closings under faults, and that the run which checks them can fail."""
+"""Closings under faults, and mutants that such a run must report."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-from chaos.runner import Arena
+from chaos.runner import Runner
 
 from handler import settings
 
@@ -14,7 +14,7 @@ SEED = 806
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch):
-    """The arena reads handler/'s settings from the environment, as the function does."""
+    """Restore the environment, from which the runner reads handler/'s settings as the function does."""
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -23,17 +23,17 @@ def own_environment(monkeypatch):
 
 
 def test_the_promise_holds_under_faults():
-    assert Arena(8, SEED).run() == []
+    assert Runner(8, SEED).run() == []
 
 
 @pytest.mark.parametrize(
-    ("plant", "strikes", "scenario", "report"),
+    ("mutant", "faults", "scenario", "report"),
     [
         ("auto-drop", [], "plain", "its name is free again"),
         ("workflow-owner", ["procedure-fails"], "plain", "took an earlier run for its own"),
     ],
 )
-def test_a_planted_break_is_reported(plant, strikes, scenario, report):
-    # The first report ends the run; a strike may miss the closings of a round.
-    broken = Arena(16, SEED, strikes, (scenario,), plant).run()
+def test_a_mutant_is_reported(mutant, faults, scenario, report):
+    # The first report ends the run; a fault may miss the closings of a round.
+    broken = Runner(16, SEED, faults, (scenario,), mutant).run()
     assert any(report in line for line in broken)

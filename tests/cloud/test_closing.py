@@ -117,13 +117,13 @@ def test_a_closing_that_skips_the_procedure_still_waits_for_a_job_of_somebody_el
 
 
 def test_a_failed_procedure_ends_the_closing_with_genius_own_message(deployed, database):
-    FAULTS.plant("procedure_status", "0")
-    FAULTS.plant("procedure_message", "journal 4711 is out of balance by 0.01")
+    FAULTS.inject("procedure_status", "0")
+    FAULTS.inject("procedure_message", "journal 4711 is out of balance by 0.01")
     try:
         failed = close("2025-03-03", check=False)
     finally:
-        FAULTS.lift("procedure_status")
-        FAULTS.lift("procedure_message")
+        FAULTS.clear("procedure_status")
+        FAULTS.clear("procedure_message")
     assert failed.returncode == 1
     assert "ORA-20806: journal 4711 is out of balance by 0.01" in failed.stderr
     row = run_row(deployed, "2025-03-03")
@@ -147,7 +147,7 @@ def test_two_dates_of_a_period_are_closed_one_after_the_other(deployed):
 
 
 def test_status_answers_while_a_closing_waits(deployed):
-    FAULTS.plant("procedure_seconds", "6")
+    FAULTS.inject("procedure_seconds", "6")
     try:
         inv("close", "--env", "local", "--date", "2025-05-05")
         deadline = time.monotonic() + 20
@@ -162,7 +162,7 @@ def test_status_answers_while_a_closing_waits(deployed):
         assert (answer["status"], progress["state"]) == ("running", "RUNNING")
         assert "RUNNING" in inv("status", "--env", "local", "--date", "2025-05-05").stdout
     finally:
-        FAULTS.lift("procedure_seconds")
+        FAULTS.clear("procedure_seconds")
     closings.follow(deployed, "2025-05-05")
 
 
@@ -205,11 +205,11 @@ def test_a_refused_request_does_not_use_up_its_date(deployed):
 
 
 def test_a_wrong_oracle_password_ends_the_closing_in_one_line(deployed):
-    FAULTS.plant("password", "GENIUS:changed")
+    FAULTS.inject("password", "GENIUS:changed")
     try:
         failed = close("2025-06-09", check=False)
     finally:
-        FAULTS.lift("password")
+        FAULTS.clear("password")
     assert failed.returncode == 1
     assert "ORA-01017" in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1

@@ -48,7 +48,7 @@ class Dev:
 def test_a_closing_in_flight_survives_a_save_and_a_deploy_puts_lambda_back(deployed):
     before, earlier = release.newest(deployed), len(starts(DATE[:7], event=None))
     faults = Faults(STATE / "genius")
-    faults.plant("procedure_seconds", "12")
+    faults.inject("procedure_seconds", "12")
     dev = Dev()
     try:
         dev.await_line("serving handler/")
@@ -64,7 +64,7 @@ def test_a_closing_in_flight_survives_a_save_and_a_deploy_puts_lambda_back(deplo
         assert closings.running(deployed, DATE)
         closings.follow(deployed, DATE)
     finally:
-        faults.lift("procedure_seconds")
+        faults.clear("procedure_seconds")
         code = dev.end()
         put_back = inv("deploy", "--env", "local").stdout
     said = "".join(dev.said)

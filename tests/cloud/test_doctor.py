@@ -190,11 +190,11 @@ def test_a_wrong_password_in_the_file(deployed):
 
 def test_a_character_set(deployed):
     faults = Faults(STATE / "genius")
-    faults.plant("nls_characterset", "TH8TISASCII")
+    faults.inject("nls_characterset", "TH8TISASCII")
     try:
         found = {one.name: one for one in lines(doctor_service.ping_deep, deployed)}
     finally:
-        faults.lift("nls_characterset")
+        faults.clear("nls_characterset")
     assert found["oracle"].ok and found["charset"].said == "TH8TISASCII"
 
 

@@ -29,10 +29,10 @@ def closed(deployed):
     """A date closed under --watch, and its neighbour of the same period."""
     faults = Faults(STATE / "genius")
     # Long enough that a busy machine has begun to watch before it is over.
-    faults.plant("procedure_seconds", "6")
+    faults.inject("procedure_seconds", "6")
     inv("close", "--env", "local", "--date", DATE)
     watched = inv("status", "--env", "local", "--date", DATE, "--watch").stdout
-    faults.lift("procedure_seconds")
+    faults.clear("procedure_seconds")
     close(NEIGHBOUR, "--skip-genius")
     return watched
 

@@ -85,13 +85,13 @@ def test_a_closed_date_stays_closed_even_after_restate_has_forgotten_it(deployed
 def test_a_job_that_nobody_can_know_of_blocks_its_period_until_a_person_speaks(deployed):
     """The person says that it succeeded; the README's own run has one that failed."""
     date, word = "2025-08-01", "succeeded"
-    FAULTS.plant("procedure_seconds", "4")
+    FAULTS.inject("procedure_seconds", "4")
     inv("close", "--env", "local", "--date", date)
     await_state(deployed, date, "RUNNING")
     assert "SUCCEEDED" not in inv("stop-job", "--env", "local", "--date", date, "--yes").stdout
     with pytest.raises(Exit, match="is blocked since the closing of"):
         closings.follow(deployed, date)
-    FAULTS.lift("procedure_seconds")
+    FAULTS.clear("procedure_seconds")
     period, other = date[:7], f"{date[:7]}-02"
     refused = close(other, check=False)
     assert f"{period} is blocked since the closing of {date}" in refused.stderr
@@ -114,7 +114,7 @@ def test_resolve_is_refused_where_nothing_is_blocked(deployed):
 
 
 def test_the_job_of_a_killed_closing_is_taken_over_only_when_a_person_says_so(deployed):
-    FAULTS.plant("procedure_seconds", "5")
+    FAULTS.inject("procedure_seconds", "5")
     inv("close", "--env", "local", "--date", "2025-10-01")
     await_state(deployed, "2025-10-01", "RUNNING")
     busy = inv("resolve", "--env", "local", "--period", "2025-10", "--as", "failed", "--yes", check=False)
@@ -133,13 +133,13 @@ def test_the_job_of_a_killed_closing_is_taken_over_only_when_a_person_says_so(de
 
 def test_the_next_date_waits_for_the_job_of_a_cancelled_one(deployed):
     before = len(starts("2025-11", event=None))
-    FAULTS.plant("procedure_seconds", "5")
+    FAULTS.inject("procedure_seconds", "5")
     inv("close", "--env", "local", "--date", "2025-11-03")
     await_state(deployed, "2025-11-03", "RUNNING")
     said = inv("cancel", "--env", "local", "--date", "2025-11-03", "--yes").stdout
     assert "is RUNNING" in said
     assert closings.invocation_of(deployed, "ClosingPeriod", "2025-11", "close")["status"] == "completed"
-    FAULTS.lift("procedure_seconds")
+    FAULTS.clear("procedure_seconds")
     close("2025-11-04")
     events = starts("2025-11", event=None)[before:]
     assert [one["event"] for one in events] == ["start", "end", "start", "end"]

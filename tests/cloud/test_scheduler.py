@@ -119,7 +119,7 @@ def test_a_tick_of_an_older_generation_does_nothing(stopped):
 
 
 def test_a_stop_ends_the_chain_and_leaves_a_running_closing_alone(stopped):
-    FAULTS.plant("procedure_seconds", "4")
+    FAULTS.inject("procedure_seconds", "4")
     try:
         stopped.call("start")
         chain = stopped.state()["next"]
@@ -128,7 +128,7 @@ def test_a_stop_ends_the_chain_and_leaves_a_running_closing_alone(stopped):
         wait_for(lambda: stopped.call("status")["closing"]["status"] == "running")
         first, second = stopped.call("stop"), stopped.call("stop")
     finally:
-        FAULTS.lift("procedure_seconds")
+        FAULTS.clear("procedure_seconds")
     assert (first["wasRunning"], second["wasRunning"]) == (True, False)
     assert second["generation"] == first["generation"]
     assert stopped.planned() == []

@@ -89,7 +89,7 @@ class Rehearsal:
         Returns the first date.
         """
         self.schedule.forget()
-        FAULTS.plant("procedure_seconds", "0.05")
+        FAULTS.inject("procedure_seconds", "0.05")
         try:
             self.deploy()
             begun = date.fromisoformat(self.schedule.call("start")["date"])
@@ -101,7 +101,7 @@ class Rehearsal:
             for day in self.sent():
                 wait_for(lambda day=day: not closings.running(self.schedule.cfg, day), 300)
         finally:
-            FAULTS.lift("procedure_seconds")
+            FAULTS.clear("procedure_seconds")
         assert self.schedule.planned() == []
         return begun
 

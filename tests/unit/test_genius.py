@@ -71,7 +71,7 @@ def test_a_job_that_exists_is_not_forestalled(owner):
 
 
 def test_only_a_running_job_can_be_stopped(stand_in, owner):
-    stand_in.faults.plant("procedure_seconds", 60)
+    stand_in.faults.inject("procedure_seconds", 60)
     job = submit(owner)
     await_state(job, "RUNNING")
     assert genius.stop_job(job)["state"] == "STOPPED"
@@ -167,7 +167,7 @@ def test_a_job_does_not_back_off_from_another_period(stand_in, owner):
 
 
 def test_two_at_once_never_both_run(stand_in, owner):
-    stand_in.faults.plant("procedure_seconds", 0.5)
+    stand_in.faults.inject("procedure_seconds", 0.5)
     jobs = [submit(owner), submit(f"{owner}x")]
     said = sorted(outcome(job)[0] for job in jobs)
     assert said in (["backed-off", "succeeded"], ["backed-off", "backed-off"])
@@ -184,15 +184,15 @@ def test_two_at_once_never_both_run(stand_in, owner):
     ],
 )
 def test_a_procedure_that_says_that_it_failed(stand_in, owner, status, message, said):
-    stand_in.faults.plant("procedure_status", status)
+    stand_in.faults.inject("procedure_status", status)
     if message:
-        stand_in.faults.plant("procedure_message", message)
+        stand_in.faults.inject("procedure_message", message)
     answer, told = outcome(submit(owner))
     assert (answer, told.splitlines()[0]) == ("failed", said)
 
 
 def test_a_message_of_any_length_ends_a_job_as_failed(stand_in, owner):
-    stand_in.faults.plant("procedure_status", "0")
-    stand_in.faults.plant("procedure_message", "Kas & Bank – é" * 100)
+    stand_in.faults.inject("procedure_status", "0")
+    stand_in.faults.inject("procedure_message", "Kas & Bank – é" * 100)
     answer, told = outcome(submit(owner))
     assert answer == "failed" and "Kas & Bank – é" * 100 in told

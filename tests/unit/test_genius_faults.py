@@ -13,13 +13,13 @@ from handler.errors import Refused, Unavailable
 
 
 def test_an_error_inside_the_procedure(stand_in, owner):
-    stand_in.faults.plant("procedure_error", "ORA-01555: snapshot too old")
+    stand_in.faults.inject("procedure_error", "ORA-01555: snapshot too old")
     answer, told = outcome(submit(owner))
     assert (answer, told.splitlines()[0]) == ("failed", "ORA-01555: snapshot too old")
 
 
 def test_a_procedure_that_takes_its_time_is_waited_for(stand_in, owner):
-    stand_in.faults.plant("procedure_seconds", 60)
+    stand_in.faults.inject("procedure_seconds", 60)
     job = submit(owner)
     await_state(job, "RUNNING")
     answer, told = outcome(job, deadline=0.3)
@@ -28,10 +28,10 @@ def test_a_procedure_that_takes_its_time_is_waited_for(stand_in, owner):
 
 
 def test_a_job_whose_slave_dies(stand_in, owner):
-    stand_in.faults.plant("procedure_seconds", 60)
+    stand_in.faults.inject("procedure_seconds", 60)
     job = submit(owner)
     await_state(job, "RUNNING")
-    stand_in.faults.plant("slave_dies")
+    stand_in.faults.inject("slave_dies")
     answer, told = outcome(job)
     assert answer == "unknown" and "STOPPED" in told and "slave process" in told
     assert submit(owner) == job
@@ -39,7 +39,7 @@ def test_a_job_whose_slave_dies(stand_in, owner):
 
 
 def test_a_job_that_somebody_stops(stand_in, owner):
-    stand_in.faults.plant("procedure_seconds", 60)
+    stand_in.faults.inject("procedure_seconds", 60)
     job = submit(owner)
     await_state(job, "RUNNING")
     ask("BEGIN DBMS_SCHEDULER.STOP_JOB(:job); END;", job=job)
@@ -48,17 +48,17 @@ def test_a_job_that_somebody_stops(stand_in, owner):
 
 
 def test_jobs_that_never_start(stand_in, owner):
-    stand_in.faults.plant("jobs_never_start")
+    stand_in.faults.inject("jobs_never_start")
     job = submit(owner)
     answer, told = outcome(job, start_limit=0.2)
     assert answer == "unknown" and "JOB_QUEUE_PROCESSES" in told
     assert stand_in.starts() == []
-    stand_in.faults.lift("jobs_never_start")
+    stand_in.faults.clear("jobs_never_start")
     assert outcome(job)[0] == "succeeded"
 
 
 def test_a_restart_with_a_running_job(stand_in, owner):
-    stand_in.faults.plant("procedure_seconds", 60)
+    stand_in.faults.inject("procedure_seconds", 60)
     job = submit(owner)
     await_state(job, "RUNNING")
     stand_in.restart()
@@ -69,8 +69,8 @@ def test_a_restart_with_a_running_job(stand_in, owner):
 
 
 def test_a_restart_that_starts_the_job_again(stand_in, owner):
-    stand_in.faults.plant("procedure_seconds", 60)
-    stand_in.faults.plant("restart_on_recovery")
+    stand_in.faults.inject("procedure_seconds", 60)
+    stand_in.faults.inject("restart_on_recovery")
     job = submit(owner)
     await_state(job, "RUNNING")
     stand_in.restart()
@@ -82,22 +82,22 @@ def test_a_restart_that_starts_the_job_again(stand_in, owner):
 
 
 def test_a_restart_before_the_job_has_started(stand_in, owner):
-    stand_in.faults.plant("jobs_never_start")
+    stand_in.faults.inject("jobs_never_start")
     job = submit(owner)
     stand_in.restart()
     assert genius.poll_job(job)["state"] == "SCHEDULED"
-    stand_in.faults.lift("jobs_never_start")
+    stand_in.faults.clear("jobs_never_start")
     assert outcome(job)[0] == "succeeded"
     assert stand_in.starts() == [job]
 
 
 @pytest.mark.parametrize(
-    ("planted", "answer"),
+    ("injected", "answer"),
     [({}, "succeeded"), ({"procedure_status": "0"}, "unknown"), ({"slave_dies": ""}, "unknown")],
 )
-def test_a_log_that_was_purged(stand_in, owner, planted, answer):
-    for name, value in {**planted, "log_purged": ""}.items():
-        stand_in.faults.plant(name, value)
+def test_a_log_that_was_purged(stand_in, owner, injected, answer):
+    for name, value in {**injected, "log_purged": ""}.items():
+        stand_in.faults.inject(name, value)
     said, told = outcome(submit(owner))
     assert said == answer and "not in the log" in told
 
@@ -107,7 +107,7 @@ def test_a_job_that_is_gone_with_its_log(stand_in, owner):
     judged(job)
     ask("BEGIN DBMS_SCHEDULER.DROP_JOB(:job); END;", job=job)
     assert outcome(job)[0] == "succeeded"
-    stand_in.faults.plant("log_purged")
+    stand_in.faults.inject("log_purged")
     assert outcome(job) == ("unknown", "neither the job nor a run of it is in Genius' dictionary")
 
 
@@ -115,12 +115,12 @@ def test_a_job_that_is_gone_with_its_log(stand_in, owner):
 
 
 def test_a_listener_that_is_down(stand_in, owner):
-    stand_in.faults.plant("listener_down")
+    stand_in.faults.inject("listener_down")
     with pytest.raises(Unavailable, match="DPY-"):
         submit(owner)
     known = judged("GNS_ANY", until=lambda known: "unreachableSince" in known)
     assert "outcome" not in known and "DPY-" in known["error"]
-    stand_in.faults.lift("listener_down")
+    stand_in.faults.clear("listener_down")
     assert outcome(submit(owner))[0] == "succeeded"
 
 
@@ -137,7 +137,7 @@ def test_a_host_that_nobody_listens_on(stand_in, owner):
 
 
 def test_a_password_that_was_changed(stand_in, owner):
-    stand_in.faults.plant("password", "GENIUS:another")
+    stand_in.faults.inject("password", "GENIUS:another")
     with pytest.raises(Refused, match=r"ORA-01017.*correct ORACLE_USER and ORACLE_PASSWORD"):
         submit(owner)
     seen = genius.poll_job("GNS_ANY")
@@ -146,12 +146,12 @@ def test_a_password_that_was_changed(stand_in, owner):
 
 
 def test_a_line_so_slow_that_calls_time_out(stand_in, owner, impatient):
-    stand_in.faults.plant("latency_ms", 5000)
+    stand_in.faults.inject("latency_ms", 5000)
     with pytest.raises(oracledb.Error, match="DPY-4024"):
         submit(owner)
     seen = genius.poll_job(genius.job_name(PERIOD, owner))
     assert not seen["reachable"] and "DPY-4024" in seen["error"]
-    stand_in.faults.plant("latency_ms", 10)
+    stand_in.faults.inject("latency_ms", 10)
     assert genius.poll_job(genius.job_name(PERIOD, owner))["state"] is None
     assert outcome(submit(owner))[0] == "succeeded"
     assert len(stand_in.starts()) == 1
@@ -159,7 +159,7 @@ def test_a_line_so_slow_that_calls_time_out(stand_in, owner, impatient):
 
 @pytest.mark.parametrize(("fault", "there"), [("cut_before", False), ("cut_during", True), ("cut_after", True)])
 def test_a_submission_whose_line_is_cut(stand_in, owner, fault, there):
-    stand_in.faults.plant(fault, "create_job")
+    stand_in.faults.inject(fault, "create_job")
     with pytest.raises(oracledb.Error, match="DPY-4011"):
         submit(owner)
     job = genius.job_name(PERIOD, owner)
@@ -176,7 +176,7 @@ def test_a_submission_whose_line_is_cut(stand_in, owner, fault, there):
 def test_a_look_whose_line_is_cut(stand_in, owner, fault):
     job = submit(owner)
     judged(job)
-    stand_in.faults.plant(fault, "user_scheduler_job_run_details")
+    stand_in.faults.inject(fault, "user_scheduler_job_run_details")
     known = job_status.evaluate({}, genius.poll_job(job), BOUND, BOUND)
     assert "outcome" not in known and "DPY-4011" in known["error"]
     known = job_status.evaluate(known, genius.poll_job(job), BOUND, BOUND)
@@ -184,6 +184,6 @@ def test_a_look_whose_line_is_cut(stand_in, owner, fault):
 
 
 def test_balances_whose_line_is_cut_are_not_taken_for_all(stand_in, handler_settings):
-    stand_in.faults.plant("cut_before", "^FETCH .*coacode")
+    stand_in.faults.inject("cut_before", "^FETCH .*coacode")
     with pytest.raises(oracledb.Error, match="DPY-4011"), genius.open_balances(PERIOD) as (_, balances):
         list(balances())

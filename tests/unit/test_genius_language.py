@@ -56,8 +56,8 @@ def test_without_its_start_mark_a_job_starts_again_with_the_database(stand_in, o
     monkeypatch.setattr(
         genius, "JOB_ACTION", genius.JOB_ACTION.replace("'{job}_S'", "'S' || TO_CHAR(SYSTIMESTAMP, 'SSSSSFF3')")
     )
-    stand_in.faults.plant("procedure_seconds", 0.2)
-    stand_in.faults.plant("restart_on_recovery")
+    stand_in.faults.inject("procedure_seconds", 0.2)
+    stand_in.faults.inject("restart_on_recovery")
     job = submit(owner)
     await_state(job, "RUNNING")
     stand_in.restart()

@@ -72,7 +72,7 @@ def test_a_pool_gives_clean_sessions_and_replaces_dead_ones(running: Running, da
         connection.cursor().execute("insert into t values (1)")
     with pool.acquire() as connection:
         assert connection.cursor().execute("select count from t").fetchone() == (0,)
-        database.faults.plant("cut_before", "select 1 rows")
+        database.faults.inject("cut_before", "select 1 rows")
         assert failure(connection.cursor().execute, "select 1 rows from x").isrecoverable
     several = [pool.acquire() for _ in range(4)]
     assert [one(connection, n) for n, connection in enumerate(several)] == [(0,), (1,), (2,), (3,)]
@@ -114,18 +114,18 @@ def test_sessions_do_not_wait_for_each_other(running: Running, database: FakeDat
 
 def test_latency(running: Running, connection: oracledb.Connection, database: FakeDatabase):
     connection.call_timeout = 60
-    database.faults.plant("latency_ms", 60_000)
+    database.faults.inject("latency_ms", 60_000)
     assert failure(connection.cursor().execute, "insert into t values (1)").full_code == "DPY-4024"
-    database.faults.lift("latency_ms")
+    database.faults.clear("latency_ms")
     connection.call_timeout = 0
     assert connection.cursor().execute("select count from t").fetchone() == (0,)
 
 
 def test_a_listener_that_is_down(running: Running, connection: oracledb.Connection, database: FakeDatabase):
-    database.faults.plant("listener_down")
+    database.faults.inject("listener_down")
     failure(running.connect)
     assert one(connection, "sessions go on") == ("sessions go on",)
-    database.faults.lift("listener_down")
+    database.faults.clear("listener_down")
     running.connect().close()
 
 
@@ -133,7 +133,7 @@ def test_a_listener_that_is_down(running: Running, connection: oracledb.Connecti
 def test_a_connection_cut_around_a_call(running: Running, database: FakeDatabase, fault: str, ran: int):
     connection = running.connect()
     connection.autocommit = True
-    database.faults.plant(fault, r"insert into t values \(2\)")
+    database.faults.inject(fault, r"insert into t values \(2\)")
     connection.cursor().execute("insert into t values (1)")
     error = failure(connection.cursor().execute, "insert into t values (2)")
     assert (error.full_code, error.isrecoverable) == ("DPY-4011", True)
@@ -146,7 +146,7 @@ def test_a_connection_cut_around_a_call(running: Running, database: FakeDatabase
 
 def test_a_connection_cut_during_a_call_whose_effect_goes_on(running: Running, database: FakeDatabase):
     connection = running.connect()
-    database.faults.plant("cut_during", "sleep")
+    database.faults.inject("cut_during", "sleep")
     assert failure(connection.cursor().execute, "begin sleep(0.2); end;").full_code == "DPY-4011"
     with running.connect() as again:
         assert one(again, 1) == (1,)
@@ -160,6 +160,6 @@ def test_a_connection_cut_during_a_call_whose_effect_goes_on(running: Running, d
 def test_a_commit_cut_before_its_reply(running: Running, database: FakeDatabase):
     connection = running.connect()
     connection.cursor().execute("insert into t values (1)")
-    database.faults.plant("cut_after", "^commit$")
+    database.faults.inject("cut_after", "^commit$")
     assert failure(connection.commit).full_code == "DPY-4011"
     assert database.committed == [()]

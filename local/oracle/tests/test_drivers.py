@@ -31,7 +31,7 @@ def python_with(version: str) -> Path:
 @pytest.mark.parametrize("version", ["26.1.0", "3.4.2", "2.5.1"])
 @pytest.mark.parametrize("verifier", ["12c", "11g"])
 def test_a_driver_of_another_version(running: Running, version: str, verifier: str):
-    running.database.faults.plant("verifier", verifier)
+    running.database.faults.inject("verifier", verifier)
     running.database.tables["clobs"] = (
         [Column("N", "NUMBER"), Column("C", "CLOB")],
         [(1, "x" * 50_000), (2, None)],

@@ -121,9 +121,9 @@ def test_a_guard_backs_off_only_from_what_its_own_predicate_names(session, datab
     [("0", "period is locked", "period is locked"), ("NULL", None, "the procedure gave no message")],
 )
 def test_a_status_that_means_failure_is_the_blocks_to_judge(session, database, status, message, said):
-    database.faults.plant("procedure_status", status)
+    database.faults.inject("procedure_status", status)
     if message:
-        database.faults.plant("procedure_message", message)
+        database.faults.inject("procedure_message", message)
     run(session, CREATE_JOB, "CHECKING", guarded("CHECKING"), "")
     assert outcome(session, "CHECKING")[:2] == ("FAILED", 20806)
     assert said in outcome(session, "CHECKING")[2]
@@ -132,7 +132,7 @@ def test_a_status_that_means_failure_is_the_blocks_to_judge(session, database, s
 
 
 def test_an_error_inside_the_procedure_has_its_backtrace(session, database):
-    database.faults.plant("procedure_error", "ORA-01652: unable to extend temp segment")
+    database.faults.inject("procedure_error", "ORA-01652: unable to extend temp segment")
     create(session, "J", guarded("J"))
     status, error, info = outcome(session, "J")
     assert (status, error) == ("FAILED", 1652)
@@ -214,7 +214,7 @@ def test_a_job_has_the_settings_of_the_session_that_made_it(session):
 
 
 def test_a_running_job_is_seen_and_stopped(session, database, tmp_path):
-    database.faults.plant("procedure_seconds", 60)
+    database.faults.inject("procedure_seconds", 60)
     create(session, "J", guarded("J"))
     eventually(lambda: procedure_events(tmp_path))
     ((name, elapsed),) = rows(session, "SELECT job_name, elapsed_time FROM user_scheduler_running_jobs")
@@ -231,34 +231,34 @@ def test_a_running_job_is_seen_and_stopped(session, database, tmp_path):
 @pytest.mark.parametrize("while_running", [False, True])
 def test_a_slave_that_dies_stops_its_job(session, database, while_running):
     if not while_running:
-        database.faults.plant("slave_dies")
+        database.faults.inject("slave_dies")
     create(session, "J", "BEGIN DBMS_LOCK.SLEEP(60); END;")
     if while_running:
         eventually(lambda: job_state(session, "J") == "RUNNING")
-        database.faults.plant("slave_dies")
+        database.faults.inject("slave_dies")
     assert outcome(session, "J")[0] == "STOPPED"
     assert "slave process was terminated" in outcome(session, "J")[2]
     create(session, "NEXT", "BEGIN NULL; END;")
     assert outcome(session, "NEXT")[0] == "SUCCEEDED"
 
 
-def test_jobs_never_start_while_that_is_planted(session, database):
-    database.faults.plant("jobs_never_start")
+def test_jobs_never_start_while_that_fault_is_injected(session, database):
+    database.faults.inject("jobs_never_start")
     create(session, "J", "BEGIN NULL; END;")
     time.sleep(0.1)
     assert job_state(session, "J") == "SCHEDULED"
-    database.faults.lift("jobs_never_start")
+    database.faults.clear("jobs_never_start")
     assert outcome(session, "J")[0] == "SUCCEEDED"
 
 
 def test_run_details_come_late_and_may_be_purged(session, database):
-    database.faults.plant("detail_gap_seconds", 0.4)
+    database.faults.inject("detail_gap_seconds", 0.4)
     create(session, "J", "BEGIN NULL; END;")
     eventually(lambda: job_state(session, "J") == "SUCCEEDED")
     text = "SELECT COUNT(*) FROM user_scheduler_job_run_details"
     assert value(session, text) == 0
     assert outcome(session, "J")[0] == "SUCCEEDED"
-    database.faults.plant("log_purged")
+    database.faults.inject("log_purged")
     assert value(session, text) == 0
 
 

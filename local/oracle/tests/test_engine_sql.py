@@ -289,9 +289,9 @@ def test_the_dictionary_tells_what_it_is_and_what_one_may_do(database):
     assert "stand-in" in value(session, "SELECT banner FROM v$version")
     text = "SELECT value FROM nls_database_parameters WHERE parameter = 'NLS_CHARACTERSET'"
     assert value(session, text) == "AL32UTF8"
-    database.faults.plant("nls_characterset", "WE8MSWIN1252")
+    database.faults.inject("nls_characterset", "WE8MSWIN1252")
     assert value(session, text) == "WE8MSWIN1252"
-    database.faults.lift("nls_characterset")
+    database.faults.clear("nls_characterset")
     run(session, "GRANT MANAGE SCHEDULER TO fin")
     assert ("MANAGE SCHEDULER",) in rows(session, "SELECT privilege FROM session_privs")
     assert value(session, "SELECT COUNT(*) FROM user_tab_privs WHERE privilege = 'EXECUTE'") == 1

@@ -40,7 +40,7 @@ def test_the_driver_logs_in_and_sees_a_stand_in(connection: oracledb.Connection)
 
 @pytest.mark.parametrize("verifier", ["11g", "12c"])
 def test_both_kinds_of_verifier(database: FakeDatabase, running: Running, verifier: str):
-    database.faults.plant("verifier", verifier)
+    database.faults.inject("verifier", verifier)
     with running.connect() as connection:
         assert one(connection, 1) == (1,)
     assert failure(running.connect, password="wrong").full_code == "ORA-01017"
@@ -56,10 +56,10 @@ def test_a_wrong_password_and_an_unknown_user_look_alike(running: Running, who: 
 
 
 def test_a_password_changes_at_run_time(database: FakeDatabase, running: Running):
-    database.faults.plant("password", "ADM:another one")
+    database.faults.inject("password", "ADM:another one")
     assert failure(running.connect).full_code == "ORA-01017"
     running.connect(password="another one").close()
-    database.faults.lift("password")
+    database.faults.clear("password")
     running.connect().close()
 
 
