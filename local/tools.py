@@ -156,7 +156,7 @@ def _npm(runner: Runner, say: Say) -> list[str]:
 
 def _uv() -> list[str]:
     if find_spec("uv") is None:
-        raise LocalError(f"No uv beside {sys.executable}. Install requirements.txt into its environment, then retry.")
+        raise LocalError(f"No uv beside {sys.executable}; run `make .venv/ready-dev`.")
     return [sys.executable, "-m", "uv"]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import subprocess
 import tempfile
@@ -17,7 +15,7 @@ from ops import commands, config, shell
 from ops.shell import ROOT, aws, failure
 from ops.task import NOTHING, task
 
-# Of one command, and of the whole: two commands at most.
+# The bound of one command. A ping runs two at most, so it ends within a minute and needs no lock against another one.
 BOUND_SECONDS = 25
 
 
@@ -42,27 +40,12 @@ def get_live(cfg: dict) -> str:
 def ping(c, env, deep=False, quiet=False):
     """Ask the live version whether it is well; exit 1 with one line when it is not."""
     cfg = config.load(env)
-    with alone(env):
-        answer = ask(c, cfg, env, {"ping": "deep" if deep else True})
-        fault = wrong(answer)
-        if fault:
-            raise Exit(f"{env}: {cfg['FUNCTION_NAME']} version {answer.get('version')} is not well: {fault}")
-        if not quiet:
-            print(f"{env}: {told(answer, revision(c, cfg, env))}")
-
-
-@contextlib.contextmanager
-def alone(env: str):
-    """Hold the lock of an environment's pings, so that slow ones do not pile up; its holder reports for all."""
-    (ROOT / "build").mkdir(exist_ok=True)
-    with (ROOT / "build" / f"{env}.ping.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Exit(
-                f"{env}: another ping has not ended yet; each ends within {2 * BOUND_SECONDS} s, so ask again then"
-            ) from None
-        yield
+    answer = ask(c, cfg, env, {"ping": "deep" if deep else True})
+    fault = wrong(answer)
+    if fault:
+        raise Exit(f"{env}: {cfg['FUNCTION_NAME']} version {answer.get('version')} is not well: {fault}")
+    if not quiet:
+        print(f"{env}: {told(answer, revision(c, cfg, env))}")
 
 
 def ask(c, cfg: dict, env: str, event: dict) -> dict:
