@@ -7,13 +7,13 @@ import re
 from handler.settings import SETTINGS
 from ops import config, listing, manual_commands
 from ops.shell import ROOT
-from ops.task import NOTHING, task
+from ops.task import MACHINE, task
 
 README = ROOT / "README.md"
 MADE = re.compile(r"(?<=<!-- made: )([\w ]+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
-@task(group="develop", changes=NOTHING)
+@task(group="develop", changes=MACHINE)
 def readme(c):
     """Renew the tables and the plain commands of README.md."""
     before = README.read_text()

@@ -44,11 +44,10 @@ def diff(c, env):
     if not found:
         raise Exit(f"{env}: there is no function {target.cfg['FUNCTION_NAME']}; `inv deploy --env {env}` makes it")
     there = found["Configuration"]
-    target.cfg = deploy.completed(target)
+    target = deploy.completed(target)
     # Which layer is the newest is the deploy's to look up; without a pin the function's own counts.
-    target.cfg["LAYER_VERSION_ARN"] = target.cfg["LAYER_VERSION_ARN"] or "".join(
-        one["Arn"] for one in there.get("Layers") or []
-    )
+    attached = "".join(one["Arn"] for one in there.get("Layers") or [])
+    target = target.having(LAYER_VERSION_ARN=target.cfg["LAYER_VERSION_ARN"] or attached)
     parts = deploy.differs(there, target.cfg, there["Role"])
     for part in parts:
         print(told(part, there, target.cfg))

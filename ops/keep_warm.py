@@ -110,7 +110,7 @@ def status(c, env):
 
 @task(
     group="keep-warm",
-    changes=NOTHING,
+    changes=ENVIRONMENT,
     default=True,
     positional=["verb", "env"],
     help={"verb": "on, off or status", "every": "as of keep-warm.on", **ENV_HELP},

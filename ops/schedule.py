@@ -64,7 +64,7 @@ def status(c, env):
 
 @task(
     group="schedule",
-    changes=NOTHING,
+    changes=ENVIRONMENT,
     default=True,
     positional=["verb", "env"],
     help={"verb": "start, stop or status", **ENV_HELP},

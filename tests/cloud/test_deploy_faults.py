@@ -13,7 +13,7 @@ from support.fault_proxy import (
     PASS_ROLE,
     ROLE_NOT_YET,
     UPDATING,
-    Edge,
+    FaultProxy,
     refused,
     refused_by_iam,
     refused_by_restate,
@@ -43,19 +43,19 @@ def env():
 
 
 @pytest.fixture
-def edges(monkeypatch):
-    """Make edges; each answers what a test plants and passes the rest on."""
+def proxies(monkeypatch):
+    """Make proxies; each gives the answers that a test injects and passes the rest on."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(shell, "PAUSE_SECONDS", 0)
     made = []
 
-    def make(target: str = "") -> Edge:
-        made.append(Edge(target))
+    def make(target: str = "") -> FaultProxy:
+        made.append(FaultProxy(target))
         return made[-1]
 
     yield make
-    for edge in made:
-        edge.close()
+    for proxy in made:
+        proxy.close()
 
 
 def refusal(call, *words) -> str:
@@ -75,18 +75,18 @@ def refusal(call, *words) -> str:
         ({"PG_HOST": "h" * 4000}, "and Lambda takes 4,096; the longest are PG_HOST (4,000)"),
     ],
 )
-def test_a_file_that_is_wrong_touches_nothing(cfg, env, edges, changes, said):
-    aws, restate = edges(), edges()
+def test_a_file_that_is_wrong_touches_nothing(cfg, env, proxies, changes, said):
+    aws, restate = proxies(), proxies()
     name = env(**{"AWS_ENDPOINT_URL": aws.url, "RESTATE_ADMIN_URL": restate.url, **changes})
     assert said in refusal(deploy.deploy, Context(), name)
     assert aws.requests + restate.requests == []
 
 
-def test_restate_is_asked_before_aws(cfg, env, edges):
+def test_restate_is_asked_before_aws(cfg, env, proxies):
     """An admin API that does not answer, or does not take the token."""
-    aws, restate = edges(), edges()
+    aws, restate = proxies(), proxies()
     name = env(AWS_ENDPOINT_URL=aws.url, RESTATE_ADMIN_URL=restate.url)
-    restate.plant("GET /deployments", refused_by_restate(401, "unauthorized"))
+    restate.inject("GET /deployments", refused_by_restate(401, "unauthorized"))
     said = refusal(deploy.deploy, Context(), name)
     assert "answered 401" in said and "RESTATE_AUTH_TOKEN" in said
     name = env(AWS_ENDPOINT_URL=aws.url, RESTATE_ADMIN_URL="http://127.0.0.1:1")
@@ -112,19 +112,19 @@ def test_without_credentials_nothing_is_sent(cfg, env, tmp_path, monkeypatch):
         (refused_by_iam(403, "ExpiredToken", "The security token included in the request is expired"), "sign in"),
     ],
 )
-def test_what_aws_says_is_one_line_with_what_to_do(cfg, edges, monkeypatch, answer, said):
+def test_what_aws_says_is_one_line_with_what_to_do(cfg, proxies, monkeypatch, answer, said):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    aws = edges()
-    aws.plant("POST / Action=GetRole", answer)
+    aws = proxies()
+    aws.inject("POST / Action=GetRole", answer)
     line = refusal(roles.ensure_execution_role, Target(Context(), {**cfg, "AWS_ENDPOINT_URL": aws.url}, "local"))
     assert f"({answer.error})" in line and said in line
     assert len(aws.requests) == 1
 
 
-def test_an_alias_that_is_not_there_is_named_with_what_makes_it(cfg, edges):
-    aws = edges()
+def test_an_alias_that_is_not_there_is_named_with_what_makes_it(cfg, proxies):
+    aws = proxies()
     missing = refused(404, "ResourceNotFoundException", "Cannot find alias arn: live")
-    aws.plant("GET .*/aliases/live", missing, missing)
+    aws.inject("GET .*/aliases/live", missing, missing)
     at = {**cfg, "AWS_ENDPOINT_URL": aws.url}
     assert "has no version that is live; run `inv deploy --env local`" in refusal(
         keep_warm.live, Target(Context(), at, "local")
@@ -132,7 +132,7 @@ def test_an_alias_that_is_not_there_is_named_with_what_makes_it(cfg, edges):
     assert shell.query_json(Context(), at, commands.get_alias(at), missing="ResourceNotFoundException") is None
 
 
-def test_a_file_with_secrets_goes_also_when_the_command_fails(cfg, env, edges):
+def test_a_file_with_secrets_goes_also_when_the_command_fails(cfg, env, proxies):
     name = env()
     with pytest.raises(ZeroDivisionError), deploy.environment_file(Target.load(Context(), name)) as file:
         assert (ROOT / file).stat().st_mode & 0o777 == 0o600
@@ -142,26 +142,26 @@ def test_a_file_with_secrets_goes_also_when_the_command_fails(cfg, env, edges):
 
 
 @pytest.mark.slow
-def test_deploys_that_fail_half_way_say_what_is_live_and_the_next_one_mends_them(deployed, env, edges, capsys):
-    aws, restate = edges(deployed["AWS_ENDPOINT_URL"]), edges(deployed["RESTATE_ADMIN_URL"])
+def test_deploys_that_fail_half_way_say_what_is_live_and_the_next_one_mends_them(deployed, env, proxies, capsys):
+    aws, restate = proxies(deployed["AWS_ENDPOINT_URL"]), proxies(deployed["RESTATE_ADMIN_URL"])
     name = env(AWS_ENDPOINT_URL=aws.url, RESTATE_ADMIN_URL=restate.url, DEADLINE_SECONDS="302")
     before = live_version()
 
-    aws.plant(CONFIGURATION, PASS_ROLE)
+    aws.inject(CONFIGURATION, PASS_ROLE)
     said = refusal(deploy.deploy, Context(), name)
     assert "iam:PassRole" in said and "inv roles" in said
     assert [one[:3] for one in aws.requests if one.startswith(CHANGING)] == ["PUT"]
     assert not (ROOT / "build" / f"{name}.environment.json").exists()
     assert live_version() == before
 
-    aws.plant(CONFIGURATION, ROLE_NOT_YET, UPDATING)
-    restate.plant("POST /v3/deployments", INCOMPATIBLE)
+    aws.inject(CONFIGURATION, ROLE_NOT_YET, UPDATING)
+    restate.inject("POST /v3/deployments", INCOMPATIBLE)
     said = refusal(deploy.deploy, Context(), name)
     assert "META0006" in said and f"the alias has version {before}" in said
     assert said.endswith(f"`inv deploy --env {name}` mends it")
     assert sum(one.startswith("PUT") for one in aws.requests) == 4
 
-    aws.plant("POST .*/invocations", FAILED)
+    aws.inject("POST .*/invocations", FAILED)
     said = refusal(deploy.deploy, Context(), name)
     assert "no module named genius" in said and f"the alias has version {before + 1}" in said
     assert said.endswith(f"`inv rollback --env {name}` mends it")

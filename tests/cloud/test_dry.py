@@ -1,120 +1,173 @@
-"""inv --dry: every task is known here, and none that changes something does so in a rehearsal."""
+"""Every task does what it declares: `changes` of ops/task.py says what may change, and nothing else does.
+
+All tasks are walked, so that a new one cannot be forgotten. They run in this process, which saves the start of Python.
+"""
 
 from __future__ import annotations
 
+import inspect
 import re
+from typing import NamedTuple
 
 import pytest
 from invoke import Config, Context, Exit
-from support.fault_proxy import Edge
-from support.helpers import ROOT, inv, like_local
+from support import checkout
+from support.fault_proxy import FaultProxy
+from support.helpers import ROOT, UNUSED, environment_file
 
 import tasks
+from ops.task import ENVIRONMENT, MACHINE, NOTHING
 
 ENV = "testdry"
-FILE = ROOT / "env" / f"{ENV}.env"
 DATE = "2025-12-31"
-# Task -> its words beside --env; each is rehearsed below.
-CHANGES = {
-    "alarms": ["--to", "ops@example.com"],
-    "cancel": ["--date", DATE],
-    "close": ["--date", DATE],
-    "deploy": [],
-    "destroy": [],
-    "layer.prune": ["--keep", "1"],
-    "layer.publish": [],
-    "oidc": [],
-    "prune": ["--keep", "1"],
-    "rerun": ["--date", DATE],
-    "resolve": ["--period", DATE[:7], "--as", "failed"],
-    "roles": [],
-    "rollback": [],
-    "schedule.start": [],
-    "schedule.stop": [],
-    "schema": [],
-    "stop-job": ["--date", DATE],
-    "keep-warm.off": [],
-    "keep-warm.on": [],
+# The values of arguments that have no default, by the argument's name, or by TASK.NAME where one task needs another.
+ARGUMENTS = {
+    "as_": "failed",
+    "date": DATE,
+    "env": ENV,
+    "fault": "procedure_status=0",
+    "keep": "1",
+    "keep-warm.do.verb": "on",
+    "period": DATE[:7],
+    "schedule.do.verb": "start",
+    "text": "select 1 from dual",
+    "to": "ops@example.com",
 }
-# Those of them that would change something on the fresh cloud of the tests, so that there is a plan to show.
-PLANNED = {"alarms", "close", "deploy", "destroy", "roles", "schedule.start", "schedule.stop", "schema", "keep-warm.on"}
-# They refuse to be rehearsed: what they do on this machine is not made of commands.
-REFUSE = {
-    "demo": {},
-    "dev": {},
-    "genius.inject": {"fault": "procedure_status=0"},
-    "genius.clear": {"fault": "procedure_status"},
-    "genius.sql": {"text": "select 1 from dual"},
-    "local.down": {},
-    "local.reset": {},
-    "local.tools": {},
-    "local.up": {},
+# Tasks with nothing to do on the cloud of the tests, and how they report it; other tests may leave them something.
+NOTHING_TO_DO = {
+    "cancel": "no closing",
+    "keep-warm.off": "was not kept warm",
+    "layer.prune": "no version|deleted",
+    "layer.publish": "No layer at build/",
+    "prune": "deleted",
+    "rerun": "no closing",
+    "resolve": "not blocked",
+    "rollback": "no older version",
+    "stop-job": "no closing",
 }
-# They look, or make files of build/ alone, or hand on to one of the above, or are all commands that --dry prints.
-REST = {
-    *(
-        "bench",
-        "bundle",
-        "chaos",
-        "doctor",
-        "history",
-        "lock",
-        "logs",
-        "ping",
-        "policies",
-        "readme",
-        "status",
-        "versions",
-    ),
-    *("env.check", "env.diff", "env.json", "env.shell", "genius.faults", "help", "layer.build", "layer.list"),
-    *("local.logs", "local.status", "schedule.do", "schedule.status", "keep-warm.do", "keep-warm.status"),
-}
-# What a rehearsal may ask of Restate.
-LOOKS = re.compile(r'GET |POST /query |POST /v3/deployments .*"dry_run": true|POST /ClosingPeriod/[\d-]+/inspect ')
+# They change nothing that an operator has, but take minutes or ask the registry of packages. None gets an environment.
+ONLY_DRY = ("bench", "chaos", "lock")
+NAMES = sorted(tasks.namespace.task_names)
+COMMAND = re.compile(r"^(\x1b\S+)?(cd \S+ && )?(aws|curl|restate|uv|\S*python\S*) ", re.MULTILINE)
+# What a task that changes nothing may ask of Restate.
+LOOKUPS = re.compile(r'GET |POST /query |POST /v3/deployments .*"dry_run": true|POST /ClosingPeriod/[\d-]+/inspect ')
+# They send the function an event of ours, which it answers without a change.
+INVOKING = ("doctor", "history", "ping", "status")
+# They find something to report: a function that differs from the file, no Instant Client ZIP, a function kept cold.
+FAILING = ("doctor", "layer.build", "keep-warm.status")
 
 
-def test_every_task_says_what_it_does_in_a_rehearsal():
-    known = {*CHANGES, *REFUSE, *REST}
-    assert set(tasks.namespace.task_names) - known == set(), "new tasks: name them in CHANGES, REFUSE or REST"
-    assert known - set(tasks.namespace.task_names) == set(), "no such tasks any more"
+class Ran(NamedTuple):
+    """What a task printed, its one line if it failed, and its calls that change something."""
+
+    printed: str
+    failure: str
+    changed: list[str]
 
 
-@pytest.mark.parametrize("task", sorted(REFUSE))
-def test_what_cannot_be_rehearsed_says_so(task, tmp_path, monkeypatch):
-    monkeypatch.setenv("FINANCE_CLOSING_STATE", str(tmp_path))
-    rehearsal = Context(Config(overrides={"run": {"dry": True}}))
-    with pytest.raises(Exit, match=r"^This task has no dry run: .* Nothing was done.$"):
-        tasks.namespace[task](rehearsal, **REFUSE[task])
+def declaring(*changes: str) -> list[str]:
+    """Return the tasks that declare one of these; a task that declares nothing is in each list, and fails there."""
+    return [name for name in NAMES if getattr(tasks.namespace[name], "changes", None) in (*changes, None)]
+
+
+def arguments(task: str) -> dict[str, object]:
+    """Return a value for each argument of a task that has no default."""
+    _, *parameters = inspect.signature(inspect.unwrap(tasks.namespace[task].body)).parameters.values()
+    values = {}
+    for one in parameters:
+        if one.default is not inspect.Parameter.empty:
+            continue
+        value = ARGUMENTS.get(f"{task}.{one.name}", ARGUMENTS.get(one.name))
+        if value is None:
+            pytest.fail(f"{task} needs a value for its argument {one.name!r}; add one to ARGUMENTS")
+        values[one.name] = value
+    return values
+
+
+def tree() -> dict[str, int]:
+    """Return the files of the copy outside build/, with their times of change."""
+    return {name: (ROOT / name).stat().st_mtime_ns for name in checkout.files() if (ROOT / name).exists()}
 
 
 @pytest.fixture(scope="module")
-def edges(deployed):
-    """env/testdry.env, which differs from what is deployed, with edges between the tasks and Restate."""
-    admin, ingress = Edge(deployed["RESTATE_ADMIN_URL"]), Edge(deployed["RESTATE_INGRESS_URL"])
-    given = {
+def environment(deployed):
+    """An environment that differs from what is deployed, with a proxy between the tasks and each port of Restate."""
+    admin, ingress = FaultProxy(deployed["RESTATE_ADMIN_URL"]), FaultProxy(deployed["RESTATE_INGRESS_URL"])
+    changes = {
         "RESTATE_ADMIN_URL": admin.url,
         "RESTATE_INGRESS_URL": ingress.url,
         "DEADLINE_SECONDS": "303",
         "GITHUB_REPOSITORY": "insurer/finance-closing",
         "LOG_RETENTION_DAYS": "30",
     }
-    FILE.write_text(like_local(**given))
-    yield admin, ingress
-    FILE.unlink()
+    with environment_file(ENV, **changes):
+        yield admin, ingress
     admin.close()
     ingress.close()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("task", sorted(CHANGES))
-def test_a_rehearsal_only_looks(edges, recorder, task):
-    heard = len(recorder.calls())
-    for edge in edges:
-        edge.requests.clear()
-    done = inv("--dry", task, *CHANGES[task], "--env", ENV, check=False)
-    assert done.returncode in (0, 1) and "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == done.returncode
-    if task in PLANNED:
-        assert re.search(r"^(aws|curl) ", done.stdout, re.MULTILINE)
-    assert [call.action for call in recorder.calls()[heard:] if not call.looks] == []
-    assert [one for edge in edges for one in edge.requests if not LOOKS.match(one)] == []
+@pytest.fixture
+def run(environment, recorder, monkeypatch, capfd):
+    """Return a function that runs a task and reports what it did; a traceback or a second line fails the test."""
+    for name in UNUSED:
+        monkeypatch.delenv(name)
+
+    def run(task: str, dry: bool) -> Ran:
+        client = f"{'--dry ' if dry else ''}{task} of test_dry"
+        monkeypatch.setenv("AWS_CSM_CLIENT_ID", client)
+        before, failure = tree(), ""
+        for proxy in environment:
+            proxy.requests.clear()
+        try:
+            tasks.namespace[task](Context(Config(overrides={"run": {"dry": dry}})), **arguments(task))
+        except Exit as stop:
+            failure = stop.message or ""
+            assert stop.code == 1 and len(failure.splitlines()) <= 1
+        changed = [call.action for call in recorder.calls() if call.task == client and not call.looks]
+        changed += [one for proxy in environment for one in proxy.requests if not LOOKUPS.match(one)]
+        assert tree() == before
+        captured = capfd.readouterr()
+        return Ran(captured.out + captured.err, failure, changed)
+
+    return run
+
+
+@pytest.mark.parametrize("task", NAMES)
+def test_task_declares_what_it_changes(task):
+    assert getattr(tasks.namespace[task], "changes", None) in (NOTHING, ENVIRONMENT, MACHINE), (
+        f"{task}: declare what it changes with the `task` of ops/task.py"
+    )
+    arguments(task)
+
+
+@pytest.mark.parametrize("task", declaring(ENVIRONMENT))
+def test_dry_run_of_task_that_changes_an_environment_prints_commands_and_only_looks(run, task):
+    done = run(task, dry=True)
+    assert done.changed == []
+    told = done.printed + done.failure
+    assert COMMAND.search(done.printed) or re.search(NOTHING_TO_DO.get(task, "$^"), told), told
+    assert task in NOTHING_TO_DO or not done.failure
+
+
+@pytest.mark.parametrize("task", declaring(MACHINE))
+def test_task_that_changes_the_machine_refuses_dry_run(task, tmp_path, monkeypatch):
+    monkeypatch.setenv("FINANCE_CLOSING_STATE", str(tmp_path))
+    before = tree()
+    with pytest.raises(Exit, match=r"^This task has no dry run: .* Nothing was done.$"):
+        tasks.namespace[task](Context(Config(overrides={"run": {"dry": True}})), **arguments(task))
+    assert tree() == before and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("task", [name for name in declaring(NOTHING) if name not in ONLY_DRY])
+def test_task_that_changes_nothing_only_looks(run, task):
+    done = run(task, dry=False)
+    assert set(done.changed) <= ({"lambda:InvokeFunction"} if task in INVOKING else set())
+    assert not done.failure or task in FAILING, done.failure
+
+
+@pytest.mark.parametrize("task", ONLY_DRY)
+def test_long_task_gets_no_environment_and_prints_its_commands(run, task):
+    assert tasks.namespace[task].changes == NOTHING
+    assert "env" not in inspect.signature(inspect.unwrap(tasks.namespace[task].body)).parameters
+    done = run(task, dry=True)
+    assert COMMAND.search(done.printed) and done.changed == [] and not done.failure

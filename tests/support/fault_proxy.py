@@ -1,4 +1,4 @@
-"""A server on this machine between the commands and AWS or Restate: it records, and answers itself what is planted.
+"""A server on this machine between the commands and AWS or Restate: it records, and answers itself what is injected.
 
 The emulator cannot refuse, throttle or be busy as AWS is. The answers are those that AWS documents.
 """
@@ -56,26 +56,26 @@ FAILED = Answer(200, "", b'{"errorMessage": "no module named genius", "errorType
 INCOMPATIBLE = refused_by_restate(409, "[META0006] the service type of DailyClosing has changed")
 
 
-class Edge:
-    """url: where to send what is meant for `target`; without one, what is not planted is answered with 502."""
+class FaultProxy:
+    """url: the address to use instead of `target`; without a target the answer is 502 unless another is injected."""
 
     def __init__(self, target: str = ""):
         self.target = target.removeprefix("http://")
         # "METHOD path body" of each request.
         self.requests: list[str] = []
-        self.planted: list[tuple[str, Answer]] = []
+        self.injected: list[tuple[str, Answer]] = []
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
-    def plant(self, pattern: str, *answers: Answer) -> None:
+    def inject(self, pattern: str, *answers: Answer) -> None:
         """Give these answers, one each, to requests whose "METHOD path body" begins with a pattern."""
-        self.planted += [(pattern, answer) for answer in answers]
+        self.injected += [(pattern, answer) for answer in answers]
 
     def answer(self, request: str) -> Answer | None:
-        for one in self.planted:
+        for one in self.injected:
             if re.match(one[0], request):
-                self.planted.remove(one)
+                self.injected.remove(one)
                 return one[1]
         return None
 
@@ -84,24 +84,24 @@ class Edge:
         self.server.server_close()
 
 
-def handler(edge: Edge) -> type[http.server.BaseHTTPRequestHandler]:
+def handler(proxy: FaultProxy) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def serve(self):
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             request = f"{self.command} {self.path} {body[:2000].decode(errors='replace')}"
-            edge.requests.append(request)
-            planted = edge.answer(request)
-            if planted:
-                named = {"x-amzn-ErrorType": planted.error, "content-type": "application/json"}
-                failed = {"x-amz-function-error": "Unhandled"} if planted is FAILED else {}
-                self.reply(planted.status, {**named, **failed}, planted.body)
-            elif edge.target:
+            proxy.requests.append(request)
+            injected = proxy.answer(request)
+            if injected:
+                named = {"x-amzn-ErrorType": injected.error, "content-type": "application/json"}
+                failed = {"x-amz-function-error": "Unhandled"} if injected is FAILED else {}
+                self.reply(injected.status, {**named, **failed}, injected.body)
+            elif proxy.target:
                 self.pass_on(body)
             else:
                 self.reply(502, {}, b"")
 
         def pass_on(self, body: bytes):
-            connection = http.client.HTTPConnection(edge.target, timeout=60)
+            connection = http.client.HTTPConnection(proxy.target, timeout=60)
             connection.request(self.command, self.path, body, dict(self.headers))
             answer = connection.getresponse()
             kept = {name: value for name, value in answer.getheaders() if name.lower() not in SKIPPED}
