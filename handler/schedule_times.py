@@ -18,20 +18,6 @@ DAY = timedelta(days=1)
 CAP = 7
 
 
-class Clock(NamedTuple):
-    """How the schedule's time follows the real one: shown = since + (real - real_since) * factor."""
-
-    since: float = 0
-    real_since: float = 0
-    factor: float = 1
-
-    def shown(self, real: float) -> float:
-        return self.since + (real - self.real_since) * self.factor
-
-    def real_seconds(self, shown_seconds: float) -> float:
-        return shown_seconds / self.factor
-
-
 class Covered(NamedTuple):
     """Dates, both included, that are not closed themselves because a later one of their period is."""
 

@@ -42,7 +42,7 @@ async def start(ctx: ObjectContext) -> dict:
     date that it closes, and the last date that is accounted for; the dates between the two are due with it.
     """
     check_key(ctx)
-    now = await moment(ctx)
+    now = await ctx.time()
     stored = await ctx.get("next", type_hint=dict)
     generation = (await ctx.get("generation", type_hint=int) or 0) + 1
     ctx.set("generation", generation)
@@ -88,7 +88,7 @@ async def trigger(ctx: ObjectContext, payload: dict | None = None) -> dict:
     stored = await ctx.get("next", type_hint=dict)
     if not stored or stored["generation"] != generation:
         return {"stale": generation}
-    now = await moment(ctx)
+    now = await ctx.time()
     # Before anything else, so that nothing that happens to this tick can end the chain.
     await plan(ctx, generation, now)
     return await close_due(ctx, now)
@@ -138,11 +138,6 @@ def checked_generation(payload: object) -> int | None:
     return generation
 
 
-async def moment(ctx: ObjectContext) -> float:
-    """Now, as the journal and the schedule's clock have it."""
-    return SETTINGS.schedule_clock.shown(await ctx.time())
-
-
 async def plan(ctx: ObjectContext, generation: int, now: float, overdue: dict | None = None) -> dict:
     """Put the next tick, or the overdue one at once, in the place of the stored one, and return it."""
     stored = await ctx.get("next", type_hint=dict)
@@ -158,8 +153,8 @@ async def plan(ctx: ObjectContext, generation: int, now: float, overdue: dict | 
     }
     if overdue:
         planned |= {"at": overdue["at"], "date": closing_date(day - schedule_times.DAY).isoformat()}
-    seconds = SETTINGS.schedule_clock.real_seconds(max(0, schedule_times.read(planned["at"]) - now))
-    handle = ctx.object_send(trigger, key=MAIN, arg={"generation": generation}, send_delay=timedelta(seconds=seconds))
+    delay = timedelta(seconds=max(0, schedule_times.read(planned["at"]) - now))
+    handle = ctx.object_send(trigger, key=MAIN, arg={"generation": generation}, send_delay=delay)
     planned["invocation"] = await handle.invocation_id()
     ctx.set("next", planned)
     return planned
@@ -171,7 +166,7 @@ def closing_date(day: date) -> date:
 
 
 async def close_today(ctx: ObjectContext) -> dict:
-    today = closing_date(schedule_times.local_date(await moment(ctx), SETTINGS.schedule_zone)).isoformat()
+    today = closing_date(schedule_times.local_date(await ctx.time(), SETTINGS.schedule_zone)).isoformat()
     send(ctx, today)
     return {"date": today}
 

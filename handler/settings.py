@@ -10,12 +10,9 @@ import functools
 import os
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
-
-from .schedule_times import Clock
 
 
 class SettingsError(Exception):
@@ -100,20 +97,6 @@ def day_offset(value: str) -> int:
     return int(value)
 
 
-def clock(value: str) -> Clock:
-    """The real clock, or one that showed midnight UTC of a date at a moment and has run faster ever since."""
-    if value == "real":
-        return Clock()
-    match = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2})@([0-9]{1,10})\*([0-9]{1,6})", value)
-    if not match:
-        raise ValueError(value)
-    since = datetime.fromisoformat(match[1]).replace(tzinfo=timezone.utc).timestamp()
-    # A date of the future would be refused by DailyClosing, night after night.
-    if since > int(match[2]) or int(match[3]) < 1:
-        raise ValueError(value)
-    return Clock(since, int(match[2]), int(match[3]))
-
-
 def identity_keys(value: str) -> list[str]:
     if not re.fullmatch(r"(publickeyv1_[1-9A-HJ-NP-Za-km-z]{32,44}(,|$))*", value) or value.endswith(","):
         raise ValueError(value)
@@ -189,13 +172,6 @@ SETTINGS = [
         "a whole number of days from -31 to 0",
         "which date a tick of the scheduler closes: 0 its own, -1 the day before",
         "0",
-    ),
-    Setting(
-        "SCHEDULE_CLOCK",
-        clock,
-        "real, or for a rehearsal DATE@EPOCH*FACTOR such as 2025-01-01@1763800000*86400",
-        "the clock that the scheduler follows: real everywhere but in rehearsals, which let a day pass in a second",
-        "real",
     ),
     Setting(
         "POLL_INITIAL_SECONDS", seconds, "seconds above 0", "how long the first wait for the closing job lasts", "10"

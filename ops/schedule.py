@@ -127,10 +127,8 @@ def chain(cfg: dict, state: dict, env: str) -> tuple[bool, str]:
     held = holder(cfg)
     if held:
         return False, f"the schedule waits for {held}"
-    clock = "" if cfg["SCHEDULE_CLOCK"] == "real" else f", by the rehearsal's clock {cfg['SCHEDULE_CLOCK']}"
     return True, (
-        f"the schedule runs; next tick {planned['at']}, closes {planned['date']},"
-        f" generation {planned['generation']}{clock}"
+        f"the schedule runs; next tick {planned['at']}, closes {planned['date']}, generation {planned['generation']}"
     )
 
 

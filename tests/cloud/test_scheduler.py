@@ -1,4 +1,4 @@
-"""The scheduler against the real restate-server, on clocks that a test sets."""
+"""The scheduler on the real restate-server, on clocks that a test sets (support/soak_clock.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from pg8000 import native
 from support.helpers import STATE, inv
 from support.schedule_helpers import Schedule, clock_of, wait_for
-from support.soak import Rehearsal, check_closings, check_dates
+from support.soak import SoakTest, check_closings, check_dates
 
 from local.oracle.faults import Faults
 from ops import closings, schedule
@@ -23,7 +23,7 @@ FAULTS = Faults(STATE / "genius")
 
 
 def have_closed(cfg: dict[str, str], first: str, last: str) -> None:
-    """Have closing_runs say that these dates are closed: a closing of one of them ends at its first step."""
+    """Record these dates as closed in closing_runs, so that a closing of one of them ends at its first step."""
     connection = native.Connection(
         cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
     )
@@ -50,14 +50,14 @@ def module_schedule(deployed):
 
 @pytest.fixture(scope="module")
 def morning() -> str:
-    """A clock that shows seven in the morning of 2025-08-04 in Jakarta."""
+    """Return a clock that shows 07:00 of 2025-08-04 in Jakarta."""
     return clock_of("2025-08-04")
 
 
 @pytest.fixture
 def stopped(module_schedule, morning):
-    """A scheduler without a past, in the morning of 2025-08-04."""
-    module_schedule.deploy(SCHEDULE_CLOCK=morning)
+    """A scheduler without state, in the morning of 2025-08-04."""
+    module_schedule.deploy(morning)
     module_schedule.forget()
     return module_schedule
 
@@ -79,7 +79,7 @@ def test_starts_at_the_same_moment_are_one_chain(stopped):
 
 def test_a_changed_time_takes_effect_with_the_next_start(stopped, morning):
     before = stopped.call("start")["next"]
-    stopped.deploy(SCHEDULE_CLOCK=morning, DAILY_CLOSING_SCHEDULE_TIME="21:30")
+    stopped.deploy(morning, DAILY_CLOSING_SCHEDULE_TIME="21:30")
     again = stopped.call("start")
     assert (again["alreadyRunning"], again["changed"], again["previousNext"]) == (True, True, before)
     assert again["next"] == "2025-08-04T21:30:00+07:00"
@@ -90,7 +90,7 @@ def test_a_changed_time_takes_effect_with_the_next_tick(stopped):
     """The tick of 20:00 on a version that has 21:30: no date is due yet, and none is closed twice."""
     generation = stopped.call("start")["generation"]
     evening = f"2025-08-04@{int(time.time()) - 13 * 3600 - 30}*1"
-    stopped.deploy(SCHEDULE_CLOCK=evening, DAILY_CLOSING_SCHEDULE_TIME="21:30")
+    stopped.deploy(evening, DAILY_CLOSING_SCHEDULE_TIME="21:30")
     assert stopped.call("trigger", {"generation": generation})["dates"] == []
     state = stopped.state()
     assert (state["next"]["at"], state["done"]) == ("2025-08-04T21:30:00+07:00", "2025-08-03")
@@ -139,7 +139,7 @@ def test_a_stop_ends_the_chain_and_leaves_a_running_closing_alone(stopped):
 
 
 def test_a_person_s_trigger_starts_the_day_before_where_ticks_do(stopped):
-    stopped.deploy(SCHEDULE_CLOCK=clock_of("2025-08-12"), CLOSING_DAY_OFFSET="-1")
+    stopped.deploy(clock_of("2025-08-12"), CLOSING_DAY_OFFSET="-1")
     assert stopped.call("start")["date"] == "2025-08-11"
     assert stopped.call("trigger", {}) == {"date": "2025-08-11"}
     wait_for(lambda: closings.ended(stopped.cfg, "2025-08-11"))
@@ -162,7 +162,7 @@ def test_a_tick_that_somebody_killed_is_missed_and_a_start_makes_up_for_it_at_on
     told = inv("schedule", "status", "--env", "local", check=False)
     assert (told.returncode, "is gone" in told.stdout) == (1, True)
     # Three days later: the tick of the first evening is overdue, with those of the two after it.
-    stopped.deploy(SCHEDULE_CLOCK=clock_of("2025-08-07"))
+    stopped.deploy(clock_of("2025-08-07"))
     again = stopped.call("start")
     assert (again["alreadyRunning"], again["date"], again["done"]) == (True, "2025-08-06", "2025-08-03")
     wait_for(lambda: stopped.state().get("done") == "2025-08-06")
@@ -181,8 +181,8 @@ def test_a_tick_that_somebody_killed_is_missed_and_a_start_makes_up_for_it_at_on
 def test_the_operator_s_commands_and_what_a_deploy_says(stopped):
     assert "not running" in inv("deploy", "--env", "local").stdout.splitlines()[-1]
     assert stopped.planned() == []
-    rehearsed = inv("--dry", "schedule", "start", "--env", "local").stdout
-    assert rehearsed.strip() == f"curl -X POST {schedule.url(stopped.cfg, 'start')}"
+    planned = inv("--dry", "schedule", "start", "--env", "local").stdout
+    assert planned.strip() == f"curl -X POST {schedule.url(stopped.cfg, 'start')}"
     assert stopped.planned() == []
     assert "runs; next tick" in inv("schedule", "start", "--env", "local").stdout
     assert "was running already" in inv("schedule.start", "--env", "local").stdout
@@ -196,9 +196,9 @@ def test_the_operator_s_commands_and_what_a_deploy_says(stopped):
 
 def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stopped):
     have_closed(stopped.cfg, "2023-11-20", "2024-08-06")
-    stopped.deploy(SCHEDULE_CLOCK=clock_of("2023-11-20"))
+    stopped.deploy(clock_of("2023-11-20"))
     generation = stopped.call("start")["generation"]
-    stopped.deploy(SCHEDULE_CLOCK=clock_of("2024-08-07"))
+    stopped.deploy(clock_of("2024-08-07"))
     tick = stopped.call("trigger", {"generation": generation})
     months = ("2024-02-29", "2024-03-31", "2024-04-30", "2024-05-31", "2024-06-30", "2024-07-31")
     assert tick["dates"] == [*months, "2024-08-06"]
@@ -219,40 +219,40 @@ def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stoppe
 
 def test_eleven_days_close_or_cover_each_date_once(local, module_schedule):
     """Over a kill, a stop and a start, a double start, a skipped hour and a month's end in an outage of three days."""
-    rehearsal = Rehearsal(local, module_schedule, date(2025, 3, 23), seconds=2)
+    soak = SoakTest(local, module_schedule, date(2025, 3, 23), seconds=2)
     events = [
-        *rehearsal.deploys(range(1, 11), away=range(7, 10)),
-        (2, rehearsal.start_twice),
-        (3.6, lambda: rehearsal.outage(local.kill, 3.6)),
-        (5, rehearsal.stop),
-        (5.1, rehearsal.start),
-        (6.8, lambda: rehearsal.outage(local.stop, 9.8)),
+        *soak.deploys(range(1, 11), away=range(7, 10)),
+        (2, soak.start_twice),
+        (3.6, lambda: soak.outage(local.kill, 3.6)),
+        (5, soak.stop),
+        (5.1, soak.start),
+        (6.8, lambda: soak.outage(local.stop, 9.8)),
     ]
-    begun = rehearsal.run(11, events)
-    closed = check_dates(rehearsal, begun, date(2025, 4, 3))
+    begun = soak.run(11, events)
+    closed = check_dates(soak, begun, date(2025, 4, 3))
     assert "2025-03-31" in closed
-    check_closings(rehearsal, closed)
+    check_closings(soak, closed)
 
 
 @pytest.mark.slow
 def test_sixty_days_close_or_cover_each_date_once(local, module_schedule):
     """Over an hour that is shown twice, with three days' stop and a month's end in an outage of ten days."""
-    rehearsal = Rehearsal(local, module_schedule, date(2025, 9, 3), seconds=5)
+    soak = SoakTest(local, module_schedule, date(2025, 9, 3), seconds=5)
     events = [
-        *rehearsal.deploys(range(1, 60), away=range(23, 33)),
-        (5, rehearsal.start_twice),
-        (8, lambda: rehearsal.outage(local.kill, 8)),
-        (12, rehearsal.stop),
-        (12.1, rehearsal.start),
-        (16, lambda: rehearsal.outage(local.stop, 16)),
-        (22.8, lambda: rehearsal.outage(local.stop, 32.8)),
-        (38, rehearsal.start_twice),
-        (42, rehearsal.stop),
-        (45, rehearsal.start),
-        (50.6, lambda: rehearsal.outage(local.kill, 50.6)),
+        *soak.deploys(range(1, 60), away=range(23, 33)),
+        (5, soak.start_twice),
+        (8, lambda: soak.outage(local.kill, 8)),
+        (12, soak.stop),
+        (12.1, soak.start),
+        (16, lambda: soak.outage(local.stop, 16)),
+        (22.8, lambda: soak.outage(local.stop, 32.8)),
+        (38, soak.start_twice),
+        (42, soak.stop),
+        (45, soak.start),
+        (50.6, lambda: soak.outage(local.kill, 50.6)),
     ]
-    begun = rehearsal.run(60, events)
-    closed = check_dates(rehearsal, begun, date(2025, 11, 1))
+    begun = soak.run(60, events)
+    closed = check_dates(soak, begun, date(2025, 11, 1))
     assert "2025-09-30" in closed
-    assert len(closed) > 30, "this machine was too slow for a rehearsal: later dates covered most of them"
-    check_closings(rehearsal, closed)
+    assert len(closed) > 30, "this machine was too slow for a soak test: later dates covered most of them"
+    check_closings(soak, closed)

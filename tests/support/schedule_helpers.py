@@ -1,34 +1,48 @@
-"""The scheduler of the tests' cloud, as its callers and its operators see it."""
+"""The scheduler of the tests' cloud on a clock of the test, as its callers and its operators see it."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import time
+import zipfile
+from pathlib import Path
+
+from support import soak_clock
+from support.helpers import ROOT
 
 from ops import closings, schedule
 from ops.config import function_environment
 from ops.shell import request, sql
 
+ENTRY = "soak_clock.handler"
+BUNDLE = ROOT / "build" / "lambda.zip"
+
 
 class Schedule:
+    """The function with soak_clock.py added to its bundle, and the one key of its scheduler."""
+
     def __init__(self, cfg: dict[str, str]):
         self.cfg = cfg
         self.function = f"{cfg['AWS_ENDPOINT_URL']}/2015-03-31/functions/{cfg['FUNCTION_NAME']}"
-        self.deployed: dict[str, str] = {}
         self.arn = ""
 
-    def deploy(self, **changed: str) -> str:
-        """Publish and register a version that differs in these settings, as `inv deploy` does after its look-ups.
+    def deploy(self, clock: str, **changed: str) -> str:
+        """Publish and register a version with this clock and these settings, as `inv deploy` does after its look-ups.
 
         Returns the version's ARN.
         """
-        if changed == self.deployed:
+        variables = {**function_environment(self.cfg), soak_clock.VARIABLE: clock, **changed}
+        found = self.ask("GET", f"{self.function}/configuration")
+        if found["Handler"] != ENTRY:
+            self.ask("PUT", f"{self.function}/code", {"ZipFile": base64.b64encode(bundle_on_clock()).decode()})
+        elif found["Environment"]["Variables"] == variables:
             return self.arn
-        variables = {**function_environment(self.cfg), **changed}
-        self.ask("PUT", f"{self.function}/configuration", {"Environment": {"Variables": variables}})
+        configuration = {"Handler": ENTRY, "Environment": {"Variables": variables}}
+        self.ask("PUT", f"{self.function}/configuration", configuration)
         self.arn = self.ask("POST", f"{self.function}/versions", {})["FunctionArn"]
         self.ask("POST", f"{self.cfg['RESTATE_ADMIN_URL']}/v3/deployments", {"arn": self.arn})
-        self.deployed = changed
         return self.arn
 
     def ask(self, method: str, url: str, body: object = None):
@@ -72,6 +86,14 @@ class Schedule:
             (target,) = json.loads(row["entry_json"])["Command"]["OneWayCall"]["request"]["invocation_target"].values()
             calls.setdefault(row["id"], []).append("tick" if target["name"] == schedule.SERVICE else target["key"])
         return list(calls.values())
+
+
+def bundle_on_clock() -> bytes:
+    """Return the deployed bundle with soak_clock.py added."""
+    content = io.BytesIO(BUNDLE.read_bytes())
+    with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("soak_clock.py", Path(soak_clock.__file__).read_bytes())
+    return content.getvalue()
 
 
 def wait_for(condition, seconds: float = 30) -> None:

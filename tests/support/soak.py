@@ -1,7 +1,7 @@
-"""Weeks of the schedule against the real restate-server: one chain, and each date closed or covered once.
+"""Soak test of the scheduler: weeks against the real restate-server, in which each date is closed or covered once.
 
-Every closing is a real one, from the procedure to the metrics. Every day sees a deploy but those without a Restate to
-register with: a new version is published and registered, what `inv deploy` does after its look-ups.
+There is never a second chain. Every closing is a real one, from the procedure to the metrics. Every day on which
+Restate is up has a deploy: a new version is published and registered, as `inv deploy` does after its look-ups.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from invoke import Exit
+from support import soak_clock
 from support.helpers import STATE, run_rows, starts
 from support.schedule_helpers import Schedule, clock_of, wait_for
 
-from handler import settings
 from local.oracle.faults import Faults
 from ops import closings
 
@@ -29,18 +29,18 @@ BERLIN = ZoneInfo("Europe/Berlin")
 TIMES = ("02:30", "02:45")
 
 
-class Rehearsal:
-    """Days of a schedule, `seconds` each, with a look at the number of chains several times a day."""
+class SoakTest:
+    """Days of a schedule, `seconds` each; the number of chains is checked several times a day."""
 
     def __init__(self, local, schedule: Schedule, first: date, seconds: float):
         self.local, self.schedule, self.first, self.up = local, schedule, first, True
-        self.value = clock_of((first - DAY).isoformat(), int(86400 / seconds))
-        self.clock = settings.clock(self.value)
+        self.text = clock_of((first - DAY).isoformat(), int(86400 / seconds))
+        self.clock = soak_clock.parse(self.text)
         self.versions: list[str] = []
         self.earlier = len(schedule.sent()), len(starts())
 
     def until(self, day: float) -> None:
-        """Wait for the noon of a day, counted from the first, or a moment after it; never two chains meanwhile."""
+        """Wait for noon of a day, counted from the first, plus a fraction of a day; check that there is one chain."""
         noon = datetime(self.first.year, self.first.month, self.first.day, 12, tzinfo=BERLIN).timestamp() + day * 86400
         while self.clock.shown(time.time()) < noon:
             if self.up:
@@ -50,9 +50,9 @@ class Rehearsal:
             time.sleep(0.15)
 
     def deploy(self) -> None:
-        """The next version, with the other time of day."""
+        """Deploy the next version, with the other time of day."""
         version = self.schedule.deploy(
-            SCHEDULE_CLOCK=self.value,
+            self.text,
             SCHEDULE_ZONE=BERLIN.key,
             DAILY_CLOSING_SCHEDULE_TIME=TIMES[len(self.versions) % 2],
             POLL_INITIAL_SECONDS="0.2",
@@ -61,17 +61,20 @@ class Rehearsal:
         self.versions.append(version)
 
     def start(self) -> None:
+        """Start the schedule."""
         self.schedule.call("start")
 
     def stop(self) -> None:
+        """Stop the schedule."""
         self.schedule.call("stop")
 
     def start_twice(self) -> None:
+        """Start the schedule twice at the same moment."""
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda _: self.start(), range(2)))
 
     def outage(self, end, until: float) -> None:
-        """restate-server is away until a day; end: how it goes."""
+        """End restate-server by `end`, a method of the cloud, and start it again on a day."""
         self.up = False
         end("restate")
         self.until(until)
@@ -79,15 +82,12 @@ class Rehearsal:
         self.up = True
 
     def deploys(self, days: range, away: range) -> list[tuple[float, object]]:
-        """One each day at any hour, so that some fall on a tick or on a closing; none while Restate is away."""
+        """Return a deploy at a random hour of each day but those `away`; some meet a tick or a closing."""
         hours = random.Random(days.stop)
         return [(day + hours.uniform(-0.5, 0.5), self.deploy) for day in days if day not in away]
 
     def run(self, days: int, events: list[tuple[float, object]]) -> date:
-        """Begin with a deploy and a start, have each event on its day, stop, and let closings end.
-
-        Returns the first date.
-        """
+        """Deploy, start, run each event on its day, stop, and wait until closings end; returns the first date."""
         self.schedule.forget()
         FAULTS.inject("procedure_seconds", "0.05")
         try:
@@ -106,15 +106,15 @@ class Rehearsal:
         return begun
 
     def sent(self) -> list[str]:
-        """The dates that ticks have sent; each tick has planned the next one before it sent anything."""
+        """Return the dates that ticks sent; check that each tick planned the next one before it sent anything."""
         calls = self.schedule.sent()[self.earlier[0] :]
         assert all(one[0] == "tick" and "tick" not in one[1:] for one in calls)
         return [day for one in calls for day in one[1:]]
 
 
-def check_dates(rehearsal: Rehearsal, begun: date, last: date) -> list[str]:
-    """Each date up to the last one, or a later one, was sent or is covered, and none twice; returns those sent."""
-    closed, state, covered = rehearsal.sent(), rehearsal.schedule.state(), []
+def check_dates(soak: SoakTest, begun: date, last: date) -> list[str]:
+    """Check that each date up to `last` or later was sent or is covered, and none twice; returns the dates sent."""
+    closed, state, covered = soak.sent(), soak.schedule.state(), []
     for one in state["covered"]:
         first, end = date.fromisoformat(one["from"]), date.fromisoformat(one["to"])
         covered += [(first + n * DAY).isoformat() for n in range((end - first).days + 1)]
@@ -126,12 +126,12 @@ def check_dates(rehearsal: Rehearsal, begun: date, last: date) -> list[str]:
     return closed
 
 
-def check_closings(rehearsal: Rehearsal, closed: list[str]) -> None:
-    """Each date that was sent was closed for real, in one run of one procedure."""
+def check_closings(soak: SoakTest, closed: list[str]) -> None:
+    """Check that each date that was sent was closed in one run of one procedure."""
     for day in closed:
-        (row,) = run_rows(rehearsal.schedule.cfg, day)
+        (row,) = run_rows(soak.schedule.cfg, day)
         assert [row[name] for name in ("status", "genius", "ledger", "metrics")] == ["succeeded"] * 4, row["message"]
-    started = Counter(f"{one['year']}-{one['month_from']}" for one in starts()[rehearsal.earlier[1] :])
+    started = Counter(f"{one['year']}-{one['month_from']}" for one in starts()[soak.earlier[1] :])
     assert started == Counter(day[:7] for day in closed)
-    newest = rehearsal.schedule.call("status")["closing"]
+    newest = soak.schedule.call("status")["closing"]
     assert (newest["date"], newest["status"]) == (closed[-1], "succeeded")

@@ -181,39 +181,6 @@ COMPLETE = {
 }
 
 
-def test_the_clock_is_the_real_one_unless_it_is_said_otherwise():
-    clock = parse(COMPLETE).schedule_clock
-    assert clock.shown(1763800000.25) == 1763800000.25
-    assert clock.real_seconds(86400) == 86400
-
-
-def test_a_rehearsal_s_clock_runs_faster_from_a_date_of_the_past():
-    clock = parse({**COMPLETE, "SCHEDULE_CLOCK": "2025-01-01@1763800000*86400"}).schedule_clock
-    assert schedule_times.written(clock.shown(1763800031.5), ZoneInfo("UTC")) == "2025-02-01T12:00:00+00:00"
-    assert clock.real_seconds(86400) == 1
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        "fast",
-        "86400",
-        "2025-02-30@1763800000*86400",
-        "2999-01-01@1763800000*2",
-        "2025-01-01@1763800000*0.5",
-        "2025-01-01@1763800000*0",
-        "2025-01-01@1763800000*nan",
-        "2025-01-01@1763800000*1000000000",
-        "2025-01-01@-5*10",
-        "2025-01-01@1763800000",
-    ],
-)
-def test_a_clock_that_is_none_is_refused(value):
-    with pytest.raises(SettingsError, match=r"SCHEDULE_CLOCK .*is malformed: expected real"):
-        parse({**COMPLETE, "SCHEDULE_CLOCK": value})
-
-
 @pytest.mark.parametrize("value", ["1", "-32", "-1.0", "yesterday", "", "+0", "- 1", "٠"])
 def test_an_offset_that_is_none_is_refused(value):
     with pytest.raises(SettingsError, match=r"CLOSING_DAY_OFFSET .*is malformed"):
