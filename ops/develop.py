@@ -10,6 +10,7 @@ from invoke import Exit
 from ops import config, local_tasks
 from ops.deploy import deploy, schema
 from ops.shell import ROOT
+from ops.target import Target
 from ops.task import MACHINE, NOTHING, task
 
 PYTHONPATH = f"{ROOT}:{ROOT / 'tests'}"
@@ -28,12 +29,12 @@ def demo(c):
 
 @task(group="develop", changes=MACHINE)
 def dev(c):
-    """Serve the handler over HTTP on this machine, to the local cloud, started again on each save."""
+    """Serve the handler over HTTP on this machine, to the local cloud, restarted on each save."""
     from local import dev
 
     local_tasks.up(c)
     with local_tasks.one_line_on_failure():
-        dev.run(c, config.load("local"))
+        dev.run(Target.load(c, "local"))
 
 
 @task(group="develop", changes=NOTHING, help={"only": "the name of one benchmark, such as ledger"})

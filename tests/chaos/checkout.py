@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from support import checkout
+
+ROOT = checkout.CHECKOUT
 INV = Path(sys.executable).with_name("inv")
-COPIED = ("handler", "env", "ops", "local", "policies", "layer", "tasks.py", "tests", "Makefile")
 # Production's durations, each some 100 times shorter; Lambda counts whole seconds.
 DURATIONS = {
     "TIMEOUT": "12",
@@ -23,13 +23,14 @@ DURATIONS = {
     "RETRY_ATTEMPTS": "12",
     "RETRY_CAP_SECONDS": "1",
 }
+WRONG_CENT = "UPDATE legacy_trial_balances SET end_balance = end_balance + 0.01 WHERE year = {year} AND month = {month}"
 # Mutant -> file of handler/, the original text, the mutated text. A run that does not report each of these proves
 # nothing.
 MUTANTS = {
     "auto-drop": ("genius.py", "auto_drop => FALSE", "auto_drop => TRUE"),
     "workflow-owner": ("period.py", "ctx.request().id, request[", '"DailyClosing" + request["date"], request['),
     "no-guard": ("genius.py", "  IF v_other IS NOT NULL THEN", "  IF 1 = 0 THEN"),
-    "no-ledger": ("period.py", "if skipped else", 'if skipped or name == "ledger" else'),
+    "wrong-cent": ("ledger.py", "rollup.check_written(session, period)", f'session.run(f"{WRONG_CENT}")'),
 }
 
 
@@ -48,12 +49,7 @@ class Checkout:
 
     def __init__(self, folder: Path, state: Path, mutant: str | None = None, durations: dict[str, str] = DURATIONS):
         self.folder, self.state, self.durations, self.deploys = folder, state, durations, 0
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            elif source.exists():
-                shutil.copy(source, folder / name)
+        checkout.copy(folder)
         self.write_environment()
         if mutant:
             mutate(folder / "handler", mutant)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -73,21 +72,3 @@ def test_a_closing_in_flight_survives_a_save_and_a_deploy_puts_lambda_back(deplo
     assert "  closing_partial" in said and '{"event"' not in said
     assert deployed["PG_PASSWORD"] not in said and deployed["ORACLE_PASSWORD"] not in said
     assert "--force" in put_back and release.newest(deployed) == before
-
-
-def load_dev():
-    spec = importlib.util.spec_from_file_location("dev", ROOT / "local" / "dev.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_log_is_readable_and_only_sources_count():
-    dev = load_dev()
-    line = dev.readable('{"event": "step", "step": "ledger", "invocation": "inv_1", "seconds": 0.5}')
-    assert line[8:] == "  step               step ledger  seconds 0.5"
-    assert dev.readable("Traceback (most recent call last):") == "Traceback (most recent call last):"
-    assert dev.readable("12") == "12"
-    sources = dev.Sources()
-    assert sources(1, "/r/handler/period.py") and sources(1, "/r/handler/schema.sql")
-    assert not sources(1, "/r/handler/__pycache__/period.pyc") and not sources(1, "/r/handler/period.py~")
