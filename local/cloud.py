@@ -1,4 +1,4 @@
-"""All parts together: up, down, and each part by itself."""
+"""The local cloud: start, stop and report all services together, or each one by itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import identity, postgres, processes, tools
 from . import services as definitions
 from . import state as states
 from .errors import LocalError
-from .service import Abandoned, Part, end, running, start, tail, wait_ready
+from .service import Abandoned, Service, running, start, stop, tail, wait_ready
 from .services import ENDING_ORDER, ENDINGS, NAMES, PROCEDURE_SECONDS, USUAL_ENDING
 
 ANSWER_BOUND = 10
@@ -24,97 +24,102 @@ Held = dict[str, socket.socket]
 
 
 class Cloud:
-    """The cloud of one state folder; `say` takes one line of progress at a time."""
+    """The cloud of one state folder; `report` takes one line of progress at a time."""
 
-    def __init__(self, path: Path | None = None, say: Callable[[str], None] = states.say_line):
+    def __init__(self, path: Path | None = None, report: Callable[[str], None] = states.print_line):
         self.state = states.State(path)
-        self.say = say
+        self.report = report
 
     def up(self, procedure_seconds: float | None = None) -> None:
-        """Start what is not up, all at once, and wait for it; LocalError if a part does not come up.
+        """Start the services that are down, all at once, and wait until they are ready.
 
-        What this call started is ended again then. procedure_seconds: how long Genius' closing procedure takes.
+        procedure_seconds: how long Genius' closing procedure takes. Raises LocalError if a service does not start; the
+        services that this call started are then stopped again.
         """
         self._start(NAMES, procedure_seconds)
 
-    def start(self, part: str) -> None:
-        """Start one part on its port and data of before."""
-        self._known(part)
-        self._start([part])
+    def start(self, service: str) -> None:
+        """Start one service on its earlier ports and data."""
+        self._known(service)
+        self._start([service])
 
     def down(self) -> None:
-        """End all that was ever started for this state folder, whatever started it and however that ended."""
+        """Stop every process that was started for this state folder, also by a command that was killed."""
         if not self.state.path.is_dir():
-            self.say("nothing is up")
+            self.report("nothing is up")
             return
-        with self.state.lock(self.say):
-            self._end_all()
+        with self.state.lock(self.report):
+            self._stop_all()
 
     def reset(self) -> None:
-        """End everything and remove data, logs, ports and passwords; downloaded programs stay."""
+        """Stop everything and delete data, logs, ports and passwords; downloaded programs stay."""
         if not self.state.path.is_dir():
             return
-        with self.state.lock(self.say):
-            self._end_all()
+        with self.state.lock(self.report):
+            self._stop_all()
             self.state.remove()
-        self.say(f"removed what was in {self.state.path}")
+        self.report(f"deleted the contents of {self.state.path}")
 
-    def kill(self, part: str) -> None:
-        """End one part as a crash would: SIGKILL to all its processes."""
-        self._known(part)
-        with self.state.lock(self.say):
-            end(self.state, part, signal.SIGKILL, 5)
+    def kill(self, service: str) -> None:
+        """End one service as a crash does: SIGKILL to all its processes."""
+        self._known(service)
+        with self.state.lock(self.report):
+            stop(self.state, service, signal.SIGKILL, 5)
 
-    def stop(self, part: str) -> None:
-        """End one part in an orderly way."""
-        self._known(part)
-        with self.state.lock(self.say):
-            self._end_part(part)
+    def stop(self, service: str) -> None:
+        """Stop one service in an orderly way."""
+        self._known(service)
+        with self.state.lock(self.report):
+            self._stop_service(service)
 
     def settings(self) -> dict[str, str]:
-        """What run.env says; empty before the first `up`."""
+        """Return the settings of run.env; none before the first `up`."""
         return self.state.settings()
 
     def status(self) -> dict[str, dict]:
-        """Part -> up, pid, port, ports, url, memory (bytes), age (seconds), log.
+        """Return service -> up, pid, port, ports, url, memory (bytes), age (seconds), log; an unknown value is None.
 
-        A pid without up is a part that runs and does not answer. What is not known is None.
+        A service with a pid that is not up runs and does not answer.
         """
         settings = self.state.settings()
-        known = {part.name: part for part in self._parts(settings)} if states.complete(settings) else {}
+        known = {service.name: service for service in self._services(settings)} if states.complete(settings) else {}
         return {name: self._status(name, known.get(name)) for name in NAMES}
 
-    def _status(self, name: str, part: Part | None) -> dict:
+    def _status(self, name: str, service: Service | None) -> dict:
         process = running(self.state, name)
         answer = {"up": False, "pid": process and process.pid, "memory": None, "age": None}
-        if part and process:
+        if service and process:
             with suppress(Exception):
-                part.probe()
+                service.probe()
                 answer["up"] = True
             everything = {process, *processes.belonging_to(self.state.path, name)}
             answer["memory"] = sum(processes.memory(one) for one in everything)
             answer["age"] = processes.age(process)
-        answer["port"] = part and part.port
-        answer["ports"] = part and dict(part.ports)
-        answer["url"] = part and part.url
+        answer["port"] = service and service.port
+        answer["ports"] = service and dict(service.ports)
+        answer["url"] = service and service.url
         answer["log"] = str(self.state.path / "logs" / f"{name}.log")
         return answer
 
-    def _known(self, part: str) -> None:
-        if part not in NAMES:
-            raise LocalError(f"No part '{part}'. Known: {', '.join(NAMES)}.")
+    def _known(self, service: str) -> None:
+        if service not in NAMES:
+            raise LocalError(f"No service '{service}'. Known: {', '.join(NAMES)}.")
 
-    def _parts(self, settings: dict[str, str]) -> list[Part]:
-        return definitions.build(self.state, settings, self.say)
+    def _services(self, settings: dict[str, str]) -> list[Service]:
+        return definitions.build(self.state, settings, self.report)
 
     def _start(self, names: Iterable[str], procedure_seconds: float | None = None) -> None:
-        with self.state.lock(self.say):
+        with self.state.lock(self.report):
             settings, held = self._chosen_settings(procedure_seconds)
             try:
-                wanted = [part for part in self._parts(settings) if part.name in names and not self._reuse(part)]
-                for part in wanted:
-                    if not set(part.ports) <= set(held):
-                        held.update(states.hold_kept_ports(settings, part.name))
+                wanted = [
+                    service
+                    for service in self._services(settings)
+                    if service.name in names and not self._reuse(service)
+                ]
+                for service in wanted:
+                    if not set(service.ports) <= set(held):
+                        held.update(states.hold_kept_ports(settings, service.name))
                 if settings != self.state.settings():
                     self.state.write_settings(settings)
                 self._start_together(wanted, held)
@@ -127,8 +132,8 @@ class Cloud:
         if not states.complete(settings):
             if postgres.data_folder(self.state).exists():
                 raise LocalError(
-                    f"{self.state.env_file} does not name every port and password any more, and the databases there "
-                    "know only the old ones. Put it back, or start anew with `inv local.reset`."
+                    f"{self.state.env_file} does not have every port and password, and the databases there "
+                    "accept only the old ones. Restore it, or start anew with `inv local.reset`."
                 )
             settings, held = states.new_settings()
         seconds = procedure_seconds if procedure_seconds is not None else os.environ.get("LOCAL_PROCEDURE_SECONDS")
@@ -139,59 +144,59 @@ class Cloud:
         settings["LOCAL_RESTATE_IDENTITY_KEY"] = identity.public_key(self.state)
         return settings, held
 
-    def _reuse(self, part: Part) -> bool:
-        """Whether a part is up as wanted; what is left of it otherwise is ended."""
-        process = running(self.state, part.name)
-        if process and self.state.record(part.name)["fingerprint"] == part.fingerprint:
-            wait_ready(part, process, ANSWER_BOUND, threading.Event(), lambda: tail(self.state.log(part.name)))
-            part.finish()
+    def _reuse(self, service: Service) -> bool:
+        """Return whether a service already runs with these settings; stop the rest of it if not."""
+        process = running(self.state, service.name)
+        if process and self.state.record(service.name)["fingerprint"] == service.fingerprint:
+            wait_ready(service, process, ANSWER_BOUND, threading.Event(), lambda: tail(self.state.log(service.name)))
+            service.finish()
             return True
         if process:
-            self.say(f"{part.name:<9} is started again: its settings have changed")
-        self._end_part(part.name)
+            self.report(f"{service.name:<9} is restarted: its settings have changed")
+        self._stop_service(service.name)
         return False
 
-    def _start_together(self, wanted: list[Part], held: Held) -> None:
+    def _start_together(self, wanted: list[Service], held: Held) -> None:
         if not wanted:
-            self.say("everything is up")
+            self.report("everything is up")
             return
         abandon = threading.Event()
         with ThreadPoolExecutor(len(wanted)) as pool:
-            futures = [pool.submit(self._start_part, part, held, abandon) for part in wanted]
+            futures = [pool.submit(self._start_service, service, held, abandon) for service in wanted]
             try:
                 for future in as_completed(futures):
                     future.result()
             except BaseException:
                 abandon.set()
                 wait(futures)
-                for part in wanted:
-                    self._end_part(part.name)
+                for service in wanted:
+                    self._stop_service(service.name)
                 raise
 
-    def _start_part(self, part: Part, held: Held, abandon: threading.Event) -> None:
+    def _start_service(self, service: Service, held: Held, abandon: threading.Event) -> None:
         begin = time.monotonic()
-        part.install(abandon)
-        part.prepare()
+        service.install(abandon)
+        service.prepare()
         if abandon.is_set():
-            raise Abandoned(part.name)
-        start(self.state, part, abandon)
-        for name in part.ports:
+            raise Abandoned(service.name)
+        start(self.state, service, abandon)
+        for name in service.ports:
             held[name].close()
-        part.finish()
-        self.say(f"{part.name:<9} up in {time.monotonic() - begin:4.1f} s   {part.url}")
+        service.finish()
+        self.report(f"{service.name:<9} up in {time.monotonic() - begin:4.1f} s   {service.url}")
 
-    def _end_all(self) -> None:
-        ended = sum(self._end_part(name) for name in ENDING_ORDER)
+    def _stop_all(self) -> None:
+        stopped = sum(self._stop_service(name) for name in ENDING_ORDER)
         strays = processes.belonging_to(self.state.path)
-        ended += len(strays)
+        stopped += len(strays)
         left = processes.end(strays)
         if left:
-            raise LocalError(f"process {left[0].pid} does not end even when killed. Look at it with `ps`.")
-        self.say(f"ended {ended} processes" if ended else "nothing is up")
+            raise LocalError(f"process {left[0].pid} does not end even after SIGKILL. Check it with `ps`.")
+        self.report(f"stopped {stopped} processes" if stopped else "nothing is up")
 
-    def _end_part(self, name: str) -> int:
+    def _stop_service(self, name: str) -> int:
         first, bound = ENDINGS.get(name, USUAL_ENDING)
-        return end(self.state, name, first, bound)
+        return stop(self.state, name, first, bound)
 
 
 def _seconds(text: float | str) -> float:
@@ -200,5 +205,5 @@ def _seconds(text: float | str) -> float:
     except ValueError:
         seconds = -1
     if not 0 <= seconds <= 86400:
-        raise LocalError(f"'{text}' is no duration of Genius' procedure. Give seconds from 0 to 86400, such as 8.")
+        raise LocalError(f"'{text}' is not a duration of Genius' procedure. Give seconds from 0 to 86400, such as 8.")
     return seconds

@@ -29,7 +29,7 @@ SHOWN_METRICS = ("total_assets", "premium_income", "net_income", "claims_ratio",
 
 
 def run(c, cfg: dict[str, str], deploy, schema) -> None:
-    """Deploy, close the next date and show it; raises Exit in one line when a part dies on the way."""
+    """Deploy, close the next date and show it; raises Exit in one line when a service dies on the way."""
     day = next_date(cfg)
     followed = closings.running(cfg, day)
     began = time.time()
@@ -39,16 +39,16 @@ def run(c, cfg: dict[str, str], deploy, schema) -> None:
     try:
         if not followed:
             closings.submit(cfg, day, closings.body_of(cfg, day, "adm", {}))
-        result = closings.follow(cfg, day, check=parts_alive)
+        result = closings.follow(cfg, day, check=check_services)
     except Exit:
-        # A dead part is the better explanation of whatever went wrong at its other end.
-        parts_alive()
+        # A dead service is the better explanation of whatever went wrong at its other end.
+        check_services()
         raise
     show(c, cfg, day, result, began)
 
 
-def parts_alive() -> None:
-    down = [name for name, part in Cloud().status().items() if not part["up"]]
+def check_services() -> None:
+    down = [name for name, service in Cloud().status().items() if not service["up"]]
     if down:
         raise Exit(
             f"{', '.join(down)} died while the demo ran; the closing waits in Restate."

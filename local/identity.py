@@ -1,4 +1,4 @@
-"""restate-server's request identity: it signs each call of a service, and whoever has the public key can tell.
+"""restate-server's request identity: the key with which it signs each call, and that a service verifies.
 
 https://docs.restate.dev/services/security
 """
@@ -16,11 +16,12 @@ ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
 def key_file(state: State) -> Path:
+    """Return the path of the private key."""
     return state.path / "restate" / "identity.pem"
 
 
 def public_key(state: State) -> str:
-    """The public key as Restate and its SDKs write it, publickeyv1_…; makes the private one if it is missing."""
+    """Return the public key as Restate and its SDKs write it, publickeyv1_…; make the private key if it is missing."""
     file = key_file(state)
     if not file.exists():
         state.make("restate")
@@ -33,6 +34,7 @@ def public_key(state: State) -> str:
 
 
 def base58(content: bytes) -> str:
+    """Encode bytes as Bitcoin's base58."""
     number, text = int.from_bytes(content, "big"), ""
     while number:
         number, digit = divmod(number, 58)

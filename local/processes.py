@@ -1,7 +1,7 @@
-"""Processes of this cloud: how they are recognised, whatever became of the one that started them, and ended.
+"""Find and end the processes of a local cloud, also after the process that started them was killed.
 
 Each is started with MARK in its environment, which its children inherit. PostgreSQL's children overwrite theirs
-(for the title that `ps` shows), so they are known by their program and working directory instead.
+(for the title in `ps`), so they are found by their program and working directory instead.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 MARK = "FINANCE_CLOSING_LOCAL"
-PART_MARK = "FINANCE_CLOSING_PART"
+SERVICE_MARK = "FINANCE_CLOSING_SERVICE"
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 PROC = Path("/proc")
 
-# Our own children turn into zombies until they are polled; kept here so that `alive` can do it.
+# Our own children become zombies until they are polled; `alive` polls them.
 _children: dict[int, subprocess.Popen] = {}
 
 
 class Process(NamedTuple):
-    """A process that a recycled pid cannot be mistaken for: `ticks` is its start time since boot."""
+    """A process, identified also by its start time in ticks since boot, because pids are reused."""
 
     pid: int
     ticks: int
 
 
 def spawn(command: list[str], env: Mapping[str, str], log: Path, **options) -> Process:
-    """Start a command in a session of its own, so that Ctrl-C and a closed terminal do not reach it."""
+    """Start a command in a session of its own, so that Ctrl-C and a closed terminal do not end it."""
     with log.open("ab") as out:
         child = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, **options
@@ -41,13 +41,13 @@ def spawn(command: list[str], env: Mapping[str, str], log: Path, **options) -> P
 
 
 def exit_code(process: Process) -> int | None:
-    """How our own child ended, or None where that cannot be known."""
+    """Return the exit code of our own child, or None if it is unknown."""
     child = _children.get(process.pid)
     return child.poll() if child else None
 
 
 def start_ticks(pid: int) -> int | None:
-    """When a process started, in ticks since boot; None if it is gone or a zombie."""
+    """Return when a process started, in ticks since boot; None if it ended or is a zombie."""
     if pid in _children:
         _children[pid].poll()
     try:
@@ -58,17 +58,18 @@ def start_ticks(pid: int) -> int | None:
 
 
 def alive(process: Process) -> bool:
+    """Return whether a process still runs."""
     return start_ticks(process.pid) == process.ticks
 
 
 def age(process: Process) -> float:
-    """Seconds since a process started."""
+    """Return the seconds since a process started."""
     uptime = float((PROC / "uptime").read_text().split()[0])
     return max(0.0, uptime - process.ticks / TICKS_A_SECOND)
 
 
 def memory(process: Process) -> int:
-    """Bytes of memory, pages shared with others counted by their share where the kernel tells it."""
+    """Return the bytes of memory of a process; shared pages count by their share if the kernel reports it."""
     for name, field in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
         try:
             lines = (PROC / str(process.pid) / name).read_text().splitlines()
@@ -80,26 +81,26 @@ def memory(process: Process) -> int:
     return 0
 
 
-def belonging_to(state: Path, part: str | None = None) -> list[Process]:
-    """Every living process that was started for this state folder, or for one part of it."""
+def belonging_to(state: Path, service: str | None = None) -> list[Process]:
+    """Return the running processes that were started for a state folder, or for one service of it."""
     found = []
     for entry in PROC.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        if _is_ours(entry, state, part):
+        if _is_ours(entry, state, service):
             ticks = start_ticks(int(entry.name))
             if ticks is not None:
                 found.append(Process(int(entry.name), ticks))
     return found
 
 
-def _is_ours(entry: Path, state: Path, part: str | None) -> bool:
+def _is_ours(entry: Path, state: Path, service: str | None) -> bool:
     try:
         environment = (entry / "environ").read_bytes().split(b"\0")
         if f"{MARK}={state}".encode() in environment:
-            return part is None or f"{PART_MARK}={part}".encode() in environment
+            return service is None or f"{SERVICE_MARK}={service}".encode() in environment
         return (
-            part in (None, "postgres")
+            service in (None, "postgres")
             and os.readlink(entry / "exe").endswith("/bin/postgres")
             and Path(os.readlink(entry / "cwd")).parent == state / "postgres"
         )
@@ -108,7 +109,7 @@ def _is_ours(entry: Path, state: Path, part: str | None) -> bool:
 
 
 def wait(process: Process, bound: float, give_up: Callable[[], bool] = lambda: False) -> bool:
-    """Wait for a process to end; False after `bound` seconds, or as soon as `give_up` says so."""
+    """Wait for a process to end; False after `bound` seconds, or as soon as `give_up` returns true."""
     deadline = time.monotonic() + bound
     while alive(process):
         if give_up() or time.monotonic() > deadline:
@@ -118,7 +119,7 @@ def wait(process: Process, bound: float, give_up: Callable[[], bool] = lambda: F
 
 
 def end(some: Iterable[Process], first: signal.Signals = signal.SIGTERM, bound: float = 10) -> list[Process]:
-    """Ask processes to end, kill what has not after `bound` seconds, and return what is left even so."""
+    """Ask processes to end, kill them after `bound` seconds, and return those that still run."""
     left = send(some, first)
     left = _wait_gone(left, bound)
     if left and first != signal.SIGKILL:
@@ -127,7 +128,7 @@ def end(some: Iterable[Process], first: signal.Signals = signal.SIGTERM, bound: 
 
 
 def send(some: Iterable[Process], what: signal.Signals) -> list[Process]:
-    """Signal those that still live, and return them."""
+    """Send a signal to the processes that still run, and return them."""
     reached = []
     for process in some:
         if alive(process):

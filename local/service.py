@@ -1,4 +1,4 @@
-"""One part of the cloud: a program with its ports, and how it is started, waited for and ended."""
+"""A service of the local cloud: start it, wait until it is ready, and stop it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ LOG_LIMIT = 20 * 2**20
 
 
 class Abandoned(Exception):
-    """Another part failed, so this one's start is given up."""
+    """The start of a service was abandoned because another one failed."""
 
 
 def nothing(*_) -> None:
-    """What a part does at a moment at which it has nothing to do."""
+    """Do nothing: the default of a service's hooks."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What is started, and how it is known to be ready.
+class Service:
+    """A program with its environment and ports, and its hooks.
 
-    ports: name in run.env -> port, the one that answers first; probe raises while the part is not ready;
-    install(abandon) fetches the program, prepare() makes its data before the start, finish() after it is ready;
-    bound in seconds; options go to Popen.
+    ports: name in run.env -> port, the main one first; probe() raises while the service is not ready;
+    install(abandon) downloads the program, prepare() makes its data before the start, finish() completes it when it is
+    ready; bound: seconds that a start may take; options: of Popen.
     """
 
     name: str
@@ -52,65 +52,66 @@ class Part:
 
     @property
     def port(self) -> int:
+        """The main port."""
         return next(iter(self.ports.values()))
 
     @property
     def fingerprint(self) -> str:
-        """Differs when the part would now be started in another way than before."""
+        """A digest of command and environment: a change of it requires a restart."""
         text = json.dumps([self.command, dict(self.env)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def running(state: State, name: str) -> Process | None:
-    """The recorded process of a part, if it still lives."""
+    """Return the recorded process of a service if it still runs."""
     record = state.record(name)
     process = Process(record["pid"], record["ticks"]) if record else None
     return process if process and processes.alive(process) else None
 
 
-def start(state: State, part: Part, abandon: threading.Event) -> None:
-    """Start a part and wait until it answers; LocalError with its log's tail if it does not."""
-    log = state.log(part.name)
+def start(state: State, service: Service, abandon: threading.Event) -> None:
+    """Start a service and wait until it answers; LocalError with its log's tail if it does not."""
+    log = state.log(service.name)
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_suffix(".old.log"))
     begin = log.stat().st_size if log.exists() else 0
-    process = processes.spawn(part.command, part.env, log, **part.options)
-    state.write_record(part.name, process, part.fingerprint)
-    wait_ready(part, process, part.bound, abandon, lambda: tail(log, begin))
+    process = processes.spawn(service.command, service.env, log, **service.options)
+    state.write_record(service.name, process, service.fingerprint)
+    wait_ready(service, process, service.bound, abandon, lambda: tail(log, begin))
 
 
 def wait_ready(
-    part: Part, process: Process, bound: float, abandon: threading.Event, log_tail: Callable[[], str]
+    service: Service, process: Process, bound: float, abandon: threading.Event, log_tail: Callable[[], str]
 ) -> None:
-    """Wait until a started part answers its probe; LocalError if it ends or stays silent for `bound` seconds."""
+    """Wait until a started service answers its probe; LocalError if it ends or stays silent for `bound` seconds."""
     begin = time.monotonic()
     last: Exception = TimeoutError("not asked")
     while time.monotonic() < begin + bound:
         if abandon.is_set():
-            raise Abandoned(part.name)
+            raise Abandoned(service.name)
         if not processes.alive(process):
             code = processes.exit_code(process)
             ended = "" if code is None else f" with {f'exit code {code}' if code >= 0 else f'signal {-code}'}"
             raise LocalError(
-                f"{part.name}: ended{ended} {time.monotonic() - begin:.1f} s after its start. Its last lines are "
-                f"above; all of them: `inv local.logs --service {part.name}`.",
+                f"{service.name}: ended{ended} {time.monotonic() - begin:.1f} s after its start. Its last lines are "
+                f"above; all of them: `inv local.logs --service {service.name}`.",
                 log_tail(),
             )
         try:
-            part.probe()
+            service.probe()
             return
         except Exception as error:
             last = error
         time.sleep(0.05)
     raise LocalError(
-        f"{part.name}: runs (pid {process.pid}) but did not answer on port {part.port} within {bound:.0f} s "
-        f"({last}). Read `inv local.logs --service {part.name}`; `inv local.down` ends it.",
+        f"{service.name}: runs (pid {process.pid}) but did not answer on port {service.port} within {bound:.0f} s "
+        f"({last}). Read `inv local.logs --service {service.name}`; `inv local.down` ends it.",
         log_tail(),
     )
 
 
-def end(state: State, name: str, first: signal.Signals, bound: float) -> int:
-    """End a part: its main process in an orderly way, then whatever that leaves behind. Return how many there were."""
+def stop(state: State, name: str, first: signal.Signals, bound: float) -> int:
+    """Stop a service's main process in an orderly way, then the rest of its processes; return how many ran."""
     everything = set(processes.belonging_to(state.path, name))
     main = running(state, name)
     if main:
@@ -120,13 +121,13 @@ def end(state: State, name: str, first: signal.Signals, bound: float) -> int:
     left = processes.end(everything, signal.SIGKILL if first == signal.SIGKILL else signal.SIGTERM, 5)
     if left:
         pids = ", ".join(str(process.pid) for process in left)
-        raise LocalError(f"{name}: process {pids} does not end even when killed. Look at it with `ps -fp {pids}`.")
+        raise LocalError(f"{name}: process {pids} does not end even after SIGKILL. Check it with `ps -fp {pids}`.")
     state.drop_record(name)
     return len(everything)
 
 
 def answers(port: int, seconds: float = 1) -> bool:
-    """Whether something on this machine accepts connections on a port."""
+    """Return whether something on this machine accepts connections on a port."""
     try:
         with socket.create_connection((HOST, port), timeout=seconds):
             return True
@@ -135,7 +136,7 @@ def answers(port: int, seconds: float = 1) -> bool:
 
 
 def tail(log: Path, begin: int = 0, lines: int = TAIL_LINES) -> str:
-    """The last lines of a log, none of before byte `begin`."""
+    """Return the last lines of a log after byte `begin`."""
     try:
         with log.open("rb") as file:
             file.seek(max(begin, log.stat().st_size - 200 * lines))

@@ -1,4 +1,4 @@
-"""The four parts: what is started for each, with which environment, and how it is asked whether it is ready."""
+"""The four services of the local cloud: command, environment, ports and readiness probe of each."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from . import identity, processes, tools
 from . import postgres as server
-from .service import Part, answers
+from .service import Service, answers
 from .state import HOST, LOCAL, PORT_NAMES, ROOT, State
 
 NAMES = ("postgres", "genius", "aws", "restate")
-# Who is called ends after its caller, so that nothing fails on the way down.
+# A service stops after those that call it, so that no call fails.
 ENDING_ORDER = ("restate", "aws", "genius", "postgres")
-# Part -> what asks for an orderly end, and for how many seconds that is waited for.
+# Service -> the signal that asks for an orderly end, and the seconds to wait before SIGKILL.
 # To PostgreSQL SIGINT is `pg_ctl stop -m fast`; SIGTERM would wait for its clients.
 ENDINGS = {"postgres": (signal.SIGINT, 30)}
 USUAL_ENDING = (signal.SIGTERM, 10)
@@ -27,19 +27,20 @@ ORACLE_SERVICE = "GENIUS"
 ORACLE_USER = "GENIUS"
 LEDGER_SEED = 806
 PROCEDURE_SECONDS = "8"
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def build(state: State, settings: Mapping[str, str], say: Say) -> list[Part]:
-    """All parts in the order in which they are shown."""
-    return [make(state, settings, say) for make in (postgres, genius, aws, restate)]
+def build(state: State, settings: Mapping[str, str], report: Report) -> list[Service]:
+    """Return all services, in the order of `inv local.status`."""
+    return [make(state, settings, report) for make in (postgres, genius, aws, restate)]
 
 
-def postgres(state: State, settings: Mapping[str, str], say: Say) -> Part:
+def postgres(state: State, settings: Mapping[str, str], report: Report) -> Service:
+    """Return PostgreSQL."""
     ports = _ports(settings, "postgres")
     port = ports["LOCAL_PG_PORT"]
     command, options = server.server_command(state, port)
-    return Part(
+    return Service(
         name="postgres",
         command=command,
         env=_environment(state, "postgres"),
@@ -52,7 +53,8 @@ def postgres(state: State, settings: Mapping[str, str], say: Say) -> Part:
     )
 
 
-def genius(state: State, settings: Mapping[str, str], say: Say) -> Part:
+def genius(state: State, settings: Mapping[str, str], report: Report) -> Service:
+    """Return the Oracle stand-in."""
     ports = _ports(settings, "genius")
     port = ports["LOCAL_ORACLE_PORT"]
     env = _environment(state, "genius")
@@ -62,23 +64,24 @@ def genius(state: State, settings: Mapping[str, str], say: Say) -> Part:
     command = [_this_python(), "-m", "local.oracle", "--port", str(port), "--data", str(state.path / "genius")]
     command += ["--service", ORACLE_SERVICE, "--seed", str(LEDGER_SEED)]
     command += ["--procedure-seconds", settings.get("LOCAL_PROCEDURE_SECONDS", PROCEDURE_SECONDS)]
-    return Part(
+    return Service(
         name="genius",
         command=command,
         env=env,
         ports=ports,
         url=f"{HOST}:{port}/{ORACLE_SERVICE}",
-        # It listens only once its books and jobs are open. A login would mistake an injected fault for a failed start.
+        # It listens only after it has opened its books and jobs. A login would fail under an injected fault.
         probe=lambda: _require(answers(port)),
         prepare=lambda: _make_folders(state, "genius"),
     )
 
 
-def aws(state: State, settings: Mapping[str, str], say: Say) -> Part:
+def aws(state: State, settings: Mapping[str, str], report: Report) -> Service:
+    """Return the Lambda emulator ministack."""
     ports = _ports(settings, "aws")
     port = ports["LOCAL_AWS_PORT"]
     env = _environment(state, "aws")
-    # Its functions inherit this environment, so that nothing is in it but what ministack itself reads.
+    # Its functions inherit this environment, so it has only what ministack itself reads.
     env.update(
         GATEWAY_PORT=str(port),
         BIND_HOST=HOST,
@@ -93,20 +96,21 @@ def aws(state: State, settings: Mapping[str, str], say: Say) -> Part:
         S3_PERSIST="1",
         S3_DATA_DIR=str(state.path / "aws" / "s3"),
     )
-    return Part(
+    return Service(
         name="aws",
         command=[str(tools.ministack_python()), "-I", str(LOCAL / "run_ministack.py")],
         env=env,
         ports=ports,
         url=f"http://{HOST}:{port}",
         probe=lambda: _ask(port, "/_ministack/ready"),
-        install=lambda abandon: tools.install_ministack(state, say, abandon),
+        install=lambda abandon: tools.install_ministack(state, report, abandon),
         prepare=lambda: _make_folders(state, "aws/tmp", "aws/state", "aws/s3"),
         options={"cwd": str(state.path / "aws")},
     )
 
 
-def restate(state: State, settings: Mapping[str, str], say: Say) -> Part:
+def restate(state: State, settings: Mapping[str, str], report: Report) -> Service:
+    """Return restate-server."""
     ports = _ports(settings, "restate")
     ingress, admin = ports["LOCAL_RESTATE_INGRESS_PORT"], ports["LOCAL_RESTATE_ADMIN_PORT"]
     node = ports["LOCAL_RESTATE_NODE_PORT"]
@@ -128,39 +132,39 @@ def restate(state: State, settings: Mapping[str, str], say: Say) -> Part:
 
     def probe() -> None:
         _ask(ingress, "/restate/health")
-        # It answers before its partitions have leaders; state and invocations can be read only then.
+        # The ingress answers before the partitions have leaders; only then can state and invocations be read.
         _ask(admin, "/query", b'{"query": "SELECT count(1) FROM state"}')
 
-    return Part(
+    return Service(
         name="restate",
         command=[str(tools.restate_server()), "--no-logo"],
         env=env,
         ports=ports,
         url=f"http://{HOST}:{admin}",
         probe=probe,
-        install=lambda abandon: tools.install_restate(state, say, abandon),
+        install=lambda abandon: tools.install_restate(state, report, abandon),
         prepare=lambda: _make_folders(state, "restate"),
         options={"cwd": str(state.path / "restate")},
     )
 
 
-def _ports(settings: Mapping[str, str], part: str) -> dict[str, int]:
-    return {name: int(settings[name]) for name, owner in PORT_NAMES.items() if owner == part}
+def _ports(settings: Mapping[str, str], service: str) -> dict[str, int]:
+    return {name: int(settings[name]) for name, owner in PORT_NAMES.items() if owner == service}
 
 
-def _environment(state: State, part: str) -> dict[str, str]:
-    """What every part sees: no credentials, proxies or settings of the person who started it."""
+def _environment(state: State, service: str) -> dict[str, str]:
+    """Return the environment of every service: without credentials, proxies or settings of the user."""
     return {
         "PATH": os.defpath,
         "HOME": str(state.path / "home"),
         "LANG": "C.UTF-8",
         processes.MARK: str(state.path),
-        processes.PART_MARK: part,
+        processes.SERVICE_MARK: service,
     }
 
 
 def _this_python() -> str:
-    """This environment's interpreter by one name, whichever of its names this process was started by."""
+    """Return this environment's interpreter, always by the same name: the fingerprint includes it."""
     usual = Path(sys.prefix) / "bin" / "python"
     return str(usual) if usual.exists() else sys.executable
 
@@ -171,7 +175,7 @@ def _make_folders(state: State, *names: str) -> None:
 
 
 def _ask(port: int, path: str, body: bytes | None = None) -> None:
-    """Raises unless a GET, or a POST of JSON, answers with success."""
+    """Send a GET, or a POST of JSON; raises an error unless the answer is a success."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     headers = {"content-type": "application/json", "accept": "application/json"}
     opener.open(urllib.request.Request(f"http://{HOST}:{port}{path}", body, headers), timeout=2).close()

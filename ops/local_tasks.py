@@ -55,7 +55,7 @@ def tools(c):
     from local import tools as installer
 
     with one_line_on_failure():
-        installer.install_restate(state.State(), state.say_line, threading.Event())
+        installer.install_restate(state.State(), state.print_line, threading.Event())
 
 
 @task(group="local", changes=MACHINE)

@@ -61,7 +61,7 @@ def local():
     """The cloud on this machine, up and empty; ended with the run."""
     from local import cloud
 
-    there = cloud.Cloud(STATE, say=lambda line: None)
+    there = cloud.Cloud(STATE, report=lambda line: None)
     there.reset()
     there.up()
     yield there

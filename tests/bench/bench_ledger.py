@@ -32,7 +32,7 @@ def main() -> None:
     from local.oracle import __main__ as _  # noqa: F401  the stand-in is there before anything is started
 
     with tempfile.TemporaryDirectory(prefix="finance-closing-bench-") as folder:
-        there = cloud.Cloud(Path(folder), say=lambda line: None)
+        there = cloud.Cloud(Path(folder), report=lambda line: None)
         os.environ["FINANCE_CLOSING_STATE"] = folder
         try:
             there.start("postgres")

@@ -31,7 +31,7 @@ DURATIONS = {
 
 
 def main() -> None:
-    cloud = Cloud(Path(tempfile.mkdtemp(prefix="bench-")) / "state", say=lambda line: None)
+    cloud = Cloud(Path(tempfile.mkdtemp(prefix="bench-")) / "state", report=lambda line: None)
     os.environ["FINANCE_CLOSING_STATE"] = str(cloud.state.path)
     folder = Path(tempfile.mkdtemp(prefix="bench-")) / "checkout"
     copy = Checkout(folder, cloud.state.path, durations=DURATIONS)

@@ -43,7 +43,7 @@ class Runner:
         self.count, self.seed, self.scenarios = count, seed, scenarios
         self.rng = random.Random(seed)
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-        self.cloud = Cloud(ROOT / ".local" / f"chaos-{seed}", say=lambda line: None)
+        self.cloud = Cloud(ROOT / ".local" / f"chaos-{seed}", report=lambda line: None)
         self.checkout = Checkout(self.folder / "checkout", self.cloud.state.path, mutant)
         self.faults = Faults(self.cloud, self.checkout, random.Random(seed + 1))
         self.allowed = faults if faults is not None else self.faults.names()

@@ -1,4 +1,4 @@
-"""The cloud on this machine, with real parts, in state folders of its own beside the one that is in use."""
+"""The cloud on this machine, with real services, in state folders of its own beside the one that is in use."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from support.helpers import ROOT
 from local import postgres, processes, services, tools
 from local.cloud import Cloud
 from local.errors import LocalError
+from local.oracle import ledger
 from local.services import NAMES
 from local.state import HOST
 
@@ -31,8 +32,8 @@ UP = "import sys; from local.cloud import Cloud; Cloud().up()"
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    """A cloud that is up; a test that takes a part down brings it up again."""
-    made = Cloud(tmp_path_factory.mktemp("cloud"), say=lambda line: None)
+    """A cloud that is up; a test that takes a service down brings it up again."""
+    made = Cloud(tmp_path_factory.mktemp("cloud"), report=lambda line: None)
     made.up()
     yield made
     made.reset()
@@ -41,20 +42,20 @@ def cloud(tmp_path_factory):
 @pytest.fixture
 def other(cloud):
     """A second state, inside the first one's folder as .local/test is in .local."""
-    made = Cloud(cloud.state.path / "other", say=lambda line: None)
+    made = Cloud(cloud.state.path / "other", report=lambda line: None)
     yield made
     made.reset()
 
 
-def test_everything_is_up_and_said_to_be(cloud):
+def test_everything_is_up_and_reported(cloud):
     found = cloud.status()
     assert list(found) == list(NAMES)
-    assert all(part["up"] and part["pid"] and part["memory"] > 2**20 for part in found.values())
+    assert all(service["up"] and service["pid"] and service["memory"] > 2**20 for service in found.values())
 
 
-def test_all_of_it_listens_on_loopback_alone(cloud):
+def test_every_service_listens_only_on_loopback(cloud):
     pids = {process.pid for process in processes.belonging_to(cloud.state.path)}
-    ports = {port for part in cloud.status().values() for port in part["ports"].values()}
+    ports = {port for service in cloud.status().values() for port in service["ports"].values()}
     assert listeners(pids) == {(HOST, port) for port in ports}
 
 
@@ -75,12 +76,12 @@ def listeners(pids: set[int]) -> set[tuple[str, int]]:
     return found
 
 
-def test_what_is_up_is_reused_at_once(cloud):
-    before = {name: part["pid"] for name, part in cloud.status().items()}
+def test_a_running_service_is_reused_at_once(cloud):
+    before = {name: service["pid"] for name, service in cloud.status().items()}
     begin = time.monotonic()
     cloud.up()
     assert time.monotonic() - begin < 1
-    assert {name: part["pid"] for name, part in cloud.status().items()} == before
+    assert {name: service["pid"] for name, service in cloud.status().items()} == before
 
 
 def test_secrets_are_in_a_private_file_and_in_no_argument(cloud):
@@ -93,26 +94,26 @@ def test_secrets_are_in_a_private_file_and_in_no_argument(cloud):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_killed_part_is_seen_and_comes_back_where_it_was(cloud, name):
+def test_a_killed_service_is_reported_and_starts_on_its_old_ports(cloud, name):
     before = cloud.status()
     cloud.kill(name)
-    assert [part for part, found in cloud.status().items() if not found["up"]] == [name]
+    assert [service for service, found in cloud.status().items() if not found["up"]] == [name]
     cloud.start(name)
     after = cloud.status()[name]
     assert after["up"] and after["ports"] == before[name]["ports"]
 
 
-def test_another_state_runs_beside_it_and_ends_without_it(cloud, other):
+def test_a_second_cloud_runs_beside_it_and_stops_alone(cloud, other):
     other.up()
-    ports = [port for one in (cloud, other) for part in one.status().values() for port in part["ports"].values()]
+    ports = [port for one in (cloud, other) for service in one.status().values() for port in service["ports"].values()]
     assert len(set(ports)) == len(ports)
     assert not set(processes.belonging_to(cloud.state.path)) & set(processes.belonging_to(other.state.path))
     other.down()
     assert processes.belonging_to(other.state.path) == []
-    assert all(part["up"] for part in cloud.status().values())
+    assert all(service["up"] for service in cloud.status().values())
 
 
-def test_a_killed_up_leaves_nothing_that_down_does_not_find(other):
+def test_down_stops_what_a_killed_up_started(other):
     env = {**os.environ, "FINANCE_CLOSING_STATE": str(other.state.path)}
     starting = subprocess.Popen([sys.executable, "-c", UP], cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
     wait_for(lambda: bool(processes.belonging_to(other.state.path, "restate")))
@@ -137,7 +138,7 @@ def test_a_taken_port_is_named_and_nothing_changes(cloud):
     cloud.up()
 
 
-def test_a_part_that_does_not_come_up_shows_why_and_ends_the_rest(other, monkeypatch, tmp_path_factory):
+def test_a_service_that_fails_to_start_shows_its_log_and_stops_the_rest(other, monkeypatch, tmp_path_factory):
     broken = tmp_path_factory.mktemp("broken") / "restate-server"
     broken.write_text("#!/bin/sh\necho no disk\nexit 3\n")
     broken.chmod(0o755)
@@ -148,14 +149,14 @@ def test_a_part_that_does_not_come_up_shows_why_and_ends_the_rest(other, monkeyp
     assert processes.belonging_to(other.state.path) == []
 
 
-def test_an_unknown_part_is_refused(cloud):
-    with pytest.raises(LocalError, match=r"No part 'oracle'\. Known: postgres, "):
+def test_an_unknown_service_is_refused(cloud):
+    with pytest.raises(LocalError, match=r"No service 'oracle'\. Known: postgres, "):
         cloud.kill("oracle")
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "1e9"])
-def test_a_duration_that_is_none_is_refused(cloud, text):
-    with pytest.raises(LocalError, match="is no duration"):
+def test_a_malformed_duration_is_refused(cloud, text):
+    with pytest.raises(LocalError, match="is not a duration"):
         cloud.up(text)
 
 
@@ -287,12 +288,11 @@ def test_a_period_without_balances_has_no_metrics(books):
 
 
 def test_the_chart_is_that_of_the_stand_in(books):
-    chart = postgres.books(services.LEDGER_SEED)
     cursor = books.cursor()
     cursor.execute("SELECT code, parent_code, level, name FROM financial_report.legacy_chart_of_accounts")
-    assert sorted(cursor.fetchall()) == sorted(chart["accounts"])
+    assert sorted(map(list, cursor.fetchall())) == sorted(map(list, ledger.accounts(services.LEDGER_SEED)))
     cursor.execute("SELECT code, name FROM financial_report.branches")
-    assert sorted(cursor.fetchall()) == sorted(chart["branches"])
+    assert sorted(map(list, cursor.fetchall())) == sorted(map(list, ledger.branches(services.LEDGER_SEED)))
 
 
 def test_the_service_may_make_its_own_tables(books):

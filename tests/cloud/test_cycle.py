@@ -148,7 +148,7 @@ def cycle(zips, recorder):
     """Roles, layer, deploy, closing, a changed deploy, roll back, prune; destroyed, and deployed again by a paste."""
     from local import cloud
 
-    there = cloud.Cloud(OWN, say=lambda line: None)
+    there = cloud.Cloud(OWN, report=lambda line: None)
     there.reset()
     there.up("1")
     write_env()

@@ -46,7 +46,7 @@ def run(tmp_path_factory):
     folder, own = tmp_path_factory.mktemp("reader") / "finance-closing", STATE.with_name("test-readme")
     checkout.copy(folder)
     shutil.copy(folder / "env" / "local.env", folder / "env" / "prod.env")
-    there = cloud.Cloud(own, say=lambda line: None)
+    there = cloud.Cloud(own, report=lambda line: None)
     there.reset()
     yield readme.Terminal(PAGE, folder, tmp_path_factory.mktemp("terminal"), {"FINANCE_CLOSING_STATE": str(own)})
     there.reset()

@@ -39,7 +39,7 @@ def cfg():
     """A deployed function on a cloud of its own, and a second environment of it that differs in one setting."""
     from local import cloud
 
-    there = cloud.Cloud(OWN, say=lambda line: None)
+    there = cloud.Cloud(OWN, report=lambda line: None)
     there.reset()
     there.up(str(PROCEDURE_SECONDS))
     OTHER.write_text(like_local(RETRY_CAP_SECONDS="59"))
