@@ -1,4 +1,4 @@
-"""The demo: the cloud on this machine, a deploy, the closing of the next business date, and what came of it."""
+"""The demo: deploy to the cloud on this machine, close the next business date, and print the result."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pg8000 import native
 from local.cloud import Cloud
 from local.errors import LocalError
 from ops import closings, logs, shell
+from ops.target import Target
 
 FIRST = date(2025, 1, 31)
 # The stand-in's ledger ends there; `inv local.reset` starts again at FIRST.
@@ -25,11 +26,12 @@ SELECT chart.code, chart.name, sum(start_balance), sum(movement_debit), sum(move
  WHERE year = :year AND month = :month AND chart.parent_code IS NULL
  GROUP BY chart.code, chart.name ORDER BY chart.code"""
 METRICS = "SELECT metric, value FROM financial_metrics WHERE year = :year AND month = :month"
-SHOWN_METRICS = ("total_assets", "premium_income", "net_income", "claims_ratio", "combined_ratio", "solvency_ratio")
+PRINTED_METRICS = ("total_assets", "premium_income", "net_income", "claims_ratio", "combined_ratio", "solvency_ratio")
 
 
-def run(c, cfg: dict[str, str], deploy, schema) -> None:
-    """Deploy, close the next date and show it; raises Exit in one line when a service dies on the way."""
+def run(target: Target, deploy, schema) -> None:
+    """Deploy, close the next date and print the result; raises Exit in one line if a service ends meanwhile."""
+    cfg = target.cfg
     day = next_date(cfg)
     followed = closings.running(cfg, day)
     began = time.time()
@@ -41,22 +43,24 @@ def run(c, cfg: dict[str, str], deploy, schema) -> None:
             closings.submit(cfg, day, closings.body_of(cfg, day, "adm", {}))
         result = closings.follow(cfg, day, check=check_services)
     except Exit:
-        # A dead service is the better explanation of whatever went wrong at its other end.
+        # A service that ended explains the error of its caller.
         check_services()
         raise
-    show(c, cfg, day, result, began)
+    print_result(target, day, result, began)
 
 
 def check_services() -> None:
+    """Raise Exit if a service is down."""
     down = [name for name, service in Cloud().status().items() if not service["up"]]
     if down:
         raise Exit(
-            f"{', '.join(down)} died while the demo ran; the closing waits in Restate."
-            f" Read `inv local.logs --service {down[0]}`; `make demo` starts it again and goes on."
+            f"{', '.join(down)} ended while the demo ran; the closing waits in Restate."
+            f" Read `inv local.logs --service {down[0]}`; `make demo` starts it again and continues."
         )
 
 
 def connect(cfg: dict[str, str]) -> native.Connection:
+    """Connect to the local PostgreSQL as the function does."""
     try:
         connection = native.Connection(
             cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
@@ -68,10 +72,10 @@ def connect(cfg: dict[str, str]) -> native.Connection:
 
 
 def next_date(cfg: dict[str, str]) -> str:
-    """The business date after the newest that was begun, or that one where its closing still runs."""
+    """Return the business date after the newest one begun, or that one if its closing still runs."""
     connection = connect(cfg)
-    there = connection.run("SELECT to_regclass('closing_runs')")[0][0]
-    newest = connection.run("SELECT max(closing_date) FROM closing_runs")[0][0] if there else None
+    made = connection.run("SELECT to_regclass('closing_runs')")[0][0]
+    newest = connection.run("SELECT max(closing_date) FROM closing_runs")[0][0] if made else None
     connection.close()
     day = newest or FIRST
     while day.weekday() > 4 or closings.ended(cfg, day.isoformat()):
@@ -82,32 +86,36 @@ def next_date(cfg: dict[str, str]) -> str:
 
 
 def title(text: str) -> None:
+    """Print a title, bold on a terminal."""
     print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n{text}", flush=True)
 
 
-def show(c, cfg: dict[str, str], day: str, result: dict, began: float) -> None:
+def print_result(target: Target, day: str, result: dict, began: float) -> None:
+    """Print steps, invocations, trial balance and metrics of a closing, and the next commands."""
+    cfg = target.cfg
     close = closings.invocation_of(cfg, "ClosingPeriod", day[:7], "close")
     connection = connect(cfg)
-    show_steps(cfg, close["id"], result)
-    show_invocations(c, cfg, began, result)
-    show_balance(connection, day, result)
-    show_metrics(connection, day)
+    print_steps(cfg, close["id"], result)
+    print_invocations(target, began, result)
+    print_balance(connection, day, result)
+    print_metrics(connection, day)
     connection.close()
     run = closings.invocation_of(cfg, "DailyClosing", day, "run")
     title("Each step in the journal")
     print(f"  {closings.page(cfg, close['id'])}\n  {closings.page(cfg, run['id'])}")
     title("Next")
     print("  make demo                                    close the next business date")
-    print(f"  inv status --env local --date {day}     how it stands, from Restate")
-    print("  inv local.down                               end everything; the data stays")
+    print(f"  inv status --env local --date {day}     its state, from Restate")
+    print("  inv local.down                               stop everything; the data stays")
 
 
-def show_steps(cfg: dict[str, str], invocation: str, result: dict) -> None:
+def print_steps(cfg: dict[str, str], invocation: str, result: dict) -> None:
+    """Print the duration of each step, from Restate's journal."""
     moments = {row["name"]: row["appended_at"] for row in shell.sql(cfg, JOURNAL.format(invocation)) if row.get("name")}
     genius, ledger, metrics = result["genius"], result["ledger"], result["metrics"]
     title("Steps")
     rows = [
-        ("procedure in Genius", genius["seconds"], f"{result['job']}, seen to its end in {genius['looks']} looks"),
+        ("procedure in Genius", genius["seconds"], f"{result['job']}, ended after {genius['polls']} polls"),
         (
             "trial balance",
             between(moments, "record genius", "ledger"),
@@ -125,7 +133,7 @@ def show_steps(cfg: dict[str, str], invocation: str, result: dict) -> None:
 
 
 def between(moments: dict[str, str], before: str, after: str) -> float:
-    """Seconds between two journal entries; Restate writes ISO moments with up to nine digits of a second."""
+    """Return the seconds between two journal entries; Restate writes moments with up to nine digits of a second."""
     begin, end = (
         datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", moments[name]).replace("Z", "+00:00"))
         for name in (before, after)
@@ -133,22 +141,24 @@ def between(moments: dict[str, str], before: str, after: str) -> float:
     return (end - begin).total_seconds()
 
 
-def billed_milliseconds(c, cfg: dict[str, str], began: float) -> list[int]:
-    """The billed milliseconds of each invocation since a moment, from Lambda's own REPORT lines."""
-    events = shell.query_json(c, cfg, logs.filter_events(cfg, int(began * 1000), "REPORT"))["events"]
+def billed_milliseconds(target: Target, began: float) -> list[int]:
+    """Return the billed milliseconds of each invocation since a moment, from Lambda's REPORT lines."""
+    events = target.query_json(logs.filter_events(target.cfg, int(began * 1000), "REPORT"))["events"]
     return [int(found[1]) for event in events if (found := re.search(r"Billed Duration: (\d+) ms", event["message"]))]
 
 
-def show_invocations(c, cfg: dict[str, str], began: float, result: dict) -> None:
-    billed = billed_milliseconds(c, cfg, began)
+def print_invocations(target: Target, began: float, result: dict) -> None:
+    """Print how much of the wait was billed."""
+    billed = billed_milliseconds(target, began)
     title("Lambda")
     print(
         f"  {len(billed)} invocations, {sum(billed):,} billed ms,"
-        f" while the job took {result['genius']['seconds']:.1f} s; nothing ran between two looks"
+        f" while the job took {result['genius']['seconds']:.1f} s; nothing ran between two polls"
     )
 
 
-def show_balance(connection: native.Connection, day: str, result: dict) -> None:
+def print_balance(connection: native.Connection, day: str, result: dict) -> None:
+    """Print the roots of the chart of accounts and the control totals."""
     year, month = int(day[:4]), int(day[5:7])
     title(f"Trial balance {day[:7]}, IDR")
     print(f"  {'':<16} {'start':>24} {'debit':>24} {'credit':>24} {'end':>24}")
@@ -159,10 +169,11 @@ def show_balance(connection: native.Connection, day: str, result: dict) -> None:
     print(f"  control totals at the end: debit {totals['end_debit']}, credit {totals['end_credit']}: {same}")
 
 
-def show_metrics(connection: native.Connection, day: str) -> None:
+def print_metrics(connection: native.Connection, day: str) -> None:
+    """Print the main financial metrics."""
     found = dict(connection.run(METRICS, year=int(day[:4]), month=int(day[5:7])))
     title(f"Metrics, {len(found)} in all")
-    for name in SHOWN_METRICS:
+    for name in PRINTED_METRICS:
         value = found.get(name)
-        shown = "none" if value is None else f"{value:,.4f}" if name.endswith("ratio") else f"{value:,.2f}"
-        print(f"  {name:<16} {shown:>24}")
+        text = "none" if value is None else f"{value:,.4f}" if name.endswith("ratio") else f"{value:,.2f}"
+        print(f"  {name:<16} {text:>24}")

@@ -7,7 +7,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops import config, local_tasks
+from ops import local_tasks
 from ops.deploy import deploy, schema
 from ops.shell import ROOT
 from ops.target import Target
@@ -18,13 +18,12 @@ PYTHONPATH = f"{ROOT}:{ROOT / 'tests'}"
 
 @task(group="develop", changes=MACHINE)
 def demo(c):
-    """Close the next business date on this machine: the cloud, the deploy, the closing and what came of it."""
+    """Close the next business date on this machine: start the cloud, deploy, close, and print the result."""
     from local import demo
 
     local_tasks.up(c)
-    cfg = config.load("local")
     with local_tasks.one_line_on_failure():
-        demo.run(c, cfg, lambda: deploy(c, "local"), lambda: schema(c, "local"))
+        demo.run(Target.load(c, "local"), lambda: deploy(c, "local"), lambda: schema(c, "local"))
 
 
 @task(group="develop", changes=MACHINE)

@@ -1,4 +1,4 @@
-"""What a newcomer types, on the cloud of the tests."""
+"""inv demo on the cloud of the tests."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def demo_until(text: str, then) -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
-def test_a_part_that_dies_is_named_and_the_next_demo_goes_on(local, deployed):
+def test_a_service_that_ends_is_named_and_the_next_demo_continues(local, deployed):
     code, output, errors = demo_until("RUNNING", lambda: local.kill("aws"))
     assert code == 1
-    assert errors.startswith("aws died while the demo ran")
+    assert errors.startswith("aws ended while the demo ran")
     assert len(errors.strip().splitlines()) == 1
     day = re.search(r"Closing (\S+)", output)[1]
     again = inv("demo").stdout
