@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items):
     """Under xdist one worker has the cloud, and begins with the files that use it; the others take the rest by file."""
     in_cloud = {item.path for item in items if "local" in item.fixturenames}
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("cloud" if item.path in in_cloud else item.path.stem))
+        item.add_marker(pytest.mark.xdist_group("cloud" if item.path in in_cloud else str(item.path)))
     items.sort(key=lambda item: item.path not in in_cloud)
 
 

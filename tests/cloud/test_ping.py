@@ -1,14 +1,12 @@
-"""Pings as a person and as cron send them, to the deployed function and to the handler's own modules."""
+"""Pings as a person and as cron send them, to the deployed function."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from support.helpers import ROOT, STATE, environment_file
 
 from ops import ping
@@ -68,33 +66,3 @@ def test_both_databases_are_told_when_they_are_not_well(function_settings, monke
     assert "wrong" not in str(answer)
     assert "postgres: " in ping.wrong(answer) and "; oracle: " in ping.wrong(answer)
     assert len(ping.wrong(answer).splitlines()) == 1
-
-
-def test_a_database_that_says_nothing_is_not_waited_for():
-    from handler import health
-
-    begin = time.monotonic()
-    found = health.measure({"slow": lambda: time.sleep(5), "quick": lambda: {"version": "1"}}, 0.3)
-    assert time.monotonic() - begin < 3
-    assert found["slow"] == {"ok": False, "seconds": 0.3, "error": "no answer within 0.3 s"}
-    assert found["quick"]["ok"] and found["quick"]["version"] == "1"
-
-
-@pytest.mark.parametrize("event", ['{"ping": "deep"}', '{"schema": true}', '{"history": 5}'])
-def test_a_function_url_gets_none_of_our_events(event, monkeypatch):
-    from handler import app, health
-
-    monkeypatch.setattr(health, "measure", lambda *_: pytest.fail("a database was opened"))
-    monkeypatch.setattr(app, "serve", lambda given, context: {"statusCode": 404, "got": given["path"]})
-    monkeypatch.setattr(app, "KEYS", ["publickeyv1_of_a_server"])
-    url = {"rawPath": "/ping", "requestContext": {"http": {"method": "POST"}}, "body": event, "ping": "deep"}
-    assert app.handler(url, None) == {"statusCode": 404, "got": "/ping"}
-
-
-def test_the_first_event_of_a_process_is_cold(monkeypatch):
-    from handler import app, health
-
-    monkeypatch.setattr(health.ColdStart, "events", 0)
-    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "7")
-    first, second = (app.handler({"ping": True}, None) for _ in range(2))
-    assert (first["cold"], second["cold"], first["version"]) == (True, False, "7")

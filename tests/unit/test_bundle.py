@@ -13,12 +13,11 @@ from pathlib import Path
 import invoke
 import pytest
 from support import checkout
-from support.helpers import ROOT, UNUSED
+from support.bundle_helpers import HOST, bare, made_for_this_host, unzip_to
+from support.helpers import ROOT
 
 from ops import bundle, bytecode, packages
-from ops.config import function_environment
 
-HOST = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 TARGET = {"RUNTIME": "python3.13", "BUNDLE_PLATFORM": "x86_64-manylinux_2_34", "ORACLE_CLIENT": "thick"}
 # What is in it is a decision each time: a new name here is a new dependency.
 TOP = {"asn1crypto", "dateutil", "handler", "oracledb", "pg8000", "restate", "scramp", "six.py"}
@@ -28,31 +27,9 @@ DATABASES = {"oracledb", "pg8000"}
 HEAVY = {"boto3", "botocore", "pydantic", "hypercorn", "httpx"}
 
 
-def made_for_this_host(client: str) -> bundle.Bundle:
-    return bundle.make({"RUNTIME": HOST, "BUNDLE_PLATFORM": "", "ORACLE_CLIENT": client})
-
-
 @pytest.fixture(scope="module", params=["thick", "thin"])
 def unzipped(request, tmp_path_factory) -> tuple[str, Path]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with zipfile.ZipFile(made_for_this_host(request.param).path) as archive:
-        archive.extractall(folder)
-    return request.param, folder
-
-
-def bare(folder: Path, script: str, cwd: Path, **environ: str) -> str:
-    """Run a script in an interpreter that has the bundle on its path and otherwise its standard library alone."""
-    head = f"import sys; sys.path.insert(0, {str(folder)!r}); import os\n"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", "-c", head + script],
-        cwd=cwd,
-        env={**UNUSED, **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return request.param, unzip_to(tmp_path_factory.mktemp(request.param), request.param)
 
 
 def test_nothing_else_is_in_it(unzipped):
@@ -115,16 +92,6 @@ def test_each_module_and_each_driver_imports(unzipped, tmp_path):
 def test_time_zones_come_from_the_bundle(unzipped, tmp_path):
     script = "import zoneinfo; zoneinfo.reset_tzpath(()); print(zoneinfo.ZoneInfo('Asia/Jakarta').key)"
     assert bare(unzipped[1], script, tmp_path) == "Asia/Jakarta"
-
-
-@pytest.mark.parametrize("unzipped", ["thin"], indirect=True)
-def test_a_thin_connection_works_from_the_thin_bundle(unzipped, cfg, tmp_path):
-    script = """
-import oracledb
-with oracledb.connect(user=os.environ["ORACLE_USER"], password=os.environ["ORACLE_PASSWORD"],
-                      dsn=os.environ["ORACLE_CONNECT_STRING"]) as connection:
-    print(connection.thin, connection.cursor().execute("SELECT 42 FROM dual").fetchone()[0])"""
-    assert bare(unzipped[1], script, tmp_path, **function_environment(cfg)) == "True 42"
 
 
 def test_bytecode_is_never_checked_against_its_source(unzipped):

@@ -1,0 +1,67 @@
+"""Lambda's limits against the local cloud: the way through a bucket, and the size of an attached layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import zipfile
+
+from support.helpers import ROOT
+
+from ops import bundle, limits, shell, upload
+from ops.target import Target
+
+
+def test_the_bucket_is_a_way_to_lambda(cfg, monkeypatch, tmp_path):
+    """The commands themselves, with a small bundle that counts as large."""
+    monkeypatch.setattr(limits, "DIRECT_BYTES", 10)
+    (ROOT / "build").mkdir(exist_ok=True)
+    zipped = ROOT / "build" / "test-bucket.zip"
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("handler/app.py", "def handler(event, context): return 1")
+    made = bundle.Bundle(zipped, "d", "5" * 64, zipped.stat().st_size, 1, "made", "")
+    cfg = {**cfg, "DEPLOY_BUCKET": "finance-code", "FUNCTION_NAME": "from-a-bucket"}
+    create = (
+        f"lambda create-function --function-name from-a-bucket {upload.code_to_create(cfg, made)}"
+        f" --runtime {cfg['RUNTIME']} --handler handler.app.handler --role arn:aws:iam::000000000000:role/any"
+    )
+    update = f"lambda update-function-code --function-name from-a-bucket {upload.code_to_update(cfg, made)}"
+    try:
+        for command in (
+            shell.aws(cfg, "s3 mb s3://finance-code"),
+            upload.copy_to_bucket(cfg, made),
+            shell.aws(cfg, create),
+            shell.aws(cfg, update),
+        ):
+            said = run(cfg, command)
+        assert json.loads(said)["CodeSize"] == zipped.stat().st_size
+    finally:
+        zipped.unlink()
+        run(cfg, shell.aws(cfg, "lambda delete-function --function-name from-a-bucket"))
+        run(cfg, shell.aws(cfg, "s3 rb --force s3://finance-code"))
+
+
+def run(cfg: dict, command: str) -> str:
+    environ = {**os.environ, **shell.command_environment(cfg)}
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, (command, done.stderr)
+    return done.stdout
+
+
+def test_a_layer_of_the_local_cloud_is_measured(cfg, tmp_path):
+    zipped = tmp_path / "layer.zip"
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("lib/large", bytes(123_456))
+    publish = f"lambda publish-layer-version --layer-name measured --zip-file fileb://{zipped}"
+    arn = json.loads(run(cfg, shell.aws(cfg, publish)))["LayerVersionArn"]
+    found = json.loads(run(cfg, upload.get_layer_version(cfg, arn)))
+    assert limits.unzipped_behind(found["Content"]["Location"]) == 123_456
+
+
+def test_a_layer_that_cannot_be_measured_is_no_obstacle(cfg, capsys):
+    from invoke import Context
+
+    arn = f"arn:aws:lambda:{cfg['AWS_REGION']}:000000000000:layer:nowhere:1"
+    assert upload.layer_sizes(Target(Context(), cfg, "local"), [arn]) == {}
+    assert f"the size of {arn} cannot be read" in capsys.readouterr().out

@@ -1,0 +1,41 @@
+"""The alarms' documents, and how they count closings that end badly or do not begin."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.logpattern import matches
+
+from ops import alarms
+
+CFG = {"FUNCTION_NAME": "finance-closing"}
+TOPIC = "arn:aws:sns:ap-southeast-3:000000000000:ops"
+WANTED = alarms.wanted_alarms(CFG, TOPIC)
+TIMED_OUT = "2026-01-02T03:04:05.678Z 5a3c3f2e-0000-4000-8000-000000000000 Task timed out after 900.10 seconds"
+
+
+def test_a_time_out_is_counted():
+    assert matches(WANTED["time-outs"]["filter"]["filterPattern"], TIMED_OUT)
+    assert not matches(WANTED["no-closing"]["filter"]["filterPattern"], TIMED_OUT)
+    assert not matches(
+        WANTED["no-closing"]["filter"]["filterPattern"], '{"event": "step", "message": "closing_completed"}'
+    )
+
+
+def test_silence_for_26_hours_is_an_alarm():
+    alarm = WANTED["no-closing"]["alarm"]
+    assert alarm["Period"] * alarm["EvaluationPeriods"] == 26 * 3600 and alarm["DatapointsToAlarm"] == 26
+    # CloudWatch's limit for periods of an hour and longer.
+    assert alarm["Period"] >= 3600 and alarm["Period"] * alarm["EvaluationPeriods"] <= 604_800
+    assert (alarm["TreatMissingData"], alarm["ComparisonOperator"]) == ("breaching", "LessThanThreshold")
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_each_alarm_says_what_to_do_and_whom_to_tell(name):
+    alarm = WANTED[name]["alarm"]
+    assert alarm["AlarmName"] == f"finance-closing-{name}" and alarm["AlarmActions"] == [TOPIC]
+    assert ": " in alarm["AlarmDescription"] and "${" not in json.dumps(WANTED[name])
+    if "filter" in WANTED[name]:
+        (made,) = WANTED[name]["filter"]["metricTransformations"]
+        assert (made["metricName"], made["metricNamespace"]) == (alarm["MetricName"], alarm["Namespace"])

@@ -1,0 +1,37 @@
+"""The function's answer to a ping, without a function."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+
+def test_a_database_that_says_nothing_is_not_waited_for():
+    from handler import health
+
+    begin = time.monotonic()
+    found = health.measure({"slow": lambda: time.sleep(5), "quick": lambda: {"version": "1"}}, 0.3)
+    assert time.monotonic() - begin < 3
+    assert found["slow"] == {"ok": False, "seconds": 0.3, "error": "no answer within 0.3 s"}
+    assert found["quick"]["ok"] and found["quick"]["version"] == "1"
+
+
+@pytest.mark.parametrize("event", ['{"ping": "deep"}', '{"schema": true}', '{"history": 5}'])
+def test_a_function_url_gets_none_of_our_events(event, monkeypatch):
+    from handler import app, health
+
+    monkeypatch.setattr(health, "measure", lambda *_: pytest.fail("a database was opened"))
+    monkeypatch.setattr(app, "serve", lambda given, context: {"statusCode": 404, "got": given["path"]})
+    monkeypatch.setattr(app, "KEYS", ["publickeyv1_of_a_server"])
+    url = {"rawPath": "/ping", "requestContext": {"http": {"method": "POST"}}, "body": event, "ping": "deep"}
+    assert app.handler(url, None) == {"statusCode": 404, "got": "/ping"}
+
+
+def test_the_first_event_of_a_process_is_cold(monkeypatch):
+    from handler import app, health
+
+    monkeypatch.setattr(health.ColdStart, "events", 0)
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "7")
+    first, second = (app.handler({"ping": True}, None) for _ in range(2))
+    assert (first["cold"], second["cold"], first["version"]) == (True, False, "7")

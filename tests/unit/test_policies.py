@@ -1,0 +1,130 @@
+"""The documents of policies/: who may do what, and no more."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pytest
+from invoke import Exit
+from support.helpers import ROOT
+
+from ops import policies, roles
+from ops.config import ALL_SETTINGS
+
+NAMES = sorted(path.stem for path in (ROOT / "policies").glob("*.json"))
+
+
+def statements(name: str) -> list[dict]:
+    return json.loads((ROOT / "policies" / f"{name}.json").read_text())["Statement"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parliament_finds_nothing(name):
+    assert policies.findings(policies.filled(ROOT / "policies" / f"{name}.json")) == []
+
+
+def test_every_placeholder_has_a_value():
+    known = {one.name for one in ALL_SETTINGS} | {"ACCOUNT_ID", "ENVIRONMENT"}
+    for name in NAMES:
+        assert set(re.findall(r"\${(\w+)}", (ROOT / "policies" / f"{name}.json").read_text())) <= known, name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "finding"),
+    [
+        ("lambda:CreateAlias", "lambda:MakeAlias", "UNKNOWN_ACTION Unknown action lambda:MakeAlias"),
+        (":function:", ":layer:", "RESOURCE_MISMATCH"),
+        ("lambda:PublishLayerVersion", "iam:PassRole", "RESOURCE_MISMATCH"),
+        ("iam:PassedToService", "iam:PassedTo", "UNKNOWN_CONDITION_FOR_ACTION"),
+        ('"Effect": "Allow",', "", "MALFORMED"),
+    ],
+)
+def test_what_is_wrong_in_a_policy_is_found(old, new, finding):
+    document = policies.filled(ROOT / "policies" / "deploy.json").replace(old, new)
+    assert any(line.startswith(finding) for line in policies.findings(document))
+
+
+def test_what_is_wrong_in_a_trust_is_found():
+    document = policies.filled(ROOT / "policies" / "deploy-trust.json")
+    for old, new in (("sts:AssumeRoleWithWebIdentity", "sts:AssumeRoles"), (":sub", ":subject")):
+        assert policies.findings(document.replace(old, new))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bare_star_is_only_for_what_takes_nothing_else(name):
+    """A look-up that AWS cannot narrow; parliament's own finding is any other action on *."""
+    for statement in statements(name):
+        assert "*" not in str(statement["Action"])
+        if statement.get("Resource") == "*":
+            assert re.sub(r"\w+:(Describe|List)\w+", "", str(statement["Action"])).strip("[]', ") == ""
+
+
+def test_one_role_alone_is_passed_and_to_lambda_alone():
+    (passing,) = [one for name in NAMES for one in statements(name) if "iam:PassRole" in one["Action"]]
+    assert passing["Resource"] == "arn:aws:iam::${ACCOUNT_ID}:role/${ROLE_NAME}"
+    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
+
+
+@pytest.mark.parametrize("name", ["lambda-execution", "deploy"])
+def test_logs_are_written_to_the_functions_own_group(name):
+    own = "arn:aws:logs:${AWS_REGION}:${ACCOUNT_ID}:log-group:/aws/lambda/${FUNCTION_NAME}"
+    writing = [one for one in statements(name) if "logs:" in str(one["Action"]) and one["Resource"] != "*"]
+    resources = {
+        arn for one in writing for arn in ([one["Resource"]] if isinstance(one["Resource"], str) else one["Resource"])
+    }
+    assert writing and resources <= {own, f"{own}:*"}
+
+
+def test_a_deploy_never_removes_the_function_itself():
+    (removing,) = [one for one in statements("deploy") if re.search(r"DeleteFunction\b", str(one["Action"]))]
+    assert removing["Action"] == "lambda:DeleteFunction" and removing["Resource"].endswith(":${FUNCTION_NAME}:*")
+
+
+def test_github_deploys_from_main_and_the_environment_alone():
+    (trust,) = statements("deploy-trust")
+    conditions = trust["Condition"]
+    assert list(conditions) == ["StringEquals"]
+    assert conditions["StringEquals"] == {
+        "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+        "token.actions.githubusercontent.com:sub": [
+            "repo:${GITHUB_REPOSITORY}:ref:refs/heads/main",
+            "repo:${GITHUB_REPOSITORY}:environment:${ENVIRONMENT}",
+        ],
+    }
+
+
+def test_restate_assumes_its_role_for_our_environment_alone():
+    cloud, tag = statements("restate-cloud-trust")
+    assert cloud["Condition"]["StringEquals"] == {
+        "sts:ExternalId": "${RESTATE_EXTERNAL_ID}",
+        "aws:PrincipalArn": "arn:aws:iam::654654156625:role/RestateCloud",
+    }
+    assert tag["Principal"] == cloud["Principal"] == {"AWS": "arn:aws:iam::654654156625:root"}
+    (server,) = statements("restate-server-trust")
+    assert server["Principal"] == {"AWS": "${RESTATE_SERVER_ROLE_ARN}"}
+    assert server["Condition"] == {"StringEquals": {"sts:ExternalId": "${RESTATE_EXTERNAL_ID}"}}
+    (invoke,) = statements("restate-invoke")
+    assert invoke["Action"] == "lambda:InvokeFunction"
+
+
+def test_values_are_put_in_as_they_are(monkeypatch):
+    """By sed, whose own signs they may hold; an empty one is refused by name."""
+    cfg = {**policies.PLAUSIBLE, "RESTATE_EXTERNAL_ID": "a&b|c"}
+    command = roles.fill_policy("restate-server-trust", cfg, "123456789012")
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    (statement,) = json.loads(done.stdout)["Statement"]
+    assert statement["Condition"] == {"StringEquals": {"sts:ExternalId": "a&b|c"}}
+    with pytest.raises(Exit, match=r"restate-server-trust\.json needs RESTATE_EXTERNAL_ID, which is empty"):
+        roles.fill_policy("restate-server-trust", {**cfg, "RESTATE_EXTERNAL_ID": ""}, "123456789012")
+
+
+def test_bucket_and_network_are_a_deploys_only_where_they_are_named():
+    bare = {"DEPLOY_BUCKET": "", "VPC_SUBNET_IDS": ""}
+    assert roles.deploy_policies(bare) == ["deploy"]
+    assert roles.deploy_policies({"DEPLOY_BUCKET": "b", "VPC_SUBNET_IDS": "subnet-1"}) == [
+        "deploy",
+        "deploy-bucket",
+        "deploy-vpc",
+    ]
