@@ -15,22 +15,22 @@ demo: .venv/ready-dev ## Close a day on this machine: the cloud, the deploy, the
 
 .PHONY: unit
 unit: .venv/ready-dev ## Run the tests that need no service
-	.venv/bin/pytest -q tests/unit local/oracle/tests
+	.venv/bin/pytest -q -n 2 --dist loadgroup tests/unit local/oracle/tests
 
 .PHONY: test
 test: .venv/ready-dev ## Run everything that needs no AWS account
 	.venv/bin/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-slow
-test-slow: .venv/ready-dev ## Run the tests that would take make test past eight minutes
+test-slow: .venv/ready-dev ## Run the tests that take too long for make test
 	.venv/bin/pytest -q -m slow
 
 .PHONY: moto
-moto: .local/moto/ready ## Run the AWS commands against moto, too, which takes less than the cloud on this machine
+moto: .local/moto/ready ## Run the AWS commands against moto, which refuses more than the local cloud does
 	.venv/bin/pytest -q -m moto
 
 .PHONY: bench
-bench: .venv/ready-dev ## Measure against other ways, side by side
+bench: .venv/ready-dev ## Run the benchmarks: other ways measured side by side
 	@$(INV) bench
 
 .PHONY: chaos
@@ -38,7 +38,7 @@ chaos: .venv/ready-dev ## Close days under faults: make chaos N=100 SEED=1
 	@$(INV) chaos -n "$(or $(N),20)" --seed "$(or $(SEED),1)"
 
 .PHONY: lint
-lint: .venv/ready-dev ## Check layout, scripts, workflows, and that every name is known
+lint: .venv/ready-dev ## Check layout, scripts, workflows, policies and names
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/shellcheck ops/*.sh .ci/run
@@ -65,7 +65,7 @@ ping: ## Ping the live version, print nothing if it passes: make ping ENV=prod
 	@$(INV) ping --env "$(ENV)" --quiet $(if $(DEEP),--deep)
 
 .PHONY: down
-down: .venv/ready-dev ## End the cloud on this machine
+down: .venv/ready-dev ## Stop the cloud on this machine
 	$(INV) local.down
 
 # No file's age shows that .venv was moved, or that its Python is gone: it is then made again.
@@ -75,7 +75,7 @@ down: .venv/ready-dev ## End the cloud on this machine
 .venv/ready-dev: requirements-dev.txt handler/requirements.txt .venv/ready
 	@ops/venv.sh install $@ $^
 
-# Apart from .venv: what moto needs is no business of the tasks.
+# Separate from .venv: the tasks do not need moto.
 .local/moto/ready: tests/moto.txt | .venv/ready-dev
 	.venv/bin/uv venv --quiet --clear .local/moto
 	.venv/bin/uv pip install --quiet --python .local/moto/bin/python --require-hashes -r tests/moto.txt
@@ -84,7 +84,7 @@ down: .venv/ready-dev ## End the cloud on this machine
 $(LAYER): $(wildcard layer/*.py $(INSTANT_CLIENT)) $(if $(INSTANT_CLIENT),.local/layer-input) | .venv/ready
 	@$(INV) layer.build $(if $(RUNTIME),--runtime $(RUNTIME))
 
-# The ZIP that was named: another one, however old, is another layer.
+# The ZIP that was named: another ZIP, even an older one, makes another layer.
 .local/layer-input: FORCE
 	@ops/changed.sh $@ "$$INSTANT_CLIENT $$INSTANT_CLIENT_ANY $$LIBAIO $$RUNTIME"
 

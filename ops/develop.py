@@ -38,7 +38,7 @@ def dev(c):
 
 @task(group="develop", changes=NOTHING, help={"only": "the name of one benchmark, such as ledger"})
 def bench(c, only=""):
-    """Run the benchmarks of tests/: ratios of ways measured side by side in one run."""
+    """Run the benchmarks of tests/bench: ways measured side by side in one run, as ratios."""
     scripts = sorted((ROOT / "tests" / "bench").glob(f"bench_{only or '*'}.py"))
     if not scripts:
         known = ", ".join(sorted(path.stem[6:] for path in (ROOT / "tests" / "bench").glob("bench_*.py")))
@@ -52,14 +52,14 @@ def bench(c, only=""):
     changes=NOTHING,
     help={
         "n": "how many closings",
-        "seed": "what everything random is drawn from",
+        "seed": "the seed of all random choices",
         "faults": "the faults to inject, comma-separated; default all",
         "scenarios": "what happens to a closing, comma-separated; default all",
         "mutant": "a change of the service that breaks the promise, which the run must report",
     },
 )
 def chaos(c, n=20, seed=1, faults="", scenarios="", mutant=""):
-    """Close days under faults on this machine and check the promise after each; exit 1 names what broke."""
+    """Close days under faults on this machine and check the promise after each; exit 1 if it broke."""
     given = {"n": str(n), "seed": str(seed), "faults": faults, "scenarios": scenarios, "mutant": mutant}
     words = " ".join(f"--{name} {q(value)}" for name, value in given.items() if value)
     if not c.run(f"{q(sys.executable)} -m chaos {words}", env={"PYTHONPATH": PYTHONPATH}, warn=True).ok:

@@ -1,5 +1,4 @@
-"""Names that have to be known, for `make lint`: each key of env/ and placeholder of policies/ and alarms/, and what the
-deploy workflow sets or has in its example of ENV_FILE."""
+"""Check names for `make lint`: keys of env/, placeholders of policies/ and alarms/, names in the deploy workflow."""
 
 from __future__ import annotations
 
@@ -20,27 +19,28 @@ PLACEHOLDERS = {
 }
 
 
-def faults(root: Path = ROOT) -> Iterator[str]:
-    """A line for each name that nothing knows."""
+def unknown_names(root: Path = ROOT) -> Iterator[str]:
+    """Yield a line for each name that nothing knows."""
     for path in sorted(root.glob("env/*.env")):
-        yield from told(path, root, unknown_keys(dotenv_values(path, interpolate=False)))
+        yield from report(path, root, unknown_keys(dotenv_values(path, interpolate=False)))
     for folder, known in PLACEHOLDERS.items():
         for path in sorted((root / folder).glob("*.json")):
-            yield from told(path, root, unknown_keys(re.findall(r"\$\{(\w*)\}", path.read_text()), known))
+            yield from report(path, root, unknown_keys(re.findall(r"\$\{(\w*)\}", path.read_text()), known))
     path = root / WORKFLOW
-    yield from told(path, root, unknown_keys(set_by(path.read_text()), [*NAMES, "ENVIRONMENT"]))
+    yield from report(path, root, unknown_keys(names_set_by(path.read_text()), [*NAMES, "ENVIRONMENT"]))
 
 
-def set_by(workflow: str) -> list[str]:
+def names_set_by(workflow: str) -> list[str]:
+    """Return the names that the workflow's jobs set, and those in its example of ENV_FILE."""
     jobs = yaml.safe_load(workflow)["jobs"].values()
     return re.findall(r"^# +([A-Z_]+)=", workflow, re.MULTILINE) + [name for job in jobs for name in job.get("env", {})]
 
 
-def told(path: Path, root: Path, said: list[str]) -> list[str]:
-    return [f"{path.relative_to(root)}: {one}" for one in dict.fromkeys(said)]
+def report(path: Path, root: Path, messages: list[str]) -> list[str]:
+    return [f"{path.relative_to(root)}: {one}" for one in dict.fromkeys(messages)]
 
 
 if __name__ == "__main__":
-    found = list(faults())
+    found = list(unknown_names())
     print("\n".join(found), end="\n" if found else "", file=sys.stderr)
     sys.exit(bool(found))

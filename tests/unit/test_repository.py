@@ -81,7 +81,7 @@ def test_a_name_that_nothing_knows_is_told_with_its_neighbour(tmp_path):
         text = (tmp_path / file).read_text()
         assert right in text
         (tmp_path / file).write_text(text.replace(right, wrong))
-    found = list(names.faults(tmp_path))
+    found = list(names.unknown_names(tmp_path))
     assert [one.partition(":")[0] for one in found] == list(slips)
     assert found[0] == "env/example.env: unknown key MEMROY: MEMORY?"
 
