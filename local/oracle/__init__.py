@@ -1,4 +1,4 @@
-"""Genius on this machine: a stand-in for an old Oracle database, for the unmodified python-oracledb to talk to.
+"""Genius on this machine: a stand-in for an old Oracle database, to which the unmodified python-oracledb connects.
 
 It listens on 127.0.0.1, speaks Oracle Net, and understands the SQL and PL/SQL that a closing needs: queries on the
 open balances and the journal, `Package_Rpt_Ac_Fi806.get_master_data`, DBMS_SCHEDULER and its views, NLS and version.

@@ -43,7 +43,7 @@ def _hash(kind: str, password: str, salt: bytes) -> bytes:
 class Login:
     """One attempt to log in: `challenge`, then `check`, then `proof`.
 
-    An unknown user is challenged like any other, against a password nobody knows, so that both fail alike.
+    An unknown user gets a challenge too, for an unknown password, so that both fail in the same way.
     """
 
     def __init__(self, user: str, password: str | None, kind: str, salt_key: bytes):

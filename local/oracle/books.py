@@ -53,7 +53,7 @@ class Books:
         self.kept: dict[tuple, list[tuple]] = {}
 
     def balances(self, period: str, closing: dict | None) -> list[tuple]:
-        """The rows of AC_GLOPENBALANCE of a period; closing says who closed it and when, None that nobody did."""
+        """Return the rows of AC_GLOPENBALANCE of a period; closing: who closed it and when, None if it is open."""
         key = ("balance", period, (closing or {}).get("by"), (closing or {}).get("at"))
         return self._keep(key, lambda: list(self._balances(period, closing)))
 

@@ -37,7 +37,7 @@ ROWS_A_PART = 500
 MOST_REPLY_BYTES = 16 * 1024 * 1024
 CANCELLED = 1013
 
-# Takes a part of a reply to the client while the rest is made; False where nobody wants it any more.
+# Sends a part of a reply to the client while the rest is made; False if the client no longer wants it.
 Send = Callable[[bytes], bool]
 
 
@@ -60,7 +60,7 @@ class Cursor:
         self.fetched = 0
 
     def close_rows(self) -> None:
-        """Let go of the rows that nobody fetched."""
+        """Release the rows that were not fetched."""
         rows, self.rows = self.rows, None
         if hasattr(rows, "close"):
             rows.close()
@@ -220,7 +220,7 @@ class Calls:
             self.session.commit()
 
     def _run_array(self, cursor: Cursor, head: Execute, rows: list[list], cancel: threading.Event) -> bytes:
-        """Execute what is no query, once per row of values; an error ends it and tells how many rows went before."""
+        """Execute a statement other than a query, once per row of values; an error counts the rows before it."""
         if head.executions > MOST_EXECUTIONS:
             raise OracleError(3001, f"unimplemented feature: more than {MOST_EXECUTIONS} executions at once")
         parts: list[bytes] = []
@@ -249,7 +249,7 @@ class Calls:
     def _given_back(self, cursor: Cursor, head: Execute, result: Result, values: list) -> bytes:
         """What one execution gives: RETURNING values, or a block's OUT binds.
 
-        Only the client's first run of a block is told which those are, and counts on them from then on.
+        Only the client's first run of a block receives them, and the client relies on them from then on.
         """
         if cursor.statement.returned:
             slots = cursor.binds[len(cursor.binds) - cursor.statement.returned :]
@@ -268,19 +268,19 @@ class Calls:
         self, cursor: Cursor, head: Execute, result: Result, cancel: threading.Event, send: Send, described: bool
     ) -> bytes:
         """Describe a query that has just run, and fetch where the client wants that at once."""
-        told = b"" if described and result.columns == cursor.columns else replies.describe(self.caps, result.columns)
+        header = b"" if described and result.columns == cursor.columns else replies.describe(self.caps, result.columns)
         cursor.columns, cursor.rows, cursor.fetched = result.columns, iter(result.rows or ()), 0
         undefined_clobs = not cursor.defines and any(column.type == "CLOB" for column in cursor.columns)
         if undefined_clobs or not head.options & Option.FETCH:
-            return told + self._end(cursor, 0)
-        return self._fetch(cursor, head.iterations, cancel, send, told)
+            return header + self._end(cursor, 0)
+        return self._fetch(cursor, head.iterations, cancel, send, header)
 
-    def _fetch(self, cursor: Cursor, count: int, cancel: threading.Event, send: Send, told: bytes = b"") -> bytes:
+    def _fetch(self, cursor: Cursor, count: int, cancel: threading.Event, send: Send, first: bytes = b"") -> bytes:
         """Up to `count` rows. They go out part by part, so that the client reads while the rest is made."""
         if cursor.rows is None:
             raise OracleError(1002, "fetch out of sequence")
         functions = replies.encoders(cursor.columns, cursor.defines)
-        reply, size, left = told + (replies.ROW_HEADER if count else b""), 0, count
+        reply, size, left = first + (replies.ROW_HEADER if count else b""), 0, count
         while left > 0 and size < MOST_REPLY_BYTES:
             self._check(cancel)
             values = list(islice(cursor.rows, min(left, ROWS_A_PART)))

@@ -209,7 +209,7 @@ def delete(queries: Queries, tree: exp.Delete) -> Change:
 
 
 def created_table(tree: exp.Create, user: str, schema_name: str) -> Definition:
-    """What a user's CREATE TABLE says, in its current schema; CREATE TABLE … AS SELECT is not known."""
+    """Read a user's CREATE TABLE, in its current schema; CREATE TABLE … AS SELECT is unknown."""
     schema = tree.this
     if (
         tree.args.get("kind") != "TABLE"

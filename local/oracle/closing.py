@@ -1,6 +1,6 @@
 """Package_Rpt_Ac_Fi806.get_master_data: the closing procedure that everything else here exists for.
 
-Each start stands in DATA/procedure.log, synced to the disk, before anything else happens, so a test can count the
+Each start is written to DATA/procedure.log, synced to the disk, before anything else happens, so a test can count the
 starts whatever dies afterwards. The faults `procedure_seconds`, `procedure_status`, `procedure_message` and
 `procedure_error` change how long it takes and how it ends.
 """
@@ -32,7 +32,7 @@ class ProcedureLog:
             os.fsync(self.file)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self.guard:
             os.close(self.file)
             self.file = -1

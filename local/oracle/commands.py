@@ -53,10 +53,10 @@ def _expect(words: list[Token], start: int, allowed: tuple[str, ...]) -> None:
 
 
 def _set(words: list[Token]) -> Callable:
-    said = [word.bare for word in words]
-    if said == ["SET", "TRANSACTION", "READ", "ONLY"]:
+    found = [word.bare for word in words]
+    if found == ["SET", "TRANSACTION", "READ", "ONLY"]:
         return lambda session: session.begin_read_only()
-    if said in (
+    if found in (
         ["SET", "TRANSACTION", "READ", "WRITE"],
         ["SET", "TRANSACTION", "ISOLATION", "LEVEL", "READ", "COMMITTED"],
     ):
@@ -119,13 +119,13 @@ def _revoke(words: list[Token]) -> Callable:
 
 def _privileges(words: list[Token], to: str) -> tuple[list[str], str, list[str]]:
     """What a GRANT or REVOKE names: the privileges, the object or "", the users."""
-    said = [word.word for word in words]
-    if to not in said[2:]:
+    found = [word.word for word in words]
+    if to not in found[2:]:
         raise OracleError(990, "missing or invalid privilege", words[-1].start)
-    end = said.index(to, 2)
-    on = said.index("ON") if "ON" in said[:end] else end
-    privileges = [part.strip() for part in " ".join(said[1:on]).split(",")]
-    return privileges, "".join(said[on + 1 : end]), [word for word in said[end + 1 :] if word != ","]
+    end = found.index(to, 2)
+    on = found.index("ON") if "ON" in found[:end] else end
+    privileges = [part.strip() for part in " ".join(found[1:on]).split(",")]
+    return privileges, "".join(found[on + 1 : end]), [word for word in found[end + 1 :] if word != ","]
 
 
 _COMMANDS = {"COMMIT": _commit, "ROLLBACK": _rollback, "SET": _set, "ALTER": _alter, "GRANT": _grant, "REVOKE": _revoke}

@@ -228,7 +228,7 @@ class Connection:
                 raise Malformed(f"packet {packet.kind} in a session")
 
     def _marker(self, packet: Packet) -> None:
-        """Break: stop what runs, hear and say nothing more until the client's reset; then tell it that it was stopped.
+        """Break: stop what runs, ignore everything until the client's reset, then report that it was stopped.
 
         A call that was on its way when its client broke off counts as stopped too.
         """

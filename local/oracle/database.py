@@ -1,4 +1,4 @@
-"""The stand-in's engine: a Database with its users, books, tables and jobs, and the Sessions that speak to it.
+"""The stand-in's engine: a Database with its users, books, tables and jobs, and its Sessions.
 
 This is what the Oracle Net side calls. A Session runs one statement at a time, in one thread at a time.
 """
@@ -36,7 +36,7 @@ KEPT_STATEMENTS = 500
 class Database:
     """One Genius under a data folder; whoever opens the folder next finds jobs, run details and closed periods.
 
-    users: upper-case name -> password. procedure_seconds is what a closing takes where no fault says otherwise.
+    users: upper-case name -> password. procedure_seconds: how long a closing takes unless a fault changes it.
     branch_count scales the books: 40 branches make about 16,000 balances a period, 500 make 200,000.
     """
 

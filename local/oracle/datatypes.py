@@ -33,7 +33,7 @@ TYPE_NAMES = {number: name for name, number in TYPE_NUMBERS.items() if name != "
 TYPE_NAMES |= {3: "NUMBER", 24: "RAW", 100: "BINARY_DOUBLE", 231: "TIMESTAMP"}
 
 
-# A pair of decimal digits read as hexadecimal is one byte; these say what Oracle writes for it, and back.
+# A pair of decimal digits read as hexadecimal is one byte; these tables convert it to what Oracle writes, and back.
 _BCD = [tens * 16 + ones for tens in range(10) for ones in range(10)]
 _PLUS = bytes.maketrans(bytes(_BCD), bytes(range(1, 101)))
 _MINUS = bytes.maketrans(bytes(_BCD), bytes(range(101, 1, -1)))

@@ -1,4 +1,4 @@
-"""The views of Oracle's dictionary that a closing looks at: the scheduler's, privileges, objects, the version."""
+"""The views of Oracle's dictionary that a closing reads: the scheduler's, privileges, objects, the version."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from .model import Column
 
 
 class Expr(NamedTuple):
-    """A compiled expression; index is its place in the row if it is only a column, constant says no row matters."""
+    """A compiled expression; index: its place in the row if it is only a column; constant: it needs no row."""
 
     fn: Callable
     type: str

@@ -35,7 +35,7 @@ KNOWN = {
 
 
 class UnknownFault(ValueError):
-    """A fault that nothing looks for; its text names those that there are."""
+    """An unknown fault; the text lists the known ones."""
 
     def __init__(self, name: str):
         super().__init__(f"No fault '{name}'. Known: {', '.join(sorted(KNOWN))}.")
@@ -49,14 +49,14 @@ class Faults:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def value(self, name: str) -> str | None:
-        """The content of an injected fault, stripped, or None where it is not injected."""
+        """Return the content of an injected fault, stripped, or None if it is not injected."""
         try:
             return self._path(name).read_text().strip()
         except FileNotFoundError:
             return None
 
     def take(self, name: str) -> str | None:
-        """Consume a one-shot fault: its content for exactly one caller, None for all others."""
+        """Consume a one-shot fault: return its content to exactly one caller, None to all others."""
         path = self._path(name)
         claimed = path.with_name(f".{name}.taken")
         try:
@@ -68,22 +68,22 @@ class Faults:
         return value
 
     def inject(self, name: str, value: object = "") -> None:
-        """Plant a fault, whole or not at all."""
+        """Inject a fault, completely or not at all."""
         path, partial = self._path(name), self.folder / f".{name}.new"
         partial.write_text(str(value))
         partial.rename(path)
 
     def clear(self, name: str) -> None:
-        """Remove a fault; a fault that is not injected is no error."""
+        """Clear a fault; a fault that is not injected is no error."""
         self._path(name).unlink(missing_ok=True)
 
     def injected(self) -> dict[str, str]:
-        """All faults in force, by name, with their values."""
+        """Return the injected faults, by name, with their values."""
         found = {name: self.value(name) for name in KNOWN}
         return {name: value for name, value in found.items() if value is not None}
 
     def _path(self, name: str) -> Path:
-        """A fault's file. Raises UnknownFault: a mistyped one would be injected and do nothing."""
+        """Return a fault's file; raises UnknownFault, because a mistyped one would have no effect."""
         if name not in KNOWN:
             raise UnknownFault(name)
         return self.folder / name

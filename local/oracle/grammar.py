@@ -1,7 +1,7 @@
 """Oracle's SQL as trees: sqlglot's Oracle dialect, kept from translating what it reads.
 
 sqlglot rewrites functions and formats so that other databases understand them. Here every function but the
-aggregates stays a call by name, since what it means in Oracle is said in functions.py.
+aggregates stays a call by name, since functions.py defines its meaning in Oracle.
 """
 
 from __future__ import annotations
@@ -102,29 +102,29 @@ def _refuse_later_syntax(tree: exp.Expression) -> None:
 def _complaint(error: Exception, text: Plain, sql: str) -> OracleError:
     details = (getattr(error, "errors", None) or [{}])[0]
     where = len(details.get("start_context") or "")
-    said = str(details.get("description") or error)
+    reason = str(details.get("description") or error)
     found = details.get("highlight") or ""
     if where >= 100:
         where = text.text.find(found, _absolute(details, text.text))
     offset = text.origin(max(where, 0)) if found else len(sql)
-    if "Expected table name" in said:
+    if "Expected table name" in reason:
         return OracleError(903, "invalid table name", offset)
-    if "Expecting )" in said:
+    if "Expecting )" in reason:
         return OracleError(907, "missing right parenthesis", offset)
-    if re.search("Required argument|Expected", said) or not found:
+    if re.search("Required argument|Expected", reason) or not found:
         return OracleError(936, "missing expression", offset)
     return OracleError(933, "SQL command not properly ended", offset)
 
 
 def _absolute(details: dict, text: str) -> int:
-    """sqlglot says line and column of the end of the word at fault."""
+    """Return the position of the wrong word; sqlglot gives line and column of its end."""
     lines = text.splitlines(keepends=True)
     line, col = details.get("line") or 1, details.get("col") or 1
     return max(sum(map(len, lines[: line - 1])) + col - len(details.get("highlight") or ""), 0)
 
 
 def position(node: exp.Expression) -> int:
-    """Where a node's first name or literal stands in the parsed text; 0 where that is not known."""
+    """Return the position of a node's first name or literal in the parsed text; 0 if it is unknown."""
     starts = [part.meta["start"] for part in node.walk() if "start" in part.meta]
     return min(starts, default=0)
 
@@ -137,5 +137,5 @@ def name_of(identifier: exp.Expression | str | None) -> str:
 
 
 def unknown(node: exp.Expression) -> OracleError:
-    """What is said to SQL that this engine was not taught."""
+    """Return the error for SQL that this engine does not know."""
     return OracleError(900, f"invalid SQL statement: the stand-in does not know {type(node).__name__}", position(node))

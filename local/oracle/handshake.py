@@ -13,7 +13,7 @@ _FIELD_VERSION = 7
 _WIDE_TYPES = 27
 _HAS_NATIONAL_CHARSET = 0x80
 _UNIVERSAL, _ORACLE = 1, 10
-# Type 27 says how a column's scale travels.
+# Type 27 defines how a column's scale is sent.
 _SCALE_TYPE = 27
 BANNER = b"Genius stand-in, not an Oracle database"
 # Field version 12, at place 7, is that of 19.1: the last without tokens, fast login and marks at the end of a reply.

@@ -39,7 +39,7 @@ class Item(NamedTuple):
 
 
 def watched(rows: Iterable[tuple], run) -> Iterator[tuple]:
-    """Rows as they come, with a look at the cancel flag every so many."""
+    """Yield rows, checking the cancel flag from time to time."""
     rows = iter(rows)
     while batch := list(islice(rows, BATCH)):
         run.check()

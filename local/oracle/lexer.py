@@ -45,7 +45,7 @@ class Token(NamedTuple):
 
     @property
     def bare(self) -> str:
-        """The word of a bare name or mark, '' for anything that only looks like a keyword."""
+        """The word of a bare name or mark, '' for a quoted one that is not a keyword."""
         return self.word if self.kind in ("name", "mark") else ""
 
 
@@ -87,7 +87,7 @@ def bind_name(token: Token) -> str:
 
 
 def is_plsql(words: list[Token]) -> bool:
-    """Whether a statement is a block or a call; what else it may be is for the SQL side to say."""
+    """Whether a statement is a block or a call; the SQL side decides the rest."""
     return bool(words) and words[0].bare in (*PLSQL_STARTS, "<<")
 
 

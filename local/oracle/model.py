@@ -1,4 +1,4 @@
-"""What the Oracle Net side and the engine side of the stand-in say to each other: plain values only."""
+"""The plain values that the Oracle Net side and the engine side of the stand-in exchange."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class OracleError(Exception):
-    """An error as Oracle tells it.
+    """An error as Oracle reports it.
 
     code: the number after ORA-; text: without that prefix; offset: position in the statement, in characters.
     """

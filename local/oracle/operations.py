@@ -266,8 +266,8 @@ def fitted(value: object, column: Column, cut: bool = False) -> object:
     if column.type in ("VARCHAR2", "CHAR"):
         if column.size and len(value) > column.size:
             if not cut:
-                said = f'value too large for column "{column.name}" (actual: {len(value)}, maximum: {column.size})'
-                raise OracleError(12899, said)
+                text = f'value too large for column "{column.name}" (actual: {len(value)}, maximum: {column.size})'
+                raise OracleError(12899, text)
             value = value[: column.size]
         return value.ljust(column.size) if column.type == "CHAR" else value
     if column.type == "NUMBER" and column.precision:

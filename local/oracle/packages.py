@@ -55,7 +55,7 @@ def _raise_application_error(run, given: dict) -> None:
 
 
 def _nothing(run, given: dict) -> None:
-    """Output that nobody reads."""
+    """Discard the output."""
 
 
 def _create_job(run, given: dict) -> None:

@@ -65,7 +65,7 @@ def marker(kind: int) -> bytes:
 
 
 def accept(call: Call) -> bytes:
-    """Agree to a session; its version decides how all later packets look."""
+    """Agree to a session; its version decides the form of all later packets."""
     small = u16(min(call.sdu, 0xFFFF))
     body = u16(min(call.version, NEWEST_VERSION)) + u16(1) + small + small
     body += b"\x01\0" + u16(0) + u16(_ACCEPT_SIZE) + bytes((_NSI, _NSI)) + bytes(8)

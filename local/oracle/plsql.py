@@ -187,7 +187,7 @@ class Parser:
         return guarded(sequence([*setup, body]), handlers) if handlers else sequence([*setup, body])
 
     def declarations(self) -> list[Step]:
-        """What stands between DECLARE and BEGIN; the steps give variables their defaults."""
+        """Compile the declarations between DECLARE and BEGIN; the steps give variables their defaults."""
         steps = []
         while self.word != "BEGIN":
             if self.skip("PRAGMA"):
@@ -219,9 +219,9 @@ class Parser:
 
     def declared_type(self, words: list[Token]) -> Column:
         """A type by name, or another's by %TYPE."""
-        said = [word.word for word in words]
-        if said[-2:] == ["%", "TYPE"]:
-            path = [part for part in said[:-2] if part != "."]
+        spelled = [word.word for word in words]
+        if spelled[-2:] == ["%", "TYPE"]:
+            path = [part for part in spelled[:-2] if part != "."]
             known = self.names.variable(".".join(path))
             if known:
                 return known.column
@@ -232,7 +232,7 @@ class Parser:
                 return found[0]._replace(nullable=True)
         column = simple_type(words) if words else None
         if column is None:
-            raise undeclared(words[0] if words else self.token, "".join(said))
+            raise undeclared(words[0] if words else self.token, "".join(spelled))
         return column
 
     def pragma(self) -> None:
@@ -258,7 +258,7 @@ class Parser:
         return found
 
     def exception_key(self, token: Token) -> object | None:
-        """What an exception's name stands for."""
+        """Resolve the name of an exception."""
         if token.bare == "OTHERS":
             return None
         key = self.names.exception(token.word)

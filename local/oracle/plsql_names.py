@@ -33,7 +33,7 @@ _SIMPLE = {
 
 
 class UserException(OracleError):
-    """A declared exception that was raised by name; identity tells it from others of its kind."""
+    """A declared exception that was raised by name; identity distinguishes it from others of its kind."""
 
     def __init__(self, identity: object):
         super().__init__(6510, "PL/SQL: unhandled user-defined exception")
@@ -140,12 +140,12 @@ def simple_type(words: list[Token], name: str = "") -> Column | None:
     """A declared type such as VARCHAR2(30) or TIMESTAMP WITH TIME ZONE; None if it is none."""
     first = words[0].bare
     numbers = [int(word.text) for word in words[1:] if word.kind == "number"]
-    said = " ".join(word.bare for word in words if word.kind == "name")
+    text = " ".join(word.bare for word in words if word.kind == "name")
     if first == "TIMESTAMP":
-        kind = "TIMESTAMP WITH TIME ZONE" if said.endswith("TIME ZONE") else "TIMESTAMP"
+        kind = "TIMESTAMP WITH TIME ZONE" if text.endswith("TIME ZONE") else "TIMESTAMP"
         return Column(name, kind)
     if first == "INTERVAL":
-        return Column(name, "INTERVAL DAY TO SECOND") if said == "INTERVAL DAY TO SECOND" else None
+        return Column(name, "INTERVAL DAY TO SECOND") if text == "INTERVAL DAY TO SECOND" else None
     if first in _INTEGERS:
         return Column(name, "NUMBER", 0, 38, 0)
     kind = _SIMPLE.get(first)
@@ -168,10 +168,10 @@ def undeclared(token: Token, name: str) -> OracleError:
 def unexpected(token: Token | None, last: Token) -> OracleError:
     """PLS-00103 in its ORA-06550."""
     if token is None:
-        said = 'Encountered the symbol "end-of-file" when expecting one of the following:'
-        return OracleError(6550, f"line {last.line}, column {last.column}:\nPLS-00103: {said}", last.start)
-    said = f'Encountered the symbol "{token.word}" when expecting one of the following:'
-    return OracleError(6550, f"line {token.line}, column {token.column}:\nPLS-00103: {said}", token.start)
+        text = 'Encountered the symbol "end-of-file" when expecting one of the following:'
+        return OracleError(6550, f"line {last.line}, column {last.column}:\nPLS-00103: {text}", last.start)
+    text = f'Encountered the symbol "{token.word}" when expecting one of the following:'
+    return OracleError(6550, f"line {token.line}, column {token.column}:\nPLS-00103: {text}", token.start)
 
 
 Step = Callable[[object], None]

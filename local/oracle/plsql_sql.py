@@ -16,7 +16,7 @@ STARTS = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
 
 
 class Compiling:
-    """A context that tells SQL's errors as ORA-06550 at a token; an unknown name is PLS-00201."""
+    """A context that reports SQL's errors as ORA-06550 at a token; an unknown name is PLS-00201."""
 
     def __init__(self, token: Token, sql_statement: bool = False):
         self.token, self.sql_statement = token, sql_statement
@@ -61,8 +61,8 @@ def statement(parser) -> Step:
         raise not_compiled(words[0], "PLS-00428", "an INTO clause is expected in this SELECT statement")
     if len(setters) != len(compiled.columns):
         few = len(setters) < len(compiled.columns)
-        said = "PL/SQL: ORA-00913: too many values" if few else "PL/SQL: ORA-00947: not enough values"
-        raise not_compiled(words[0], *said.split(": ", 1), "SQL Statement")
+        text = "PL/SQL: ORA-00913: too many values" if few else "PL/SQL: ORA-00947: not enough values"
+        raise not_compiled(words[0], *text.split(": ", 1), "SQL Statement")
 
     def select_into(run) -> None:
         _store_row(compiled.rows(run.again()), setters, run)

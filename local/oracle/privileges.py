@@ -1,4 +1,4 @@
-"""Who may do what, as far as the stand-in minds: the scheduler's privileges, and what GRANT has recorded."""
+"""The privileges that the stand-in checks: those of the scheduler, and those that GRANT has recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server says: messages as bytes (facts, sections 4.1 and 4.2)."""
+"""The messages of the server as bytes (facts, sections 4.1 and 4.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROW = b"\x07"
 ROW_HEADER = b"\x06\0" + ub(0) * 2 + ub(1) + ub(0) * 3
 IN_TRANSACTION = 2
 NO_MORE_ROWS = OracleError(1403, "no data found")
-# OCI reads the directions of binds only where this flag says that they are set.
+# OCI reads the directions of binds only if this flag is set.
 _DIRECTIONS_SET = 4
 _IN, _IN_OUT = 32, 48
 _SIZES = {
@@ -77,7 +77,7 @@ def row_counts(counts: list[int]) -> bytes:
 
 
 def describe(caps: Caps, columns: list[Column]) -> bytes:
-    """The columns of a query. Before them stands an empty text: thin and thick only agree on that."""
+    """Return the columns of a query after an empty text, the only form on which thin and thick agree."""
     body = b"".join(_column(caps, position, column) for position, column in enumerate(columns, 1))
     size = sum(buffer_size(column) for column in columns)
     count = len(columns)

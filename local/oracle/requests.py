@@ -201,7 +201,7 @@ def _execute(reader: Reader, caps: Caps) -> Execute:
 
 
 def _end_to_end(reader: Reader) -> None:
-    """Module, action and the like: nothing here looks at them."""
+    """Skip module, action and the like, which the stand-in does not use."""
     reader.skip("11n")
     lengths = []
     for form in ("1", "1", "1", "1n1n1", "1n1n1"):
@@ -265,7 +265,7 @@ def _call(reader: Reader, function: int, caps: Caps) -> Execute | Reexecute | Fe
 class Requests:
     """The bytes of one session, turned into requests as they become whole.
 
-    plan: says what follows a re-execution, by cursor; known: a cursor's statement, where it has one.
+    plan: what follows a re-execution, by cursor; known: a cursor's statement, where it has one.
     """
 
     def __init__(self, caps: Caps, plan: Callable[[int], Plan | None], known: Callable[[int], Statement | None]):
@@ -349,7 +349,7 @@ class Requests:
 
 
 def plan_for(statement: Statement, slots: list[Slot], executions: int) -> Plan:
-    """What values a run of a statement sends. A query is run once, whatever its count of executions says."""
+    """Return the values that a run of a statement sends. A query runs once, whatever its count of executions."""
     order = order_of(statement, slots)
     rows = (1 if statement.kind == "query" else executions) if order else 0
     return Plan(rows, slots, order, len(slots))

@@ -125,8 +125,8 @@ class Scheduler:
         facts["job_type"] = (facts["job_type"] or "").upper()
         if facts["job_type"] not in JOB_TYPES[:2]:
             known = facts["job_type"] in JOB_TYPES
-            said = "the stand-in runs no job of type" if known else "invalid value for attribute JOB_TYPE:"
-            raise OracleError(900 if known else 27465, f"{said} {facts['job_type']}")
+            text = "the stand-in runs no job of type" if known else "invalid value for attribute JOB_TYPE:"
+            raise OracleError(900 if known else 27465, f"{text} {facts['job_type']}")
         if facts["number_of_arguments"]:
             raise OracleError(27457, f"argument 1 of job {quoted(name)} has no value")
         if len((facts["job_action"] or "").encode()) > ACTION_BYTES:
@@ -231,7 +231,7 @@ class Scheduler:
     # --- running
 
     def recover(self, restart: bool) -> None:
-        """After a start: what ran when the process died is STOPPED, or run again where `restart` says so."""
+        """After a start: what ran when the process died is STOPPED, or run again if `restart` is set."""
         for record in self.store.all("job"):
             if record["state"] == "RUNNING" and restart:
                 record = {**record, **self._scheduled(record)}
@@ -375,7 +375,7 @@ def quoted(name: str) -> str:
 
 
 def step(interval: str | None) -> timedelta | None:
-    """The time between runs that a calendar string of FREQ and INTERVAL says; ORA-27412 for any other."""
+    """Return the time between runs of a calendar string of FREQ and INTERVAL; ORA-27412 for any other."""
     if not interval:
         return None
     parts = dict(part.partition("=")[::2] for part in interval.upper().replace(" ", "").rstrip(";").split(";"))

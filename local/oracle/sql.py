@@ -27,7 +27,7 @@ class Interrupted(OracleError):
 
 
 class Run:
-    """One execution of one statement: what its closures may look at."""
+    """One execution of one statement: what its closures can read."""
 
     __slots__ = ("binds", "cache", "cancel", "frame", "nls", "now", "rows", "session", "snapshot")
 
@@ -45,7 +45,7 @@ class Run:
         return Run(self.session, self.binds, self.cancel, self.frame)
 
     def check(self) -> None:
-        """Raise Interrupted if somebody asked for it."""
+        """Raise Interrupted if it was requested."""
         if self.cancel.is_set():
             raise Interrupted
 

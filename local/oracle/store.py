@@ -34,7 +34,7 @@ class Store:
                 self._apply(json.loads(line))
 
     def _compact(self) -> None:
-        """Leave one line for each record, so that the file grows with what there is and not with what happened."""
+        """Leave one line for each record, so that the file grows with the records, not with their changes."""
         fresh = self.path.with_suffix(".new")
         with fresh.open("w") as file:
             for kind, records in self.records.items():
@@ -65,7 +65,7 @@ class Store:
             return list(self.records.get(kind, {}).values())
 
     def close(self) -> None:
-        """Let go of the file; a write after this is an error."""
+        """Close the file; a write after this is an error."""
         with self.guard:
             os.close(self.file)
             self.file = -1

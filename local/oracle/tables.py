@@ -20,7 +20,7 @@ Rows = dict[int, tuple]
 
 
 class Definition(NamedTuple):
-    """What CREATE TABLE said: columns, their defaults as SQL text, and the places of each unique key."""
+    """The result of CREATE TABLE: columns, their defaults as SQL text, and the places of each unique key."""
 
     owner: str
     name: str
@@ -142,7 +142,7 @@ class Transaction:
         self.indexes = None
 
     def _keys(self, definition: Definition) -> list[tuple[tuple[str, tuple[int, ...]], set]]:
-        """Each unique key of a table with its values, as this transaction sees them; kept while nobody else commits."""
+        """Each unique key of a table with its values, as this transaction sees them; kept until another one commits."""
         if self.indexes is None or self.indexes[0] is not self.tables.committed:
             self.indexes = self.tables.committed, {}
         key = definition.owner, definition.name
@@ -156,7 +156,7 @@ class Transaction:
             self.changes.setdefault((definition.owner, definition.name), {}).update(changed)
 
     def lock(self, definition: Definition, numbers: Iterable[int], run) -> None:
-        """Take row locks all at once; a transaction that waits for another to end looks at the cancel flag."""
+        """Take row locks all at once; a transaction that waits for another one checks the cancel flag."""
         keys = [((definition.owner, definition.name), number) for number in numbers]
         while True:
             with self.tables.guard:

@@ -22,7 +22,7 @@ class Short(Exception):
 
 
 class Malformed(Exception):
-    """Bytes that no client sends; the text says what was wrong."""
+    """Bytes that no client sends; the text describes the fault."""
 
 
 class Reader:
@@ -71,7 +71,7 @@ class Reader:
         return -value if head & 0x80 else value
 
     def clr(self) -> bytes | None:
-        """Bytes with their length, in chunks where they are long. FD 01 is how thick clients say null."""
+        """Bytes with their length, in chunks where they are long. FD 01 is a null of thick clients."""
         size = self.u8()
         if size == 0 or size == 255:
             return None
@@ -104,7 +104,7 @@ class Reader:
         return (self.clr() or b"") if self.ub() else b""
 
     def skip(self, form: str) -> None:
-        """Pass over fields that say nothing here: one letter each, 1 for a u8 and n for a ub."""
+        """Skip fields without a meaning here: one letter each, 1 for a u8 and n for a ub."""
         for field in form:
             self.u8() if field == "1" else self.ub()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from handler import genius, job_status
 from local.oracle.database import Database
 from local.oracle.faults import Faults
-from local.oracle.tests.in_process_server import Running
+from local.oracle.tests.in_process_server import InProcessServer
 
 PERIOD = "2025-01"
 PASSWORD = "se:cret"
@@ -35,7 +35,7 @@ class StandIn:
             seed=SEED,
             branch_count=BRANCHES,
         )
-        self.server = Running(self.database, self.port)
+        self.server = InProcessServer(self.database, self.port)
         self.port = self.server.port
 
     def stop(self) -> None:

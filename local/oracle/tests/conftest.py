@@ -7,7 +7,7 @@ from pathlib import Path
 
 import oracledb
 import pytest
-from net_helpers import FakeDatabase, Running
+from net_helpers import ConnectableServer, FakeDatabase
 
 from local.oracle.connection import Limits
 
@@ -30,14 +30,14 @@ def database(tmp_path: Path) -> FakeDatabase:
 
 
 @pytest.fixture
-def running(database: FakeDatabase) -> Iterator[Running]:
-    server = Running(database, limits=Limits(login_seconds=5, message_bytes=8 * 1024 * 1024))
+def running(database: FakeDatabase) -> Iterator[ConnectableServer]:
+    server = ConnectableServer(database, limits=Limits(login_seconds=5, message_bytes=8 * 1024 * 1024))
     yield server
     server.stop()
 
 
 @pytest.fixture
-def connection(running: Running) -> Iterator[oracledb.Connection]:
+def connection(running: ConnectableServer) -> Iterator[oracledb.Connection]:
     with running.connect() as connection:
         yield connection
 

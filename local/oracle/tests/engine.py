@@ -39,10 +39,10 @@ def value(session: Session, sql: str, *values: object) -> object:
     return found
 
 
-def eventually(look, wanted=lambda found: found):
-    """Look until what is found is wanted, and return it; fails after BOUND seconds."""
+def eventually(read, wanted=lambda found: found):
+    """Read until the answer is wanted, and return it; fails after BOUND seconds."""
     until = time.monotonic() + BOUND
-    while not wanted(found := look()):
+    while not wanted(found := read()):
         assert time.monotonic() < until, f"still {found!r}"
         time.sleep(0.01)
     return found

@@ -8,7 +8,7 @@ import threading
 from local.oracle.server import Server
 
 
-class Running:
+class InProcessServer:
     """Serves a database until `stop`; port 0 takes a free one."""
 
     def __init__(self, database: object, port: int = 0, **options: object):

@@ -6,7 +6,7 @@ import re
 import threading
 from pathlib import Path
 
-import in_process_server as running
+import in_process_server
 import oracledb
 import pytest
 
@@ -18,7 +18,7 @@ SIZES = {"VARCHAR2": 4000, "RAW": 2000, "CLOB": 4000, "CHAR": 10}
 
 
 class FakeSession:
-    """Understands a few sentences; `FakeDatabase` says which."""
+    """A session that knows a few statements, listed in `FakeDatabase`."""
 
     def __init__(self, database: FakeDatabase, user: str):
         self.database = database
@@ -136,7 +136,7 @@ class FakeDatabase:
         pass
 
 
-class Running(running.Running):
+class ConnectableServer(in_process_server.InProcessServer):
     """A server that one can connect to in a word."""
 
     def connect(self, **options: object) -> oracledb.Connection:
@@ -155,7 +155,7 @@ def one(connection: oracledb.Connection, *values: object) -> tuple:
 
 
 def failure(call: object, *args: object, **kwargs: object) -> oracledb._Error:
-    """What the driver says when a call fails."""
+    """Return the driver's error of a call that must fail."""
     with pytest.raises(oracledb.Error) as raised:
         call(*args, **kwargs)
     return raised.value.args[0]

@@ -7,7 +7,7 @@ import threading
 
 import oracledb
 import pytest
-from net_helpers import PASSWORD, FakeDatabase, Running, failure, one
+from net_helpers import PASSWORD, ConnectableServer, FakeDatabase, failure, one
 
 from local.oracle.model import Column
 
@@ -66,7 +66,7 @@ def test_a_time_out_while_rows_come(connection: oracledb.Connection, database: F
 # Pools and asyncio
 
 
-def test_a_pool_gives_clean_sessions_and_replaces_dead_ones(running: Running, database: FakeDatabase):
+def test_a_pool_gives_clean_sessions_and_replaces_dead_ones(running: ConnectableServer, database: FakeDatabase):
     pool = oracledb.create_pool(user="adm", password=PASSWORD, dsn=running.dsn(), min=1, max=4)
     with pool.acquire() as connection:
         connection.cursor().execute("insert into t values (1)")
@@ -81,7 +81,7 @@ def test_a_pool_gives_clean_sessions_and_replaces_dead_ones(running: Running, da
     pool.close()
 
 
-def test_asyncio(running: Running):
+def test_asyncio(running: ConnectableServer):
     async def work(n: int) -> list:
         async with oracledb.connect_async(user="adm", password=PASSWORD, dsn=running.dsn()) as connection:
             with connection.cursor() as cursor:
@@ -99,7 +99,7 @@ def test_asyncio(running: Running):
     assert asyncio.run(everyone()) == [[1500, (n,)] for n in range(5)]
 
 
-def test_sessions_do_not_wait_for_each_other(running: Running, database: FakeDatabase):
+def test_sessions_do_not_wait_for_each_other(running: ConnectableServer, database: FakeDatabase):
     with running.connect() as slow, running.connect() as quick:
         thread = threading.Thread(target=lambda: failure(slow.cursor().execute, "begin sleep(60); end;"))
         thread.start()
@@ -112,7 +112,7 @@ def test_sessions_do_not_wait_for_each_other(running: Running, database: FakeDat
 # Faults
 
 
-def test_latency(running: Running, connection: oracledb.Connection, database: FakeDatabase):
+def test_latency(running: ConnectableServer, connection: oracledb.Connection, database: FakeDatabase):
     connection.call_timeout = 60
     database.faults.inject("latency_ms", 60_000)
     assert failure(connection.cursor().execute, "insert into t values (1)").full_code == "DPY-4024"
@@ -121,7 +121,7 @@ def test_latency(running: Running, connection: oracledb.Connection, database: Fa
     assert connection.cursor().execute("select count from t").fetchone() == (0,)
 
 
-def test_a_listener_that_is_down(running: Running, connection: oracledb.Connection, database: FakeDatabase):
+def test_a_listener_that_is_down(running: ConnectableServer, connection: oracledb.Connection, database: FakeDatabase):
     database.faults.inject("listener_down")
     failure(running.connect)
     assert one(connection, "sessions go on") == ("sessions go on",)
@@ -130,7 +130,7 @@ def test_a_listener_that_is_down(running: Running, connection: oracledb.Connecti
 
 
 @pytest.mark.parametrize(("fault", "ran"), [("cut_before", 0), ("cut_after", 1)])
-def test_a_connection_cut_around_a_call(running: Running, database: FakeDatabase, fault: str, ran: int):
+def test_a_connection_cut_around_a_call(running: ConnectableServer, database: FakeDatabase, fault: str, ran: int):
     connection = running.connect()
     connection.autocommit = True
     database.faults.inject(fault, r"insert into t values \(2\)")
@@ -144,7 +144,7 @@ def test_a_connection_cut_around_a_call(running: Running, database: FakeDatabase
     assert len(database.committed) == 2 + ran
 
 
-def test_a_connection_cut_during_a_call_whose_effect_goes_on(running: Running, database: FakeDatabase):
+def test_a_connection_cut_during_a_call_whose_effect_goes_on(running: ConnectableServer, database: FakeDatabase):
     connection = running.connect()
     database.faults.inject("cut_during", "sleep")
     assert failure(connection.cursor().execute, "begin sleep(0.2); end;").full_code == "DPY-4011"
@@ -157,7 +157,7 @@ def test_a_connection_cut_during_a_call_whose_effect_goes_on(running: Running, d
     assert database.slept == 1 and database.faults.value("cut_during") is None
 
 
-def test_a_commit_cut_before_its_reply(running: Running, database: FakeDatabase):
+def test_a_commit_cut_before_its_reply(running: ConnectableServer, database: FakeDatabase):
     connection = running.connect()
     connection.cursor().execute("insert into t values (1)")
     database.faults.inject("cut_after", "^commit$")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from net_helpers import PASSWORD, Running
+from net_helpers import PASSWORD, ConnectableServer
 
 from local.oracle.model import Column
 
@@ -30,7 +30,7 @@ def python_with(version: str) -> Path:
 @pytest.mark.drivers
 @pytest.mark.parametrize("version", ["26.1.0", "3.4.2", "2.5.1"])
 @pytest.mark.parametrize("verifier", ["12c", "11g"])
-def test_a_driver_of_another_version(running: Running, version: str, verifier: str):
+def test_a_driver_of_another_version(running: ConnectableServer, version: str, verifier: str):
     running.database.faults.inject("verifier", verifier)
     running.database.tables["clobs"] = (
         [Column("N", "NUMBER"), Column("C", "CLOB")],
@@ -41,14 +41,14 @@ def test_a_driver_of_another_version(running: Running, version: str, verifier: s
 
 @pytest.mark.drivers
 @pytest.mark.skipif(not CLIENT, reason="no Oracle client: name its folder in ORACLE_CLIENT_LIB")
-def test_a_thick_client(running: Running):
+def test_a_thick_client(running: ConnectableServer):
     """3.4.2 is the newest driver that accepts a client as old as 12.1."""
     # The client's own libraries first; libaio may lie elsewhere.
     path = ":".join(filter(None, (CLIENT, os.environ.get("LD_LIBRARY_PATH"))))
     assert drive(running, "3.4.2", ORACLE_CLIENT_LIB=CLIENT, LD_LIBRARY_PATH=path) == "done with 3.4.2\n"
 
 
-def drive(running: Running, version: str, **environment: str) -> str:
+def drive(running: ConnectableServer, version: str, **environment: str) -> str:
     """What drive.py prints in a process of its own."""
     inherited = {name: value for name, value in os.environ.items() if name != "ORACLE_CLIENT_LIB"}
     driven = subprocess.run(

@@ -117,7 +117,7 @@ def test_changes_of_rows(session):
 
 
 @pytest.mark.parametrize(
-    ("sql", "code", "said"),
+    ("sql", "code", "message"),
     [
         ("BEGIN nope.run(1); END;", 6550, "line 1, column 7:\nPLS-00201: identifier 'NOPE.RUN' must be declared"),
         ("BEGIN\n  v := 1;\nEND;", 6550, "line 2, column 3:\nPLS-00201: identifier 'V' must be declared"),
@@ -139,10 +139,10 @@ def test_changes_of_rows(session):
         ("DECLARE n NUMBER; BEGIN SELECT 1 INTO n FROM dual CONNECT BY LEVEL < 3; END;", 1422, "exact fetch"),
     ],
 )  # fmt: skip
-def test_errors(session, sql, code, said):
+def test_errors(session, sql, code, message):
     error = failure(session, sql)
     assert error.code == code
-    assert said in error.text
+    assert message in error.text
 
 
 def test_nothing_runs_of_a_block_that_does_not_compile(session):

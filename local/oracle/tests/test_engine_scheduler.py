@@ -117,16 +117,16 @@ def test_a_guard_backs_off_only_from_what_its_own_predicate_names(session, datab
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "said"),
+    ("status", "message", "text"),
     [("0", "period is locked", "period is locked"), ("NULL", None, "the procedure gave no message")],
 )
-def test_a_status_that_means_failure_is_the_blocks_to_judge(session, database, status, message, said):
+def test_a_status_that_means_failure_is_the_blocks_to_judge(session, database, status, message, text):
     database.faults.inject("procedure_status", status)
     if message:
         database.faults.inject("procedure_message", message)
     run(session, CREATE_JOB, "CHECKING", guarded("CHECKING"), "")
     assert outcome(session, "CHECKING")[:2] == ("FAILED", 20806)
-    assert said in outcome(session, "CHECKING")[2]
+    assert text in outcome(session, "CHECKING")[2]
     create(session, "CARELESS", guarded("CARELESS").replace("v_status IS NULL OR v_status = '0'", "v_status = '?'"))
     assert outcome(session, "CARELESS")[0] == "SUCCEEDED"
 
@@ -167,7 +167,7 @@ def test_a_repeating_job_runs_again(session):
 
 
 @pytest.mark.parametrize(
-    ("call", "code", "said"),
+    ("call", "code", "text"),
     [
         ("CREATE_JOB('taken', 'PLSQL_BLOCK', 'BEGIN NULL; END;')", 27477, '"FIN.TAKEN" already exists'),
         ("CREATE_SCHEDULE('TAKEN', NULL, 'FREQ=DAILY')", 27477, '"FIN.TAKEN" already exists'),
@@ -187,12 +187,12 @@ def test_a_repeating_job_runs_again(session):
         ("SET_ATTRIBUTE('taken', 'nonsense', 1)", 27465, "NONSENSE"),
     ],
 )
-def test_refusals(session, call, code, said):
+def test_refusals(session, call, code, text):
     create(session, "TAKEN", "BEGIN NULL; END;", enabled="FALSE")
     run(session, "BEGIN DBMS_SCHEDULER.CREATE_SCHEDULE('MARKED', NULL, 'FREQ=DAILY'); END;")
     error = failure(session, f"BEGIN DBMS_SCHEDULER.{call}; END;")
     assert error.code == code
-    assert said in error.text
+    assert text in error.text
 
 
 def test_create_job_commits(session, database):

@@ -14,7 +14,7 @@ import oracledb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from net_helpers import FakeDatabase, Running, one
+from net_helpers import ConnectableServer, FakeDatabase, one
 
 from local.oracle import packets, requests
 from local.oracle.connection import Limits
@@ -26,14 +26,14 @@ WAIT = 10
 over_a_socket = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def call(running: Running) -> socket.socket:
+def call(running: ConnectableServer) -> socket.socket:
     peer = socket.create_connection(("127.0.0.1", running.port), WAIT)
     peer.settimeout(WAIT)
     return peer
 
 
 def ended(peer: socket.socket) -> bool:
-    """Whether the server hangs up, whatever it says before."""
+    """Return whether the server closes the connection, after any answer."""
     with contextlib.suppress(ConnectionError):
         while peer.recv(65536):
             pass
@@ -61,7 +61,7 @@ def read_packet(peer: socket.socket, wide: bool = True) -> tuple[int, bytes]:
     return header[4], peer.recv(size - 8, socket.MSG_WAITALL)
 
 
-def accepted(running: Running) -> socket.socket:
+def accepted(running: ConnectableServer) -> socket.socket:
     """A peer that has got as far as ACCEPT."""
     peer = call(running)
     peer.sendall(connect_packet())
@@ -70,7 +70,7 @@ def accepted(running: Running) -> socket.socket:
 
 
 @pytest.fixture
-def bystander(running: Running) -> Iterator[None]:
+def bystander(running: ConnectableServer) -> Iterator[None]:
     """Somebody else's session, which must not notice."""
     with running.connect() as connection:
         yield
@@ -94,7 +94,7 @@ def bystander(running: Running) -> Iterator[None]:
         connect_packet("OTHER"),
     ],
 )
-def test_garbage_in_place_of_a_connect(running: Running, bystander: None, garbage: bytes):
+def test_garbage_in_place_of_a_connect(running: ConnectableServer, bystander: None, garbage: bytes):
     with call(running) as peer:
         peer.sendall(garbage)
         peer.shutdown(socket.SHUT_WR)
@@ -114,13 +114,13 @@ def test_garbage_in_place_of_a_connect(running: Running, bystander: None, garbag
         data_packet(b"\x01\x06\x00x\0") + data_packet(b"\x03\x5e\x01"),
     ],
 )
-def test_garbage_in_the_negotiation(running: Running, bystander: None, packet: bytes):
+def test_garbage_in_the_negotiation(running: ConnectableServer, bystander: None, packet: bytes):
     with accepted(running) as peer:
         peer.sendall(packet)
         assert ended(peer)
 
 
-def test_a_message_without_end_before_login(running: Running, bystander: None):
+def test_a_message_without_end_before_login(running: ConnectableServer, bystander: None):
     with accepted(running) as peer:
         with contextlib.suppress(ConnectionError):
             for _ in range(1000):
@@ -128,7 +128,7 @@ def test_a_message_without_end_before_login(running: Running, bystander: None):
         assert ended(peer)
 
 
-def negotiated(running: Running) -> socket.socket:
+def negotiated(running: ConnectableServer) -> socket.socket:
     """A peer that has got as far as the login."""
     peer = accepted(running)
     peer.sendall(data_packet(b"\x01\x06\x00driver\0"))
@@ -160,7 +160,7 @@ def login_half(function: int, user: bytes, *pairs: bytes) -> bytes:
         [login_half(requests.AUTH_ONE, b"\xff\xfe"), login_half(requests.AUTH_TWO, b"")],
     ],
 )
-def test_a_login_that_is_none(running: Running, bystander: None, halves: list[bytes]):
+def test_a_login_that_is_none(running: ConnectableServer, bystander: None, halves: list[bytes]):
     with negotiated(running) as peer:
         for half in halves:
             peer.sendall(half)
@@ -170,7 +170,7 @@ def test_a_login_that_is_none(running: Running, bystander: None, halves: list[by
 
 @over_a_socket
 @given(st.binary(max_size=200), st.sampled_from([call, accepted, negotiated]), st.booleans())
-def test_any_bytes_at_any_time(running: Running, noise: bytes, until: object, framed: bool):
+def test_any_bytes_at_any_time(running: ConnectableServer, noise: bytes, until: object, framed: bool):
     with until(running) as peer:
         peer.sendall(data_packet(noise) if framed else noise)
         peer.shutdown(socket.SHUT_WR)
@@ -178,7 +178,7 @@ def test_any_bytes_at_any_time(running: Running, noise: bytes, until: object, fr
 
 
 def test_a_peer_that_never_logs_in(database: FakeDatabase, capfd):
-    running = Running(database, limits=Limits(login_seconds=0.3))
+    running = ConnectableServer(database, limits=Limits(login_seconds=0.3))
     peers = [call(running), accepted(running), negotiated(running)]
     assert all(ended(peer) for peer in peers)
     running.connect().close()
@@ -186,7 +186,7 @@ def test_a_peer_that_never_logs_in(database: FakeDatabase, capfd):
     assert capfd.readouterr().err.count("no login within 0.3 s") == 3
 
 
-def test_a_thousand_silent_peers(running: Running, bystander: None):
+def test_a_thousand_silent_peers(running: ConnectableServer, bystander: None):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, hard), hard))
     with contextlib.ExitStack() as stack:
@@ -203,7 +203,7 @@ def test_a_thousand_silent_peers(running: Running, bystander: None):
 class Tap:
     """Stands between the driver and the server and can speak for the driver once it has logged in."""
 
-    def __init__(self, running: Running):
+    def __init__(self, running: ConnectableServer):
         self.server = call(running)
         self.listening = threading.Event()
         self.listening.set()
@@ -226,7 +226,7 @@ class Tap:
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_RDWR)
 
-    def say(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self.server.sendall(data)
 
     def dropped(self) -> bool:
@@ -244,7 +244,7 @@ class Tap:
 
 
 @pytest.fixture
-def tap(running: Running) -> Iterator[Tap]:
+def tap(running: ConnectableServer) -> Iterator[Tap]:
     made = Tap(running)
     yield made
     made.close()
@@ -280,34 +280,34 @@ EXECUTE = bytes((3, requests.EXECUTE, 1))
     ],
 )
 def test_garbage_in_a_session(tap: Tap, bystander: None, packet: bytes):
-    tap.say(packet)
+    tap.send(packet)
     with contextlib.suppress(OSError):
         tap.server.shutdown(socket.SHUT_WR)
     assert tap.dropped()
 
 
-def test_a_session_whose_message_never_ends(tap: Tap, running: Running, bystander: None):
+def test_a_session_whose_message_never_ends(tap: Tap, running: ConnectableServer, bystander: None):
     size = running.server.limits.message_bytes
     endless = EXECUTE + bytes((1, 0x21, 0, 1)) + ub(2**31) + b"\1" + ub(13) + b"\0\0" + ub(0) * 3 + b"\0"
     endless += ub(0) + bytes(6) + ub(0) + bytes(11) + bytes(7) + b"\xfe"
     part = ub(8000) + b"x" * 8000
     with contextlib.suppress(OSError):
-        tap.say(data_packet(endless))
+        tap.send(data_packet(endless))
         for _ in range(0, 2 * size, 8000):
-            tap.say(data_packet(part))
+            tap.send(data_packet(part))
     assert tap.dropped()
 
 
 def test_a_session_that_breaks_and_breaks(tap: Tap, bystander: None):
     rng = random.Random(1)
     for _ in range(500):
-        tap.say(data_packet(b"", kind=12)[:8] + bytes((1, 0)))
-        tap.say(struct.pack(">IBBH", 11, 12, 0, 0) + bytes((1, 0, rng.choice((1, 2, 3)))))
+        tap.send(data_packet(b"", kind=12)[:8] + bytes((1, 0)))
+        tap.send(struct.pack(">IBBH", 11, 12, 0, 0) + bytes((1, 0, rng.choice((1, 2, 3)))))
     tap.server.shutdown(socket.SHUT_WR)
     assert tap.dropped()
 
 
-def test_a_peer_that_never_reads(running: Running, tap: Tap, bystander: None):
+def test_a_peer_that_never_reads(running: ConnectableServer, tap: Tap, bystander: None):
     """Its reply waits and costs no more than a part; when it goes, its call and its session end."""
     cursor = tap.connection.cursor()
     cursor.arraysize = cursor.prefetchrows = 1_000_000
@@ -343,7 +343,7 @@ def test_any_bytes_are_a_request_or_malformed(noise: bytes, cut: int):
             parser.clear()
 
 
-def test_a_message_in_many_parts_is_parsed_once(running: Running):
+def test_a_message_in_many_parts_is_parsed_once(running: ConnectableServer):
     """A row is dropped from the buffer once it is understood: a large array costs its size, not its square."""
     with running.connect(sdu=512) as connection:
         rows = [(n, "x" * 50) for n in range(20_000)]

@@ -11,7 +11,7 @@ import oracledb
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from net_helpers import PASSWORD, FakeDatabase, Running, failure, one
+from net_helpers import PASSWORD, ConnectableServer, FakeDatabase, failure, one
 
 from local.oracle.model import Column
 
@@ -39,7 +39,7 @@ def test_the_driver_logs_in_and_sees_a_stand_in(connection: oracledb.Connection)
 
 
 @pytest.mark.parametrize("verifier", ["11g", "12c"])
-def test_both_kinds_of_verifier(database: FakeDatabase, running: Running, verifier: str):
+def test_both_kinds_of_verifier(database: FakeDatabase, running: ConnectableServer, verifier: str):
     database.faults.inject("verifier", verifier)
     with running.connect() as connection:
         assert one(connection, 1) == (1,)
@@ -47,7 +47,7 @@ def test_both_kinds_of_verifier(database: FakeDatabase, running: Running, verifi
 
 
 @pytest.mark.parametrize("who", [{"password": "tiger"}, {"user": "nobody"}, {"password": PASSWORD + " "}])
-def test_a_wrong_password_and_an_unknown_user_look_alike(running: Running, who: dict):
+def test_a_wrong_password_and_an_unknown_user_look_alike(running: ConnectableServer, who: dict):
     error = failure(running.connect, **who)
     assert (error.full_code, error.message.splitlines()[0]) == (
         "ORA-01017",
@@ -55,7 +55,7 @@ def test_a_wrong_password_and_an_unknown_user_look_alike(running: Running, who: 
     )
 
 
-def test_a_password_changes_at_run_time(database: FakeDatabase, running: Running):
+def test_a_password_changes_at_run_time(database: FakeDatabase, running: ConnectableServer):
     database.faults.inject("password", "ADM:another one")
     assert failure(running.connect).full_code == "ORA-01017"
     running.connect(password="another one").close()
@@ -63,7 +63,7 @@ def test_a_password_changes_at_run_time(database: FakeDatabase, running: Running
     running.connect().close()
 
 
-def test_an_unknown_service_and_sid_are_refused(running: Running):
+def test_an_unknown_service_and_sid_are_refused(running: ConnectableServer):
     wrong = failure(running.connect, dsn=running.dsn("OTHER"))
     assert wrong.full_code == "DPY-6001" or "DPY-6001" in wrong.message
     sid = "(DESCRIPTION=(ADDRESS=(PROTOCOL=tcp)(HOST=127.0.0.1)(PORT={}))(CONNECT_DATA=(SID={})))"
@@ -71,7 +71,7 @@ def test_an_unknown_service_and_sid_are_refused(running: Running):
     running.connect(dsn=sid.format(running.port, "GENIUS")).close()
 
 
-def test_an_address_too_long_for_its_packet(running: Running):
+def test_an_address_too_long_for_its_packet(running: ConnectableServer):
     address = (
         f"(DESCRIPTION=(RETRY_COUNT=0)(ADDRESS=(PROTOCOL=tcp)(HOST=127.0.0.1)(PORT={running.port}))"
         f"(CONNECT_DATA=(SERVICE_NAME=GENIUS)(CID=(PROGRAM={'p' * 300}))))"
@@ -80,7 +80,7 @@ def test_an_address_too_long_for_its_packet(running: Running):
 
 
 @pytest.mark.parametrize("sdu", [512, 8192, 65535, 100_000])
-def test_packets_of_any_size(running: Running, sdu: int):
+def test_packets_of_any_size(running: ConnectableServer, sdu: int):
     with running.connect(sdu=sdu) as connection:
         assert one(connection, "y" * 30000) == ("y" * 30000,)
         assert len(connection.cursor().execute("select 5000 rows from x").fetchall()) == 5000
@@ -301,7 +301,7 @@ def test_arrays_of_plsql(connection: oracledb.Connection):
 # Changes
 
 
-def test_executemany_and_the_end_of_a_transaction(running: Running, connection: oracledb.Connection):
+def test_executemany_and_the_end_of_a_transaction(running: ConnectableServer, connection: oracledb.Connection):
     cursor = connection.cursor()
     rows = [(n, f"row {n}", None if n % 2 else Decimal(n) / 100) for n in range(3000)]
     for _ in range(2):
@@ -358,7 +358,7 @@ def test_returning(connection: oracledb.Connection):
         assert cursor.rowcount == count
 
 
-def test_what_is_not_committed_is_gone_with_its_session(running: Running, database: FakeDatabase):
+def test_what_is_not_committed_is_gone_with_its_session(running: ConnectableServer, database: FakeDatabase):
     connection = running.connect()
     connection.cursor().execute("insert into t values (1)")
     connection.close()
@@ -384,7 +384,7 @@ def test_too_few_binds(connection: oracledb.Connection):
     assert failure(connection.cursor().execute, "select :a, :b from dual").full_code in ("ORA-01008", "DPY-4010")
 
 
-def test_a_bug_in_the_engine_is_an_internal_error(running: Running, connection: oracledb.Connection, capfd):
+def test_a_bug_in_the_engine_is_an_internal_error(running: ConnectableServer, connection: oracledb.Connection, capfd):
     assert "ORA-00600" in failure(connection.cursor().execute, "begin bug; end;").message
     assert "KeyError" in capfd.readouterr().err
     running.connect().close()
