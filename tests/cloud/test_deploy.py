@@ -7,7 +7,9 @@ import os
 import subprocess
 import zipfile
 
+import pytest
 from invoke import Context
+from support import checkout
 from support.helpers import ROOT, environment_file, inv
 
 from ops import commands, limits, shell
@@ -111,3 +113,22 @@ def test_a_stray_file_in_handler_stops_the_bundle_by_name(deployed):
         stray.unlink()
     assert refused.returncode == 1
     assert "handler/notes.ipynb" in refused.stderr
+
+
+@pytest.mark.slow
+def test_requirements_txt_is_enough_to_deploy_ping_and_check(deployed, tmp_path):
+    """An operator's machine has no packages of the local cloud, the tests or the function."""
+    folder = checkout.copy(tmp_path / "finance-closing")
+    (folder / ".venv").unlink()
+
+    def run(*words: str) -> str:
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    made = run("make", "deploy", "ENV=local")
+    assert "requirements-dev.txt" not in made
+    assert "is live" in made
+    assert run("make", "-s", "ping", "ENV=local", "DEEP=1") == ""
+    for words in (["status"], ["history"], ["versions"], ["env.check"], ["env.diff"], ["keep-warm", "off"]):
+        run(folder / ".venv/bin/inv", *words, "--env", "local")
