@@ -151,6 +151,7 @@ def here(tmp_path_factory) -> list[str]:
     return built(start_build(checkout.copy(tmp_path_factory.mktemp("here"))))
 
 
+@pytest.mark.long
 def test_two_builds_at_once_elsewhere_give_the_same_bytes(here, tmp_path):
     """In another folder, of another depth, under another umask and time zone, twice at the same time."""
     folder = checkout.copy(tmp_path / "somewhere else" / "deeper")
@@ -161,6 +162,7 @@ def test_two_builds_at_once_elsewhere_give_the_same_bytes(here, tmp_path):
     assert [path.name for path in (folder / "build").rglob("making-*")] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("runtime", ["python3.10", "python3.11", "python3.12", "python3.13"])
 def test_every_host_python_gives_the_same_digest(runtime, here, tmp_path):
     other = bytecode.find(runtime)

@@ -248,6 +248,7 @@ def test_offline_one_line_says_where_to_get_it_and_where_to_put_it(tmp_path, che
 # --- by hand ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_make_builds_once(zips):
     """The verb is a real target: a second call makes nothing, another ZIP makes another layer."""
     words = ["make", "layer", f"INSTANT_CLIENT={zips['19']}"]

@@ -33,12 +33,13 @@ def first_shown(zone: ZoneInfo, first: date, days: int) -> dict[tuple[date, tupl
     begin = (first - 2 * DAY - date(1970, 1, 1)).days * 1440
     for quarter in range(begin, begin + (days + 4) * 1440, 15):
         offset = datetime.fromtimestamp(quarter * 60, zone).utcoffset() // timedelta(minutes=1)
-        for minute in range(quarter, quarter + 15):
-            # More than one where the clocks have jumped, none where they have been put back.
-            for wall in range(latest + 1 if latest else minute + offset, minute + offset + 1):
-                if wall % 1440 in minutes_of_times:
-                    shown[date(1970, 1, 1) + wall // 1440 * DAY, minutes_of_times[wall % 1440]] = minute * 60
-                latest = wall
+        last = quarter + offset + 14
+        # More than 15 where the clocks have jumped, none where they have been put back.
+        for wall in range(latest + 1 if latest else quarter + offset, last + 1):
+            if wall % 1440 in minutes_of_times:
+                minute = max(quarter, wall - offset)
+                shown[date(1970, 1, 1) + wall // 1440 * DAY, minutes_of_times[wall % 1440]] = minute * 60
+        latest = max(latest, last)
     return shown
 
 
