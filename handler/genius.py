@@ -9,11 +9,12 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timezone
 from decimal import Decimal
 from typing import NamedTuple
 
 from . import client, deadline, settings
-from .errors import Refused, Unavailable
+from .errors import Refused, Unavailable, clean
 
 CONNECT_SECONDS = 10
 PING_SECONDS = 5
@@ -38,12 +39,16 @@ BEGIN
     enabled => TRUE, auto_drop => FALSE, comments => :comments);
 END;"""
 
-# The job guards itself, because any look from outside can be overtaken before the procedure starts.
+# The job guards itself, because any look from outside can be overtaken before the procedure starts. It writes its end
+# as schedule {job}_R, "outcome status", because a job of 11.2 has no channel for an OUT value and its log can be
+# purged; an error of that changes nothing. CREATE_SCHEDULE commits, so the procedure's work is ended before it.
+# ORA-01013 is a stopped job, whose outcome is unknown.
 JOB_ACTION = """
 DECLARE
   v_status  VARCHAR2(4000);
   v_message VARCHAR2(4000);
   v_other   VARCHAR2(30);
+  v_end     VARCHAR2(240);
   e_exists  EXCEPTION;
   PRAGMA EXCEPTION_INIT(e_exists, -27477);
 BEGIN
@@ -59,11 +64,46 @@ BEGIN
   IF v_other IS NOT NULL THEN
     raise_application_error(-20807, v_other || ' is running; {job} has not called the procedure');
   END IF;
-  Package_Rpt_Ac_Fi806.get_master_data('{year}', '{month}', '{month}', '{user_id}', v_status, v_message);
-  IF v_status IS NULL OR v_status = '0' THEN
-    raise_application_error(-20806, NVL(v_message, 'the procedure gave no message'));
+  BEGIN
+    Package_Rpt_Ac_Fi806.get_master_data('{year}', '{month}', '{month}', '{user_id}', v_status, v_message);
+  EXCEPTION
+    WHEN OTHERS THEN
+      IF SQLCODE <> -1013 THEN
+        ROLLBACK;
+        v_end := 'failed ORA' || SQLCODE;
+        BEGIN
+          DBMS_SCHEDULER.CREATE_SCHEDULE(
+            schedule_name => '{job}_R', repeat_interval => 'FREQ=YEARLY', comments => v_end);
+        EXCEPTION
+          WHEN OTHERS THEN
+            NULL;
+        END;
+      END IF;
+      RAISE;
+  END;
+  IF v_status IS NULL OR v_status {failure} THEN
+    ROLLBACK;
+    v_end := 'failed ' || SUBSTR(v_status, 1, 50);
+  ELSE
+    COMMIT;
+    v_end := 'succeeded ' || SUBSTR(v_status, 1, 50);
+  END IF;
+  BEGIN
+    DBMS_SCHEDULER.CREATE_SCHEDULE(
+      schedule_name => '{job}_R', repeat_interval => 'FREQ=YEARLY', comments => v_end);
+  EXCEPTION
+    WHEN OTHERS THEN
+      NULL;
+  END;
+  IF v_end LIKE 'failed%' THEN
+    raise_application_error(-20806, NVL(v_message, {no_message}));
   END IF;
 END;"""
+NO_MESSAGE = "'the procedure gave no message'"
+NO_MESSAGE_STRICT = (
+    "'the procedure gave no message and the status ' || SUBSTR(NVL(v_status, 'NULL'), 1, 50)"
+    " || ', which GENIUS_SUCCESS_STATUS does not list'"
+)
 
 # A schedule of the job's own name.
 RESERVE_NAME = """
@@ -75,8 +115,12 @@ STOP_JOB = "BEGIN DBMS_SCHEDULER.STOP_JOB(job_name => :job, force => FALSE); END
 
 JOBS_OF_PERIOD = "SELECT job_name, comments FROM user_scheduler_jobs WHERE {of_period} ORDER BY job_name"
 JOB_STATE = "SELECT state, enabled FROM user_scheduler_jobs WHERE job_name = :job"
+JOB_END = "SELECT comments FROM user_scheduler_schedules WHERE schedule_name = :mark"
+# Times in UTC: times of the database's own zone cannot be compared across a change of its offset, and a named zone
+# ends in ORA-01805 or DPY-3022 where client and database have other time-zone files.
 RUNS_OF_JOB = """
-SELECT status, error# AS error_number, additional_info, actual_start_date, run_duration, log_date
+SELECT status, error# AS error_number, additional_info, SYS_EXTRACT_UTC(actual_start_date), run_duration,
+       SYS_EXTRACT_UTC(log_date)
   FROM user_scheduler_job_run_details WHERE job_name = :job ORDER BY log_id"""
 LIVE_JOBS = """
 SELECT job_name FROM user_scheduler_jobs
@@ -94,13 +138,15 @@ UNION SELECT 'EXECUTE' FROM user_sys_privs WHERE privilege = 'EXECUTE ANY PROCED
 UNION SELECT 'EXECUTE' FROM user_objects WHERE object_name = '{PACKAGE}' AND object_type = 'PACKAGE'"""
 
 OF_PERIOD = "glyear = :year AND glmonth = :month"
+# A CHAR column pads its values with blanks, which PostgreSQL's chart and branches do not have.
+KEYS = "RTRIM(coacode), RTRIM(branch)"
 TOTALS = f"""
 SELECT COUNT(*), {", ".join(f"SUM({column})" for column in AMOUNTS)} FROM (
-  SELECT coacode, branch, {", ".join(f"SUM({column}) AS {column}" for column in AMOUNTS)}
-    FROM acpdb.ac_glopenbalance WHERE {OF_PERIOD} GROUP BY coacode, branch)"""
+  SELECT {", ".join(f"SUM({column}) AS {column}" for column in AMOUNTS)}
+    FROM acpdb.ac_glopenbalance WHERE {OF_PERIOD} GROUP BY {KEYS})"""
 BALANCES = f"""
-SELECT coacode, MAX(description), branch, {", ".join(f"SUM({column})" for column in AMOUNTS)}
-  FROM acpdb.ac_glopenbalance WHERE {OF_PERIOD} GROUP BY coacode, branch"""
+SELECT RTRIM(coacode), MAX(description), RTRIM(branch), {", ".join(f"SUM({column})" for column in AMOUNTS)}
+  FROM acpdb.ac_glopenbalance WHERE {OF_PERIOD} GROUP BY {KEYS}"""
 
 
 class Balance(NamedTuple):
@@ -135,7 +181,22 @@ def job_action(period: str, job: str, user_id: str) -> str:
         if not re.fullmatch(form, value):
             raise Refused(f"{value!r} cannot stand in a closing job: expected {form}")
     year, month = period.split("-")
-    return JOB_ACTION.format(job=job, of_period=of_period(period), year=year, month=month, user_id=user_id)
+    listed = settings.current().genius_success_status
+    return JOB_ACTION.format(
+        job=job,
+        of_period=of_period(period),
+        year=year,
+        month=month,
+        user_id=user_id,
+        failure=f"NOT IN ({', '.join(map(quoted_status, listed))})" if listed else "= '0'",
+        no_message=NO_MESSAGE_STRICT if listed else NO_MESSAGE,
+    )
+
+
+def quoted_status(status: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,30}", status):
+        raise Refused(f"status {status!r} of GENIUS_SUCCESS_STATUS cannot stand in a closing job")
+    return f"'{status}'"
 
 
 @functools.lru_cache(maxsize=1)
@@ -210,10 +271,21 @@ def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CO
         raise Unavailable(f"Genius at {now.oracle_connect_string}: {first_line(error)}") from error
     try:
         connection.call_timeout = call_milliseconds(call_seconds)
+        connection.outputtypehandler = keep_undecodable
         yield connection
     finally:
         with contextlib.suppress(oracledb.Error):
             connection.close()
+
+
+def keep_undecodable(cursor, column):
+    """Read text whose bytes are not valid UTF-8 as lone surrogates, so that our own checks can name its account."""
+    oracledb = driver()
+    if column.type_code not in (oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_CHAR):
+        return None
+    return cursor.var(
+        column.type_code, column.internal_size, arraysize=cursor.arraysize, encoding_errors="surrogateescape"
+    )
 
 
 def ping() -> dict:
@@ -282,22 +354,28 @@ def period_jobs(period: str) -> list[dict]:
     """All closing jobs of a period that Genius still lists: {"job", "state", "comments", "runs"}, by name."""
     with connected() as connection, connection.cursor() as cursor:
         jobs = cursor.execute(JOBS_OF_PERIOD.format(of_period=of_period(period))).fetchall()
-        return [{"job": job, "comments": comments, **read_job(cursor, job)} for job, comments in jobs]
+        return [{"job": job, "comments": clean(comments or ""), **read_job(cursor, job)} for job, comments in jobs]
 
 
 def read_job(cursor, job: str) -> dict:
-    """What the dictionary says now: {"state": str | None, "runs": [{"status", "error", "message", …}]}."""
+    """Return what the dictionary has now: {"state": str | None, "runs": [{"status", "error", "message", …}], "end"}.
+
+    end: what the job wrote about its own end, {"outcome": "succeeded" | "failed", "status": the procedure's OUT
+    status}, or None.
+    """
     before = cursor.execute(JOB_STATE, job=job).fetchone()
     runs = cursor.execute(RUNS_OF_JOB, job=job).fetchall()
+    mark = cursor.execute(JOB_END, mark=f"{job}_R").fetchone()
     # The run's row can appear between the two reads; the job is read last so that a state is never the older one.
     after = cursor.execute(JOB_STATE, job=job).fetchone()
     return {
         "state": (after or before or (None,))[0],
+        "end": read_end(mark[0]) if mark else None,
         "runs": [
             {
                 "status": status,
                 "error": int(number or 0),
-                "message": message or "",
+                "message": clean(message or ""),
                 "startedAt": iso(started),
                 "seconds": duration.total_seconds() if duration is not None else None,
                 "endedAt": iso(logged),
@@ -307,8 +385,14 @@ def read_job(cursor, job: str) -> dict:
     }
 
 
+def read_end(comments: str | None) -> dict | None:
+    outcome, _, status = clean(comments or "").partition(" ")
+    return {"outcome": outcome, "status": status} if outcome in ("succeeded", "failed") else None
+
+
 def iso(moment) -> str | None:
-    return moment.isoformat() if moment is not None else None
+    """A moment of SYS_EXTRACT_UTC, which has no zone of its own, as text with its zone."""
+    return moment.replace(tzinfo=timezone.utc).isoformat() if moment is not None else None
 
 
 def poll_job(job: str) -> dict:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from . import genius, ledger
+from . import genius, schema
 from .errors import Refused, Unavailable
 
 STARTED = time.time()
@@ -32,18 +32,19 @@ def shallow() -> dict:
 
 def deep(bound: float = DEEP_SECONDS) -> dict:
     """The shallow answer with "client", how Oracle is reached, and "postgres" and "oracle", each {"ok", "seconds"}
-    with "version", or "error" in one line.
+    with "version", or "error" in one line; "postgres" also with "faults", what schema.py finds wrong there.
 
     Both databases at a time, each in a thread of its own: thick mode cannot be interrupted while it connects.
     """
     client = genius.check_client()
-    checks = {"postgres": ledger.ping}
+    checks = {"postgres": schema.ping}
     if client["error"] is None:
         checks["oracle"] = genius.ping
     found = measure(checks, bound)
     if client["error"]:
         found["oracle"] = {"ok": False, "seconds": 0.0, "error": client["error"]}
-    return shallow() | {"ok": all(one["ok"] for one in found.values()), "client": client, **found}
+    well = all(one["ok"] and not one.get("faults") for one in found.values())
+    return shallow() | {"ok": well, "client": client, **found}
 
 
 def measure(checks: dict[str, Callable[[], dict]], bound: float) -> dict[str, dict]:

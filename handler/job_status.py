@@ -20,7 +20,8 @@ def evaluate(waited: dict, seen: dict, start_limit: float, deadline: float) -> d
     waited: the last answer of this function, at first {"since": epoch seconds of the submission}, or {}
     where that is not known;
     seen: what genius.poll_job returned. Returns waited with "state", "misses", "unreachableSince" brought up to date
-    and, once the wait is over, "outcome": succeeded | failed | backed-off | unknown, and "message".
+    and, once the wait is over, "outcome": succeeded | failed | backed-off | unknown, and "message"; with
+    "procedureStatus", the procedure's OUT status, where the job wrote it down.
     """
     known = {**waited, "at": seen["at"]}
     known.setdefault("since", seen["at"])
@@ -30,14 +31,28 @@ def evaluate(waited: dict, seen: dict, start_limit: float, deadline: float) -> d
     known.pop("unreachableSince", None)
     known.pop("error", None)
     known["state"] = seen["state"]
+    end = seen.get("end")
+    if end:
+        known["procedureStatus"] = end["status"]
     if seen["runs"]:
-        return {**known, **evaluate_runs(seen["runs"])}
+        return {**known, **settle(evaluate_runs(seen["runs"]), end)}
     if seen["state"] in LIVE:
         return {**known, "misses": 0, **evaluate_limits(known, start_limit, deadline)}
     known["misses"] = waited.get("misses", 0) + 1
     if known["misses"] < MISSES:
         return known
-    return {**known, **evaluate_state(seen["state"], known, deadline)}
+    return {**known, **settle(evaluate_state(seen["state"], known, deadline), end)}
+
+
+def settle(found: dict, end: dict | None) -> dict:
+    """Replace an unknown outcome by the one that the job wrote about its own end, if it did.
+
+    The job commits the procedure's work before it writes its end, so that end is true whatever became of the job.
+    """
+    if not end or found.get("outcome") != "unknown":
+        return found
+    ended = f"the job recorded {end['outcome']} with the status {end['status'] or 'NULL'}"
+    return {**found, "outcome": end["outcome"], "message": f"{ended}; its run log does not say so: it may be purged"}
 
 
 def evaluate_runs(runs: list[dict]) -> dict:

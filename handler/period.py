@@ -182,7 +182,8 @@ async def recover_previous_job(ctx: ObjectContext, owner: str) -> None:
         known = {"outcome": "never-submitted", "message": "its closing ended before the job was created"}
     else:
         known = await wait(ctx, earlier["job"], earlier)
-    await conclude(ctx, earlier["date"], earlier["job"], known)
+    # The row of a killed closing, should PostgreSQL have lost it, is written anew and ended by the next begin.
+    await conclude(ctx, earlier["date"], earlier["job"], known, earlier)
 
 
 async def run_procedure(ctx: ObjectContext, owner: str, request: dict, done: list[str]) -> dict:
@@ -204,7 +205,7 @@ async def run_procedure(ctx: ObjectContext, owner: str, request: dict, done: lis
     closing |= {"submitted": True, "since": submitted["at"]}
     ctx.set("closing", closing)
     known = await wait(ctx, job, closing)
-    await conclude(ctx, request["date"], job, known)
+    known = await conclude(ctx, request["date"], job, known, closing)
     if known["outcome"] != "succeeded":
         raise TerminalError(f"{job} {known['outcome']}: {known['message']}")
     return known
@@ -215,7 +216,7 @@ async def leave_out(ctx: ObjectContext, owner: str, name: str, skipped: bool, do
     outcome = "skipped" if skipped else "reused" if name in done else None
     if outcome is None:
         return None
-    await step(ctx, f"leave out {name}", ledger.record_step, owner=owner, step=name, outcome=outcome, detail={})
+    await step(ctx, f"leave out {name}", runs.record_step, owner=owner, step=name, outcome=outcome, detail={})
     return {"outcome": outcome}
 
 
@@ -223,7 +224,7 @@ async def await_live_jobs(ctx: ObjectContext, own: str) -> None:
     """Wait until no other job of the period lives: one that a person or the older service has started."""
     for job in await step(ctx, "live jobs", genius.live_jobs, period=ctx.key(), job=own):
         show(ctx, "other job", {"job": job})
-        await conclude(ctx, "a date that is not known", job, await wait(ctx, job, {}))
+        await conclude(ctx, "a date that is not known", job, await wait(ctx, job, {}), None)
 
 
 async def wait(ctx: ObjectContext, job: str, closing: dict) -> dict:
@@ -245,20 +246,25 @@ async def wait(ctx: ObjectContext, job: str, closing: dict) -> dict:
     return {**known, "polls": polls}
 
 
-async def conclude(ctx: ObjectContext, date: str, job: str, known: dict) -> None:
-    """Record a job's end in the row of the closing that submitted it, then let go of it.
+async def conclude(ctx: ObjectContext, date: str, job: str, known: dict, submitted: dict | None) -> dict:
+    """Record a job's end in the row of the closing that submitted it, forget the job, and return the end that stands.
 
-    An end that nobody can know blocks the period: it stops here, and no later closing of the period starts before
-    a person has said what happened.
+    submitted: what state keeps of that closing; None for a job of another program. A decision that a person recorded
+    stands. An end that nobody can know blocks the period: it stops here, and no later closing of the period starts
+    before a person has decided what happened.
     """
-    await step(ctx, "record genius", runs.record_job, job=job, outcome=known["outcome"], detail=known)
+    submitter = {name: submitted[name] for name in ("owner", "date", "userId")} if submitted else None
+    outcome = await step(
+        ctx, "record genius", runs.record_job, job=job, outcome=known["outcome"], detail=known, closing=submitter
+    )
     closing = await ctx.get("closing", type_hint=dict)
     if closing and closing["job"] == job:
         ctx.clear("closing")
-    if known["outcome"] == "unknown":
+    if outcome == "unknown":
         blocked = {"date": date, "job": job, "message": known["message"], "at": known["at"]}
         ctx.set("blocked", blocked)
         raise TerminalError(blocked_answer(ctx.key(), blocked), status_code=BLOCKED)
+    return {**known, "outcome": outcome}
 
 
 async def sync_ledger(ctx: ObjectContext, owner: str, request: dict, done: list[str]) -> dict:
@@ -294,9 +300,17 @@ def finish(owner: str, date: str, status: str, message: str, whole: bool) -> Non
 
     A closing with a step left out as asked closes nothing, so it must not keep the dead man's alarm quiet.
     """
-    ledger.finish(owner, status, message)
-    event = "closing_completed" if whole else "closing_partial" if status == "succeeded" else "closing_failed"
-    log.write(event, date=date, period=date[:7], invocation=owner, status=status, message=message)
+    about = {"date": date, "period": date[:7], "invocation": owner}
+    try:
+        # The first end that was written stands.
+        ended = runs.finish(owner, status, message)
+    except Refused as error:
+        if status != "succeeded":
+            log.write("closing_failed", **about, status=status, message=f"{message}; {error}")
+        raise
+    succeeded = ended["status"] == "succeeded"
+    event = "closing_completed" if whole and succeeded else "closing_partial" if succeeded else "closing_failed"
+    log.write(event, **about, **ended)
 
 
 def show(ctx: ObjectContext, doing: str, detail: dict) -> None:

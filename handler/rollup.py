@@ -1,35 +1,25 @@
 """A period's trial balance as set-based SQL: loaded, rolled up along the account tree, checked.
 
-Every function takes a session of ledger.connected() with a transaction open, in which all of it happens.
+Every function takes a session of postgres.connected() with a transaction open, in which all of it happens. A check
+returns its findings and decides nothing, so that every check is evaluated every time. A finding's text names accounts
+and branches; their amounts go from table to table, into closing_findings.
 """
 
 from __future__ import annotations
 
-import functools
-import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
-from . import deadline
-from .errors import Refused, Unavailable
+from .balances import COLUMNS, Copied
+from .errors import Refused, clean
+from .findings import KEPT, SHOWN, Finding, finding, place_names
 
-CHUNK_LINES = 2000
-SHOWN = 20
-
-# Genius' name of each amount -> our column.
-COLUMNS = {
-    "BEGINNING_DEBIT": "start_debit",
-    "BEGINNING_CREDIT": "start_credit",
-    "DEBIT_AMOUNT": "movement_debit",
-    "CREDIT_AMOUNT": "movement_credit",
-    "ENDING_DEBIT": "end_debit",
-    "ENDING_CREDIT": "end_credit",
-}
 AMOUNTS = ", ".join(COLUMNS.values())
 SUMS = ", ".join(f"sum({column}) AS {column}" for column in COLUMNS.values())
 KINDS = ("start", "movement", "end")
+BALANCES = {kind: f"{kind}_debit - {kind}_credit" for kind in KINDS}
 
 # Nothing knows how many rows this transaction writes: where one is expected a nested loop over them takes minutes.
 PLANNING = "SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '64MB'"
@@ -44,13 +34,13 @@ WITH RECURSIVE walk (code, parent, root, depth) AS (
     FROM walk JOIN legacy_chart_of_accounts chart ON chart.parent_code = walk.code
 )
 SELECT code, parent, root, depth,
-       EXISTS (SELECT FROM legacy_chart_of_accounts child WHERE child.parent_code = walk.code) AS bears
+       EXISTS (SELECT FROM legacy_chart_of_accounts child WHERE child.parent_code = walk.code) AS is_parent
   FROM walk"""
 ORPHANS = """
 SELECT code, parent_code FROM legacy_chart_of_accounts chart
  WHERE parent_code IS NOT NULL
    AND NOT EXISTS (SELECT FROM legacy_chart_of_accounts parent WHERE parent.code = chart.parent_code)
- ORDER BY code LIMIT :shown"""
+ ORDER BY code"""
 CYCLE = """
 WITH RECURSIVE climb (code, parent, way) AS (
   SELECT code, parent_code, ARRAY[code] FROM legacy_chart_of_accounts
@@ -66,17 +56,67 @@ CREATE_LOADED = """
 CREATE TEMPORARY TABLE {table} (
   account text NOT NULL, description text, branch text NOT NULL, {columns}
 ) ON COMMIT DROP"""
-LOADED_TOTALS = f"""
-SELECT count(*), {", ".join(f"coalesce(sum({column}), 0)" for column in COLUMNS.values())} FROM incoming"""
 
-STRAYS = """
-SELECT account, count(*) FROM incoming LEFT JOIN tree ON code = account
- WHERE {condition} GROUP BY account ORDER BY account"""
+# One reading of all balances for every check; what is found wrong is looked up by itself.
+INCONSISTENT = f"{BALANCES['start']} + {BALANCES['movement']} <> {BALANCES['end']}"
+GROSS = f"abs({BALANCES['start']}) + abs(movement_debit) + abs(movement_credit) + abs({BALANCES['end']})"
+CREATE_BY_BRANCH = f"""
+CREATE TEMPORARY TABLE by_branch ON COMMIT DROP AS
+SELECT branch, {SUMS}, count(*) FILTER (WHERE code IS NULL) AS unknown, count(*) FILTER (WHERE is_parent) AS on_parents,
+       count(*) FILTER (WHERE {INCONSISTENT}) AS inconsistent,
+       sum({GROSS}) AS gross, sum({GROSS}) FILTER (WHERE code IS NULL) AS unknown_gross
+  FROM incoming LEFT JOIN tree ON code = account GROUP BY branch"""
+OVERVIEW = f"""
+SELECT {", ".join(f"coalesce(sum({column}), 0)" for column in COLUMNS.values())},
+       coalesce(sum(unknown), 0), coalesce(sum(on_parents), 0), coalesce(sum(inconsistent), 0),
+       count(*) FILTER (WHERE branch NOT IN (SELECT code FROM branches WHERE code IS NOT NULL)),
+       count(*) FILTER (WHERE {" OR ".join(f"{balance} <> 0" for balance in BALANCES.values())}),
+       coalesce(sum(gross), 0), coalesce(sum(unknown_gross), 0)
+  FROM by_branch"""
+
+
+def amounts_object(prefix: str = "") -> str:
+    pairs = ", ".join(f"'{column}', {prefix}{column}" for column in COLUMNS.values())
+    return f"jsonb_build_object({pairs})"
+
+
+def places(source: str) -> str:
+    """SQL for the first balances or branches of a source: account, branch and their amounts as JSON text."""
+    account = "account" if source.startswith("incoming") else "NULL AS account"
+    return f"""
+SELECT {account}, branch, CAST({amounts_object()} AS text) FROM {source}
+ ORDER BY 1, 2 LIMIT {KEPT}"""
+
+
+# Kind of finding -> its words, and the query for its places.
+BALANCE_CHECKS = {
+    "unknown-account": (
+        "balances of accounts that are not in the chart",
+        places("incoming WHERE NOT EXISTS (SELECT FROM tree WHERE code = account)"),
+    ),
+    "parent-posting": (
+        "balances of accounts that have children in the chart",
+        places("incoming WHERE EXISTS (SELECT FROM tree WHERE code = account AND is_parent)"),
+    ),
+    "inconsistent-balance": (
+        "balances whose start and movement do not make their end",
+        places(f"incoming WHERE {INCONSISTENT}"),
+    ),
+    "unknown-branch": (
+        "branches that are not in the branch table",
+        places("by_branch WHERE branch NOT IN (SELECT code FROM branches WHERE code IS NOT NULL)"),
+    ),
+    "unbalanced-branch": (
+        "branches whose debit and credit differ",
+        places(f"by_branch WHERE {' OR '.join(f'{balance} <> 0' for balance in BALANCES.values())}"),
+    ),
+}
+
 
 # What stands at the ends of the tree, and, by itself, what the chart does not know.
 LEAVES = f"""
 SELECT account, description, branch, {AMOUNTS} FROM incoming LEFT JOIN tree ON code = account
- WHERE bears IS NOT TRUE"""
+ WHERE is_parent IS NOT TRUE"""
 # Parents, a level at a time from the lowest: branch by branch the sum of the level below and of their own postings.
 CREATE_PARENTS = f"""
 CREATE TEMPORARY TABLE parents ON COMMIT DROP AS SELECT account, description, branch, {AMOUNTS} FROM incoming LIMIT 0"""
@@ -87,7 +127,7 @@ SELECT account, max(description), branch, {SUMS} FROM (
     FROM ({LEAVES} UNION ALL SELECT * FROM parents) below JOIN tree ON code = account WHERE depth = :depth + 1
   UNION ALL
   SELECT account, description, branch, {AMOUNTS} FROM incoming JOIN tree ON code = account
-   WHERE depth = :depth AND bears
+   WHERE depth = :depth AND is_parent
 ) own_and_below GROUP BY account, branch"""
 
 # In the order of the table's unique key and with ids that grow: an index takes rows in order in half the time.
@@ -99,7 +139,11 @@ SELECT CAST(CAST(:prefix AS text) || lpad(to_hex(row_number() OVER (ORDER BY acc
   account, coalesce(description, name), branch, :year, :month, 'IDR',
   {", ".join(f"{kind}_debit, {kind}_credit, {kind}_debit - {kind}_credit" for kind in KINDS)}, now(), now()
   FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance
-  LEFT JOIN legacy_chart_of_accounts chart ON chart.code = account ORDER BY account, branch"""
+  LEFT JOIN legacy_chart_of_accounts chart ON chart.code = account
+ ORDER BY account, branch LIMIT CAST(:count AS bigint) OFFSET :skip"""
+PLACE = f"""
+SELECT account, branch FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance ORDER BY account, branch
+ LIMIT 1 OFFSET :skip"""
 
 WRITTEN = f"""
 (SELECT chart_of_account_code AS account, branch_code AS branch, {AMOUNTS}
@@ -107,22 +151,23 @@ WRITTEN = f"""
 
 
 def difference(found: str, expected: str) -> str:
-    """SQL for the first places where two sets of amounts differ: account, branch, what is there, what should be."""
+    """SQL for the places where two sets of amounts differ: account, branch, and as JSON text both sets of amounts."""
     sides = {side: ", ".join(f"{side}.{column}" for column in COLUMNS.values()) for side in ("found", "expected")}
+    objects = ", ".join(f"'{side}', {amounts_object(side + '.')}" for side in sides)
     return f"""
-SELECT account, branch, {sides["found"]}, {sides["expected"]}
+SELECT account, branch, CAST(jsonb_build_object({objects}) AS text)
   FROM ({found}) found FULL JOIN ({expected}) expected USING (account, branch)
  WHERE ({sides["found"]}) IS DISTINCT FROM ({sides["expected"]})
- ORDER BY account, branch LIMIT 3"""
+ ORDER BY account, branch LIMIT {KEPT}"""
 
 
-# What is asked of the rows as they stand in the table, before the commit.
-CHECKS = {
-    "rows as rolled up": difference(
+# Checks of the rows as they stand in the table, before the commit.
+WRITTEN_CHECKS = {
+    "rows that are not as rolled up": difference(
         f"SELECT * FROM {WRITTEN} written",
         f"SELECT account, branch, {AMOUNTS} FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance",
     ),
-    "roots against leaves": difference(
+    "roots that are not the sum of their leaves": difference(
         f"SELECT written.* FROM {WRITTEN} written JOIN tree ON code = account WHERE depth = 1",
         f"SELECT root AS account, branch, {SUMS} FROM incoming JOIN tree ON code = account GROUP BY root, branch",
     ),
@@ -130,169 +175,142 @@ CHECKS = {
 RELOADED = difference(
     f"SELECT account, branch, {AMOUNTS} FROM incoming", f"SELECT account, branch, {AMOUNTS} FROM again"
 )
-UNBALANCED = f"""
-SELECT branch, {", ".join(f"sum({kind}_debit - {kind}_credit)" for kind in KINDS)} FROM incoming
- GROUP BY branch HAVING {" OR ".join(f"sum({kind}_debit - {kind}_credit) <> 0" for kind in KINDS)}
- ORDER BY branch LIMIT 3"""
-INCONSISTENT = f"""
-SELECT account, branch, {", ".join(f"{kind}_debit - {kind}_credit" for kind in KINDS)} FROM incoming
- WHERE start_debit - start_credit + movement_debit - movement_credit <> end_debit - end_credit
- ORDER BY account, branch LIMIT 3"""
 
 
-def read_tree(session) -> None:
-    """Make the temporary table tree of the whole chart; raises Refused for an orphan and for a cycle."""
+def read_tree(session) -> list[Finding]:
+    """Make the temporary table tree of the whole chart; an empty chart, orphans and a cycle are findings."""
     session.run(CREATE_TREE)
+    session.run("ANALYZE tree")
     ((reached, known),) = session.run("SELECT count(*), (SELECT count(*) FROM legacy_chart_of_accounts) FROM tree")
+    if not known:
+        return [Finding("empty-chart", 1, "the chart of accounts is empty; load it", True)]
     if reached == known:
-        session.run("ANALYZE tree")
-        return
-    orphans = session.run(ORPHANS, shown=SHOWN)
+        return []
+    orphans = session.run(ORPHANS)
     if orphans:
-        named = ", ".join(f"{code} under {parent}" for code, parent in orphans)
-        raise Refused(f"the account tree has orphans, whose parent is not in the chart: {named}; nothing was replaced")
+        named = ", ".join(f"{code} under {parent}" for code, parent in orphans[:SHOWN])
+        text = f"the chart has {len(orphans)} accounts whose parent is not in it: {named}"
+        return [Finding("chart-orphan", len(orphans), text, True)]
     ((way,),) = session.run(CYCLE)
-    raise Refused(f"the account tree has a cycle: {way}; correct parent_code in the chart; nothing was replaced")
+    return [Finding("chart-cycle", 1, f"the account tree has a cycle: {way}; correct parent_code in the chart", True)]
 
 
-def load(session, table: str, balances: Iterable[tuple]) -> int:
-    """Stream balances into a new temporary table; returns how many there were, those without a value included."""
+def load(session, table: str, balances: Iterable[tuple]) -> Copied:
+    """Stream balances into a new temporary table; returns how many there were and which were left out."""
     columns = ", ".join(f"{column} numeric NOT NULL" for column in COLUMNS.values())
     session.run(CREATE_LOADED.format(table=table, columns=columns))
-    tally = {"rows": 0}
-    session.run(f"COPY {table} FROM STDIN", stream=copy_text(balances, tally))
-    return tally["rows"]
+    copied = Copied(session.codec)
+    session.run(f"COPY {table} FROM STDIN", stream=copied.text(balances))
+    return copied
 
 
-def copy_text(balances: Iterable[tuple], tally: dict) -> Iterator[str]:
-    """Balances as chunks of COPY text; tally["rows"] counts them as they pass.
+def load_balances(session, totals: dict, read: Callable[[], Iterable[tuple]]) -> list[Finding]:
+    """Load Genius' balances into the temporary tables incoming and by_branch and compare them with Genius' totals.
 
-    An account for which Genius has no amount at all is counted and left out; beside another amount a missing one
-    is 0, as it is to Oracle's SUM.
+    read: returns the balances of one moment; where the totals differ, they are read once more, and the places where
+    the two readings differ are named.
     """
-    lines = []
-    for account, description, branch, *amounts in balances:
-        tally["rows"] += 1
-        try:
-            finite = all([amount.is_finite() for amount in amounts])
-        except AttributeError:
-            finite = False
-        if not finite:
-            if all(amount is None for amount in amounts):
-                continue
-            amounts = [Decimal(0) if amount is None else amount for amount in amounts]
-        if not finite or not account or not branch:
-            check_balance(account, branch, amounts)
-        lines.append("\t".join((escaped(account), escaped(description), escaped(branch), *map(str, amounts))))
-        if len(lines) == CHUNK_LINES:
-            if deadline.left() < 0:
-                # An error here ends the connection, and PostgreSQL drops what it has got.
-                raise Unavailable(
-                    f"the invocation's time was over after {tally['rows']} balances; nothing was replaced"
-                )
-            yield "\n".join(lines) + "\n"
-            lines.clear()
-    if lines:
-        yield "\n".join(lines) + "\n"
-
-
-def check_balance(account: str | None, branch: str | None, amounts: list) -> None:
-    where = f"account {account or 'without a code'}, branch {branch or 'without a code'}"
-    if not account or not branch:
-        raise Refused(f"{where}: a balance that nobody can place; correct it in Genius; nothing was replaced")
-    for amount in amounts:
-        if not isinstance(amount, Decimal) or not amount.is_finite():
-            raise Refused(f"{where}: {amount} is not an amount; correct it in Genius; nothing was replaced")
-
-
-@functools.lru_cache(maxsize=8192)
-def escaped(value: str | None) -> str:
-    """A text as COPY takes it; accounts, branches and names come again and again."""
-    if value is None:
-        return r"\N"
-    return re.sub(r"[\\\t\n\r]", lambda match: ESCAPES[match[0]], value)
-
-
-ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
-
-
-def check_loaded(session, period: str, read: int, totals: dict, read_again) -> None:
-    """Compare what was loaded with Genius' totals.
-
-    read_again: returns the balances of the same moment once more; where the totals differ, the two readings are
-    compared and the first places where they differ are named.
-    """
-    (loaded,) = session.run(LOADED_TOTALS)
-    found = {"rows": read, **dict(zip(COLUMNS, loaded[1:]))}
+    copied = load(session, "incoming", read())
+    session.run(CREATE_BY_BRANCH)
+    if copied.refused:
+        named = "; ".join(
+            f"account {account or 'without a code'}, branch {branch or 'without a code'}: {why}"
+            for account, branch, why in copied.refused[:SHOWN]
+        )
+        rows = [(account, branch, "{}") for account, branch, _ in copied.refused[:KEPT]]
+        text = clean(f"{len(copied.refused)} balances cannot be stored: {named}; correct them in Genius")
+        return [Finding("bad-balance", len(copied.refused), text, True, rows)]
+    found = {"rows": copied.rows, **dict(zip(COLUMNS, session.run(OVERVIEW)[0]))}
     if found == totals:
-        return
+        return []
     differing = ", ".join(f"{name} {found[name]} of {totals[name]}" for name in totals if found[name] != totals[name])
-    load(session, "again", read_again())
-    places = session.run(RELOADED)
-    named = places_text(places, "loaded", "in Genius") or "read again, every account and branch is the same"
-    raise Refused(f"{period}: what was loaded differs from Genius' totals: {differing}; {named}; nothing was replaced")
+    load(session, "again", read())
+    rows = session.run(RELOADED)
+    named = place_names(rows) or "read again, every account and branch is the same"
+    text = f"the loaded balances differ from Genius' totals: {differing}; {named}"
+    return [Finding("load-difference", max(1, len(rows)), text, True, rows)]
 
 
-def places_text(places: list, found: str, expected: str) -> str:
-    return "; ".join(place_text(place, found, expected) for place in places)
-
-
-def place_text(place: list, found: str, expected: str) -> str:
-    """One row of a difference in words: the first amount that differs, by account and branch."""
-    account, branch, *amounts = place
-    here, there = amounts[: len(COLUMNS)], amounts[len(COLUMNS) :]
-    column, one, other = next(
-        (column, one, other) for column, one, other in zip(COLUMNS.values(), here, there) if one != other
-    )
-    one, other = ("nothing" if value is None else value for value in (one, other))
-    return f"account {account}, branch {branch}: {column} is {one} {found}, {other} {expected}"
-
-
-def check_balanced(session, period: str, totals: dict) -> None:
-    """Debit equals credit, at the start, in the movements and at the end."""
-    pairs = {kind: (totals[debit], totals[credit]) for kind, debit, credit in zip(KINDS, *[iter(COLUMNS)] * 2)}
-    if all(debit == credit for debit, credit in pairs.values()):
-        return
-    said = [
-        f"{kind} debit {debit} and credit {credit} differ" for kind, (debit, credit) in pairs.items() if debit != credit
+def check_balances(session, totals: dict, rules) -> list[Finding]:
+    """Evaluate every check of the loaded balances; rules: the settings LEDGER_*."""
+    ((*_, unknown, on_parents, inconsistent, branches, unbalanced, gross, unknown_gross),) = session.run(OVERVIEW)
+    # A zero sum has no share.
+    share = unknown_gross * 100 / gross if gross else Decimal(0)
+    above = unknown_gross * 100 > rules.ledger_unknown_limit * gross
+    counts = {
+        "unknown-account": (unknown, above or rules.ledger_unknown_accounts == "refuse"),
+        "parent-posting": (on_parents, False),
+        "inconsistent-balance": (inconsistent, rules.ledger_inconsistent == "refuse"),
+        "unknown-branch": (branches, False),
+        "unbalanced-branch": (unbalanced, False),
+    }
+    notes = {"unknown-account": f", {share:.2f} % of the gross sum (limit {rules.ledger_unknown_limit} %)"}
+    findings = [
+        finding(kind, int(count), f"{BALANCE_CHECKS[kind][0]}{notes.get(kind, '')}", rows, refused)
+        for kind, (count, refused) in counts.items()
+        if count
+        for rows in [session.run(BALANCE_CHECKS[kind][1])]
     ]
-    for branch, *differences in session.run(UNBALANCED):
-        kinds = ", ".join(f"{kind} {value:+}" for kind, value in zip(KINDS, differences) if value)
-        said.append(f"branch {branch} is out by {kinds}")
-    for account, branch, start, movement, end in session.run(INCONSISTENT):
-        said.append(f"account {account}, branch {branch}: start {start} and movement {movement} do not make end {end}")
-    raise Refused(f"{period}: {'; '.join(said)}; nothing was replaced")
+    return [*empty_period(totals), *findings, *unbalanced_totals(totals)]
 
 
-def find_strays(session) -> dict:
-    """Balances outside the leaves of the tree, counted by account and the first ones named."""
-    found = {}
-    for name, condition in (("unknownAccount", "code IS NULL"), ("parentPosting", "bears")):
-        rows = session.run(STRAYS.format(condition=condition))
-        found[f"{name}s"] = [f"{account} ({count} balances)" for account, count in rows[:SHOWN]]
-        found[f"{name}Count"] = len(rows)
-    return found
+def empty_period(totals: dict) -> list[Finding]:
+    return [] if totals["rows"] else [Finding("empty-period", 1, "Genius has no balances of this period", True)]
 
 
-def strays_text(strays: dict) -> str:
-    """The strays in one line, or nothing."""
-    said = []
-    for name, words in (("unknownAccount", "not in the chart"), ("parentPosting", "with children in the chart")):
-        if strays[f"{name}Count"]:
-            more = ", …" if strays[f"{name}Count"] > SHOWN else ""
-            said.append(f"{strays[f'{name}Count']} accounts {words}: {', '.join(strays[f'{name}s'])}{more}")
-    return "; ".join(said)
+def unbalanced_totals(totals: dict) -> list[Finding]:
+    """Debit equals credit over the whole period, at the start, in the movements and at the end."""
+    pairs = {kind: (totals[debit], totals[credit]) for kind, debit, credit in zip(KINDS, *[iter(COLUMNS)] * 2)}
+    differing = [f"{kind} debit {d} and credit {c}" for kind, (d, c) in pairs.items() if d != c]
+    if not differing:
+        return []
+    return [Finding("unbalanced-period", len(differing), f"debit and credit differ: {', '.join(differing)}", True)]
 
 
-def write(session, year: int, month: int) -> int:
-    """Put the rolled-up balances in the place of the period's rows; returns how many rows were written."""
+def replace(session, year: int, month: int) -> tuple[int, list[Finding]]:
+    """Put the rolled-up balances in the place of the period's rows and check them.
+
+    Returns how many rows were written, and findings, with which the period's rows are again as they were.
+    """
+    roll_up(session)
+    session.run("SAVEPOINT as_it_was")
+    session.run("DELETE FROM legacy_trial_balances WHERE year = :year AND month = :month", year=year, month=month)
+    given = {"year": year, "month": month, "prefix": id_prefix()}
+    session.run("SAVEPOINT deleted")
+    try:
+        session.run(WRITE, **given, count=None, skip=0)
+        written, findings = session.row_count, check_written(session, year, month)
+    except Refused as error:
+        session.run("ROLLBACK TO deleted")
+        written, findings = 0, [unstorable(session, given, str(error))]
+    if findings:
+        session.run("ROLLBACK TO as_it_was")
+    return written, findings
+
+
+def roll_up(session) -> None:
+    """Make the temporary table parents of all accounts that have children."""
     session.run(CREATE_PARENTS)
     ((deepest,),) = session.run("SELECT coalesce(max(depth), 0) FROM tree")
     for depth in range(deepest - 1, 0, -1):
         session.run(ADD_LEVEL, depth=depth)
-    session.run("DELETE FROM legacy_trial_balances WHERE year = :year AND month = :month", year=year, month=month)
-    session.run(WRITE, year=year, month=month, prefix=id_prefix())
-    return session.row_count
+
+
+def unstorable(session, given: dict, message: str) -> Finding:
+    """Find the first row that the table does not take, by halves: PostgreSQL names it only beside its amounts."""
+    ((high,),) = session.run(f"SELECT count(*) FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance")
+    low = 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        session.run("SAVEPOINT half")
+        try:
+            session.run(WRITE, **given, count=middle - low, skip=low)
+            low = middle
+        except Refused:
+            session.run("ROLLBACK TO half")
+            high = middle
+    rows = [(account, branch, "{}") for account, branch in session.run(PLACE, skip=low)]
+    return Finding("refused-row", 1, f"PostgreSQL refuses a row: {place_names(rows)}: {message}", True, rows)
 
 
 def id_prefix() -> str:
@@ -302,11 +320,11 @@ def id_prefix() -> str:
     return f"{digits}8{secrets.token_hex(2)[1:]}"
 
 
-def check_written(session, period: str) -> None:
-    """Raise Refused unless the written rows are Genius' leaves and the sums of them all the way up."""
-    year, month = (int(part) for part in period.split("-"))
-    for name, sql in CHECKS.items():
-        places = session.run(sql, year=year, month=month)
-        if places:
-            named = places_text(places, "as written", "expected")
-            raise Refused(f"{period}: {name}: {named}; nothing was replaced")
+def check_written(session, year: int, month: int) -> list[Finding]:
+    """Whether the written rows are Genius' leaves and the sums of them all the way up."""
+    findings = []
+    for words, sql in WRITTEN_CHECKS.items():
+        rows = session.run(sql, year=year, month=month)
+        if rows:
+            findings.append(finding("written-difference", len(rows), words, rows, True))
+    return findings

@@ -4,80 +4,199 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
+from collections.abc import Iterable
 
 from .errors import Refused
-from .ledger import connected, run_id, transaction
+from .findings import Finding
 from .plan import plan
+from .postgres import Session, connected, transaction
+from .request import STEPS
+
+NAMESPACE = uuid.UUID("6f6b8d0e-5f0b-5c6e-9d0a-806806806806")
 
 SHOWN = "id, owner, closing_date, user_id, job, status, genius, ledger, metrics, message, detail, started_at, ended_at"
 OF_DATE = f"SELECT {SHOWN} FROM closing_runs WHERE closing_date = CAST(:date AS date) ORDER BY started_at, id"
 NEWEST = f"SELECT {SHOWN} FROM closing_runs ORDER BY started_at DESC, id LIMIT :count"
 # The period is held by one closing at a time, so another row of it that still says running was killed.
-END_KILLED = """
-UPDATE closing_runs SET status = 'cancelled', message = 'killed before its end', ended_at = now()
- WHERE period = :period AND status = 'running' AND id <> CAST(:id AS uuid)"""
+KILLED = """
+SELECT id FROM closing_runs WHERE period = :period AND status = 'running' AND id <> CAST(:id AS uuid) FOR UPDATE"""
 INSERT = """
 INSERT INTO closing_runs (id, owner, closing_date, period, user_id, job, status)
 VALUES (CAST(:id AS uuid), :owner, CAST(:date AS date), :period, :user_id, :job, 'running')
 ON CONFLICT (id) DO NOTHING"""
+# An amount arrives as the text of a JSON number, since Python's own numbers are not exact.
+INSERT_FINDINGS = """
+INSERT INTO closing_findings (run_id, step, kind, account, branch, amounts)
+SELECT CAST(:run AS uuid), :step, kind, account, branch, CAST(amounts AS jsonb)
+  FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS found (kind text, account text, branch text, amounts text)"""
+# The outcome that a person has decided stands, whatever is found out later.
+RECORD_JOB = """
+genius = coalesce((SELECT decision FROM closing_decisions WHERE job = :job), :outcome),
+detail = detail || CAST(:detail AS jsonb)"""
+DECIDE = """
+INSERT INTO closing_decisions (job, decision, who) VALUES (:job, :decision, :who) ON CONFLICT (job) DO NOTHING"""
+# The first end that was written stands.
+FINISH = """
+message = CASE WHEN status = 'running' THEN :message ELSE message END,
+ended_at = CASE WHEN status = 'running' THEN now() ELSE ended_at END,
+status = CASE WHEN status = 'running' THEN :status ELSE status END"""
+
+
+def run_id(owner: str) -> str:
+    """The key of an owner's row in closing_runs, and the id of its metrics run."""
+    return str(uuid.uuid5(NAMESPACE, owner))
+
+
+def update(session: Session, changes: str, *, key: str = "id", **values) -> None:
+    """Change the one row of closing_runs whose key, id or job, is in values; Refused for no row and for several."""
+    cast = "CAST(:id AS uuid)" if key == "id" else f":{key}"
+    session.run(f"UPDATE closing_runs SET {changes} WHERE {key} = {cast}", **values)
+    if session.row_count != 1:
+        raise Refused(
+            f"closing_runs has {session.row_count} rows of {key} {values[key]}, expected one: PostgreSQL may have"
+            " failed over to a copy without its last seconds; see `inv history`, then `inv rerun` the date"
+        )
 
 
 def begin(owner: str, date: str, user_id: str, job: str | None) -> dict:
     """Write the run's row before anything is started; a second call finds it there. Returns {"run", "at"}."""
-    with connected() as connection, transaction(connection):
-        connection.run(END_KILLED, period=date[:7], id=run_id(owner))
-        connection.run(INSERT, id=run_id(owner), owner=owner, date=date, period=date[:7], user_id=user_id, job=job)
+    with connected() as session, transaction(session):
+        for (killed,) in session.run(KILLED, period=date[:7], id=run_id(owner)):
+            changes = "status = 'cancelled', message = 'killed before its end', ended_at = now()"
+            update(session, changes, id=str(killed))
+        insert(session, owner, date, user_id, job)
     return {"run": run_id(owner), "at": time.time()}
 
 
+def insert(session: Session, owner: str, date: str, user_id: str, job: str | None) -> None:
+    session.run(INSERT, id=run_id(owner), owner=owner, date=date, period=date[:7], user_id=user_id, job=job)
+
+
 def left_out(owner: str, date: str, resume: bool, first: str | None) -> list[str]:
-    """What plan says of a date, from its earlier runs; Restate forgets a finished closing, the database does not."""
-    with connected() as connection:
-        earlier = [row for row in read(connection, OF_DATE, date=date) if row["owner"] != owner]
+    """The steps of a date that a run leaves out; Restate forgets a finished closing, the database does not."""
+    with connected() as session:
+        earlier = [row for row in read(session, OF_DATE, date=date) if row["owner"] != owner]
     try:
         return plan(earlier, resume, first)
     except ValueError as error:
         raise Refused(f"{date} {error}; nothing was started") from None
 
 
-def record_job(job: str, outcome: str, detail: dict) -> int:
-    """Write how a closing job ended to the row of the run that submitted it; returns how many rows there were."""
-    with connected() as connection:
-        connection.run(
-            "UPDATE closing_runs SET genius = :outcome, detail = detail || CAST(:detail AS jsonb) WHERE job = :job",
-            outcome=outcome,
-            detail=json.dumps({"genius": detail}, default=str),
-            job=job,
-        )
-        return connection.row_count
+def record(session: Session, owner: str, step: str, outcome: str, detail: dict) -> None:
+    """Write one step's outcome to the run's row, in the caller's transaction."""
+    assert step in STEPS, step
+    update(
+        session,
+        f"{step} = :outcome, detail = detail || CAST(:detail AS jsonb)",
+        outcome=outcome,
+        detail={step: {**detail, "at": time.time()}},
+        id=run_id(owner),
+    )
+
+
+def record_step(owner: str, step: str, outcome: str, detail: dict) -> None:
+    """Write one step's outcome to the run's row."""
+    with connected() as session, transaction(session):
+        record(session, owner, step, outcome, detail)
+
+
+def record_findings(session: Session, owner: str, step: str, findings: Iterable[Finding]) -> None:
+    """Put the findings of a run's step in the place of those of an earlier try, with their amounts."""
+    session.run(
+        "DELETE FROM closing_findings WHERE run_id = CAST(:run AS uuid) AND step = :step", run=run_id(owner), step=step
+    )
+    rows = [
+        {"kind": one.kind, "account": account, "branch": branch, "amounts": amounts}
+        for one in findings
+        for account, branch, amounts in one.rows
+    ]
+    if rows:
+        session.run(INSERT_FINDINGS, run=run_id(owner), step=step, rows=rows)
+
+
+def record_job(job: str, outcome: str, detail: dict, closing: dict | None) -> str:
+    """Write how a closing job ended to the row of the run that submitted it, and return the outcome that stands there.
+
+    closing: {"owner", "date", "userId"} of that run, whose row is written anew if PostgreSQL has lost it; None for a
+    job of another program, which may have no row. A decision of a person on the job stands.
+    """
+    with connected() as session, transaction(session):
+        if closing:
+            insert(session, closing["owner"], closing["date"], closing["userId"], job)
+        rows = session.run("SELECT FROM closing_runs WHERE job = :job", job=job)
+        if rows or closing:
+            update(session, RECORD_JOB, key="job", job=job, outcome=outcome, detail={"genius": detail})
+        decided = session.run("SELECT decision FROM closing_decisions WHERE job = :job", job=job)
+    return decided[0][0] if decided else outcome
 
 
 def resolve(job: str, outcome: str, who: str) -> dict:
-    """Write a person's word on a job of which nobody else can know: who said what, and when."""
-    word = {"as": outcome, "who": who, "at": time.time()}
-    with connected() as connection:
-        connection.run(
-            "UPDATE closing_runs SET genius = :outcome, detail = detail || CAST(:word AS jsonb) WHERE job = :job",
-            outcome=outcome,
-            word=json.dumps({"resolved": word}),
+    """Record the decision of a person on a job whose outcome nobody else can know, once; also for jobs without a run.
+
+    Returns {"job", "as", "who", "at", "rows"}. Raises Refused if another decision is recorded.
+    """
+    with connected() as session, transaction(session):
+        session.run(DECIDE, job=job, decision=outcome, who=who)
+        ((decision, by, at),) = session.run(
+            "SELECT decision, who, extract(epoch FROM decided_at)::float8 FROM closing_decisions WHERE job = :job",
             job=job,
         )
-        return {"job": job, "rows": connection.row_count, **word}
+        if decision != outcome:
+            raise Refused(f"{job} was decided as {decision} by {by}; a recorded decision is not overwritten")
+        word = {"as": decision, "who": by, "at": at}
+        rows = session.run("SELECT FROM closing_runs WHERE job = :job", job=job)
+        if rows:
+            changes = "genius = :outcome, detail = detail || CAST(:word AS jsonb)"
+            update(session, changes, key="job", job=job, outcome=decision, word={"resolved": word})
+        return {"job": job, "rows": len(rows), **word}
+
+
+def finish(owner: str, status: str, message: str) -> dict:
+    """Write how the run ended, unless an end is written already; return the {"status", "message"} that stand.
+
+    Raises Refused for a run that is to succeed although its row does not say so of each step.
+    """
+    with connected() as session, transaction(session):
+        if status == "succeeded":
+            check_steps(session, owner)
+        update(session, FINISH, status=status, message=message, id=run_id(owner))
+        ((ended, reason),) = session.run(
+            "SELECT status, message FROM closing_runs WHERE id = CAST(:id AS uuid)", id=run_id(owner)
+        )
+    return {"status": ended, "message": reason}
+
+
+def check_steps(session: Session, owner: str) -> None:
+    rows = session.run(
+        f"SELECT {', '.join(STEPS)} FROM closing_runs WHERE id = CAST(:id AS uuid) FOR UPDATE", id=run_id(owner)
+    )
+    open_steps = [
+        f"{step} {outcome}"
+        for row in rows
+        for step, outcome in zip(STEPS, row)
+        if outcome not in ("succeeded", "reused", "skipped")
+    ]
+    if open_steps:
+        raise Refused(
+            f"closing_runs has {', '.join(open_steps)} for run {run_id(owner)}: PostgreSQL may have failed over to a"
+            " copy without its last seconds; `inv rerun` the date"
+        )
 
 
 def of_date(date: str) -> list[dict]:
     """A date's runs in the order of their start, as values that the journal can keep."""
-    with connected() as connection:
-        return read(connection, OF_DATE, date=date)
+    with connected() as session:
+        return read(session, OF_DATE, date=date)
 
 
 def newest(count: int) -> list[dict]:
     """The newest runs, newest first."""
-    with connected() as connection:
-        return read(connection, NEWEST, count=count)
+    with connected() as session:
+        return read(session, NEWEST, count=count)
 
 
-def read(connection, query: str, **values) -> list[dict]:
-    rows = connection.run(query, **values)
-    names = [column["name"] for column in connection.columns]
+def read(session: Session, query: str, **values) -> list[dict]:
+    rows = session.run(query, **values)
+    names = [column["name"] for column in session.columns]
     return json.loads(json.dumps([dict(zip(names, row)) for row in rows], default=str))

@@ -1,4 +1,7 @@
-"""The one table of our own, and the rights that this service needs to what it finds in PG_SCHEMA."""
+"""The tables of our own, and what this service needs of the tables and the function that it finds in PG_SCHEMA.
+
+One check for `inv schema`, the deep ping and the doctor: find_faults.
+"""
 
 from __future__ import annotations
 
@@ -6,61 +9,175 @@ from pathlib import Path
 
 from . import settings
 from .errors import Refused
-from .ledger import connected, transaction
+from .postgres import Session, connected, transaction
 
-METRICS = "calculate_financial_metrics(uuid, integer, integer)"
-# What this service does with what it finds in the schema; the function's own rights are the report's business.
+PING_SECONDS = 5
+METRICS = "calculate_financial_metrics"
+METRICS_ARGUMENTS = "uuid, integer, integer"
+
+# Families of types, as format_type writes them without their size.
+TEXT = ("text", "character varying", "character")
+WHOLE = ("integer", "bigint", "smallint")
+EXACT = ("numeric",)
+UUID = ("uuid",)
+MOMENT = ("timestamp with time zone", "timestamp without time zone")
+ZONED = ("timestamp with time zone",)
+JSON = ("jsonb", "json")
+AMOUNTS = [f"{kind}_{side}" for kind in ("start", "movement", "end") for side in ("debit", "credit", "balance")]
+
+# Table -> privileges that this service needs, and the columns that it reads or writes with the types that do.
+REPORT_TABLES: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
+    "legacy_chart_of_accounts": (("SELECT",), dict.fromkeys(("code", "parent_code", "name"), TEXT)),
+    "branches": (("SELECT",), {"code": TEXT}),
+    "legacy_trial_balances": (
+        ("SELECT", "INSERT", "DELETE"),
+        {"id": UUID, "year": WHOLE, "month": WHOLE, "created_at": MOMENT, "updated_at": MOMENT}
+        | dict.fromkeys(("chart_of_account_code", "description", "branch_code", "currency_code"), TEXT)
+        | dict.fromkeys(AMOUNTS, EXACT),
+    ),
+    "calculation_runs": (
+        ("SELECT",),
+        {"id": UUID, "status": TEXT, "metadata": JSON}
+        | dict.fromkeys(("completed_steps", "total_steps", "error_count", "warning_count"), WHOLE),
+    ),
+}
+OWN_TABLES: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
+    "closing_runs": (
+        ("SELECT", "INSERT", "UPDATE"),
+        {"id": UUID, "closing_date": ("date",), "detail": ("jsonb",)}
+        | dict.fromkeys(("owner", "period", "user_id", "job", "status", "genius", "ledger", "metrics"), TEXT)
+        | dict.fromkeys(("message", "ledger_job"), TEXT)
+        | dict.fromkeys(("ledger_at", "ledger_job_ended_at", "started_at", "ended_at"), ZONED),
+    ),
+    "closing_findings": (
+        ("SELECT", "INSERT", "DELETE"),
+        {"run_id": UUID, "amounts": ("jsonb",), "found_at": ZONED}
+        | dict.fromkeys(("step", "kind", "account", "branch"), TEXT),
+    ),
+    "closing_decisions": (
+        ("SELECT", "INSERT"),
+        {"decided_at": ZONED} | dict.fromkeys(("job", "decision", "who"), TEXT),
+    ),
+}
 # The catalogue is read by itself: to_regclass fails where USAGE is what is missing.
-GRANTS = f"""
-WITH given AS (SELECT oid, nspname AS schema FROM pg_namespace WHERE nspname = :schema),
-present AS (
-  SELECT relname AS name, pg_class.oid FROM given JOIN pg_class ON relnamespace = given.oid
-  UNION ALL SELECT proname, pg_proc.oid FROM given JOIN pg_proc ON pronamespace = given.oid
-),
-needed (name, privilege, what) AS (VALUES
-  ('legacy_chart_of_accounts', 'SELECT', 'legacy_chart_of_accounts'),
-  ('legacy_trial_balances', 'SELECT', 'legacy_trial_balances'),
-  ('legacy_trial_balances', 'INSERT', 'legacy_trial_balances'),
-  ('legacy_trial_balances', 'DELETE', 'legacy_trial_balances'),
-  ('calculation_runs', 'SELECT', 'calculation_runs'),
-  ('calculate_financial_metrics', 'EXECUTE', 'FUNCTION {METRICS}'))
-SELECT 'USAGE ON SCHEMA ' || schema, '' FROM given WHERE NOT has_schema_privilege(oid, 'USAGE')
-UNION ALL SELECT 'CREATE ON SCHEMA ' || schema, '' FROM given
- WHERE NOT has_schema_privilege(oid, 'CREATE') AND 'closing_runs' NOT IN (SELECT name FROM present)
-UNION ALL SELECT 'TEMPORARY ON DATABASE ' || current_database(), ''
- WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')
-UNION ALL SELECT privilege || ' ON ' || regexp_replace(what, '^(FUNCTION )?', '\\1' || schema || '.'),
-   CASE WHEN present.oid IS NULL THEN name ELSE '' END
-  FROM needed CROSS JOIN given LEFT JOIN present USING (name)
- WHERE present.oid IS NULL OR NOT CASE privilege
-   WHEN 'EXECUTE' THEN has_function_privilege(present.oid, privilege)
-   ELSE has_table_privilege(present.oid, privilege) END"""
+COLUMNS = """
+SELECT relname, attname, format_type(atttypid, NULL)
+  FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN pg_attribute ON attrelid = pg_class.oid
+ WHERE nspname = :schema AND attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p', 'v', 'f', 'm')"""
+FUNCTIONS = """
+SELECT oidvectortypes(proargtypes), has_function_privilege(pg_proc.oid, 'EXECUTE')
+  FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace WHERE nspname = :schema AND proname = :name"""
+RIGHTS = """
+SELECT has_schema_privilege(oid, 'USAGE'), has_schema_privilege(oid, 'CREATE'),
+       has_database_privilege(current_database(), 'TEMPORARY')
+  FROM pg_namespace WHERE nspname = :schema"""
+TABLE_RIGHTS = """
+SELECT relname, privilege FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+ CROSS JOIN (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) needed (privilege)
+ WHERE nspname = :schema AND relkind IN ('r', 'p', 'v', 'f', 'm') AND has_table_privilege(pg_class.oid, privilege)"""
 
 
 def apply() -> str:
-    """Create what is missing of our own table, and return the schema that has it.
+    """Create what is missing of our own tables, and return the schema that has them.
 
-    Raises Refused with the grants that this service needs and does not have; what could be made is made even so.
+    Raises Refused with everything that this service needs and does not find; what could be made is made even so.
     """
-    now = settings.current()
+    schema = settings.current().pg_schema
     with connected() as session:
-        if not session.run("SELECT FROM pg_namespace WHERE nspname = :schema", schema=now.pg_schema):
-            raise Refused(f"no schema {now.pg_schema} in database {now.pg_database}; correct PG_SCHEMA or have it made")
-        lacking = session.run(GRANTS, schema=now.pg_schema)
-        if not any("ON SCHEMA" in grant for grant, _ in lacking):
+        rights = session.run(RIGHTS, schema=schema)
+        # A table that is there needs no CREATE, which an administrator may have taken back since.
+        if rights and rights[0][0] and (rights[0][1] or not absent(session, schema, OWN_TABLES)):
             with transaction(session):
                 for statement in statements((Path(__file__).parent / "schema.sql").read_text()):
                     session.run(statement)
-    absent = sorted({name for _, name in lacking if name})
-    if absent:
-        raise Refused(f"schema {now.pg_schema} has no {', '.join(absent)}; PG_SCHEMA must be the report's own schema")
-    if lacking:
-        wanted = "; ".join(f"GRANT {grant} TO {now.pg_user}" for grant, _ in lacking)
-        raise Refused(f"{now.pg_user} lacks grants; have the schema's owner run: {wanted}; then `inv schema` again")
-    return now.pg_schema
+        faults = find_faults(session)
+    if faults:
+        raise Refused(f"{'; '.join(faults)}; then `inv schema` again")
+    return schema
+
+
+def ping() -> dict:
+    """The server's version, read over a new connection, and what is wrong with the schema: {"version", "faults"}."""
+    with connected(PING_SECONDS, PING_SECONDS) as session:
+        return {"version": session.run("SHOW server_version")[0][0], "faults": find_faults(session)}
+
+
+def find_faults(session: Session) -> list[str]:
+    """Return what this service needs of database and schema and does not find, one line each with its remedy."""
+    now = settings.current()
+    rights = session.run(RIGHTS, schema=now.pg_schema)
+    if not rights:
+        return [f"no schema {now.pg_schema} in database {now.pg_database}; correct PG_SCHEMA or create it"]
+    tables = REPORT_TABLES | OWN_TABLES
+    missing = absent(session, now.pg_schema, tables)
+    faults = [*encoding_faults(session), *table_faults(missing), *column_faults(session, tables, missing)]
+    grants = missing_grants(session, rights[0], missing)
+    functions = dict(session.run(FUNCTIONS, schema=now.pg_schema, name=METRICS))
+    if METRICS_ARGUMENTS not in functions:
+        known = f"it has {METRICS}({'), ('.join(functions)})" if functions else "PG_SCHEMA must be the report's schema"
+        faults.append(f"schema {now.pg_schema} has no function {METRICS}({METRICS_ARGUMENTS}); {known}")
+    elif not functions[METRICS_ARGUMENTS]:
+        grants.append(f"EXECUTE ON FUNCTION {now.pg_schema}.{METRICS}({METRICS_ARGUMENTS})")
+    if grants:
+        wanted = "; ".join(f"GRANT {grant} TO {now.pg_user}" for grant in grants)
+        faults.append(f"{now.pg_user} lacks grants; the schema's owner must run: {wanted}")
+    return faults
+
+
+def absent(session: Session, schema: str, tables: dict) -> list[str]:
+    present = {row[0] for row in session.run(COLUMNS, schema=schema)}
+    return [name for name in tables if name not in present]
+
+
+def encoding_faults(session: Session) -> list[str]:
+    ((name, encoding),) = session.run("SELECT current_database(), current_setting('server_encoding')")
+    if encoding == "UTF8":
+        return []
+    return [f"database {name} is encoded in {encoding}, expected UTF8: it cannot hold every text of Genius"]
+
+
+def table_faults(missing: list[str]) -> list[str]:
+    schema = settings.current().pg_schema
+    theirs = [name for name in missing if name in REPORT_TABLES]
+    ours = [name for name in missing if name in OWN_TABLES]
+    faults = {
+        f"schema {schema} has no {', '.join(theirs)}; PG_SCHEMA must be the report's own schema": theirs,
+        f"schema {schema} has no {', '.join(ours)}; run `inv schema`": ours,
+    }
+    return [fault for fault, names in faults.items() if names]
+
+
+def column_faults(session: Session, tables: dict, missing: list[str]) -> list[str]:
+    schema = settings.current().pg_schema
+    found = {(table, column): kind for table, column, kind in session.run(COLUMNS, schema=schema)}
+    faults = []
+    for table, (_, columns) in tables.items():
+        for column, kinds in columns.items() if table not in missing else ():
+            kind = found.get((table, column))
+            if kind is None:
+                faults.append(f"{schema}.{table} has no column {column} ({kinds[0]})")
+            elif kind not in kinds:
+                faults.append(f"{schema}.{table}.{column} is {kind}, expected {' or '.join(kinds)}")
+    return faults
+
+
+def missing_grants(session: Session, rights: list, missing: list[str]) -> list[str]:
+    """The grants that this service lacks, as they stand in a GRANT."""
+    now = settings.current()
+    usage, create, temporary = rights
+    grants = [] if usage else [f"USAGE ON SCHEMA {now.pg_schema}"]
+    grants += [f"CREATE ON SCHEMA {now.pg_schema}"] if set(missing) & set(OWN_TABLES) and not create else []
+    grants += [] if temporary else [f"TEMPORARY ON DATABASE {now.pg_database}"]
+    granted = {(table, privilege) for table, privilege in session.run(TABLE_RIGHTS, schema=now.pg_schema)}
+    needed = [(table, one) for table, (some, _) in (REPORT_TABLES | OWN_TABLES).items() for one in some]
+    return grants + [
+        f"{privilege} ON {now.pg_schema}.{table}"
+        for table, privilege in needed
+        if table not in missing and (table, privilege) not in granted
+    ]
 
 
 def statements(script: str) -> list[str]:
     """A script of plain statements, each ended by a semicolon at a line's end."""
-    lines = [line for line in script.splitlines() if not line.startswith("--")]
+    lines = [line for line in script.splitlines() if not line.lstrip().startswith("--")]
     return [part.strip() for part in "\n".join(lines).split(";\n") if part.strip(" \n;")]

@@ -1,7 +1,5 @@
--- The one table of finance-closing itself; everything else in the schema belongs to the report.
--- Repeatable. Needs: USAGE and CREATE on the schema, TEMPORARY on the database; SELECT on legacy_chart_of_accounts;
--- SELECT, INSERT and DELETE on legacy_trial_balances; SELECT on calculation_runs; EXECUTE on
--- calculate_financial_metrics. `inv schema` names those that are missing.
+-- The tables of finance-closing itself; everything else in the schema belongs to the report.
+-- Repeatable. `inv schema` names the grants that are missing; handler/schema.py has the list.
 CREATE TABLE IF NOT EXISTS closing_runs (
     id uuid PRIMARY KEY,
     owner text NOT NULL,
@@ -15,15 +13,41 @@ CREATE TABLE IF NOT EXISTS closing_runs (
     metrics text NOT NULL DEFAULT 'pending',
     message text NOT NULL DEFAULT '',
     detail jsonb NOT NULL DEFAULT '{}',
+    -- When this run replaced the trial balance: of a period's runs the newest one is what the trial balance holds.
+    ledger_at timestamptz,
     -- The job whose result this run put into the trial balance, and its end by Genius' clock.
     ledger_job text,
-    ledger_job_ended_at timestamp,
+    ledger_job_ended_at timestamptz,
     started_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz
 );
 
 CREATE INDEX IF NOT EXISTS closing_runs_closing_date ON closing_runs (closing_date, started_at);
+CREATE INDEX IF NOT EXISTS closing_runs_job ON closing_runs (job);
 
--- For a table of an earlier release.
-ALTER TABLE closing_runs ADD COLUMN IF NOT EXISTS ledger_job text;
-ALTER TABLE closing_runs ADD COLUMN IF NOT EXISTS ledger_job_ended_at timestamp;
+-- For a table of an earlier build.
+ALTER TABLE closing_runs ADD COLUMN IF NOT EXISTS ledger_at timestamptz;
+ALTER TABLE closing_runs ALTER COLUMN ledger_job_ended_at TYPE timestamptz;
+
+-- The findings of a run's newest try of a step, with the amounts of single accounts and branches, which stand nowhere
+-- else outside the ledger: messages, logs and closing_runs name accounts and branches only.
+CREATE TABLE IF NOT EXISTS closing_findings (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id uuid NOT NULL REFERENCES closing_runs ON DELETE CASCADE,
+    step text NOT NULL,
+    kind text NOT NULL,
+    account text,
+    branch text,
+    amounts jsonb NOT NULL DEFAULT '{}',
+    found_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE INDEX IF NOT EXISTS closing_findings_run_id ON closing_findings (run_id, step);
+
+-- The decision of a person on a job whose outcome nobody else can know; recorded once a job, never overwritten.
+CREATE TABLE IF NOT EXISTS closing_decisions (
+    job text PRIMARY KEY,
+    decision text NOT NULL CHECK (decision IN ('succeeded', 'failed')),
+    who text NOT NULL,
+    decided_at timestamptz NOT NULL DEFAULT now()
+);

@@ -10,6 +10,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -103,6 +104,22 @@ def identity_keys(value: str) -> list[str]:
     return value.split(",") if value else []
 
 
+def percent(value: str) -> Decimal:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", value) or Decimal(value) > 100:
+        raise ValueError(value)
+    return Decimal(value)
+
+
+def statuses(value: str) -> tuple[str, ...]:
+    """Values of the procedure's OUT status, with commas between them; '0' always means failure."""
+    if not value:
+        return ()
+    listed = tuple(value.split(","))
+    if "0" in listed or not all(re.fullmatch(r"[A-Za-z0-9_.-]{1,30}", one) for one in listed):
+        raise ValueError(value)
+    return listed
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value not in choices:
@@ -149,8 +166,30 @@ SETTINGS = [
         "LEDGER_UNKNOWN_ACCOUNTS",
         one_of("report", "refuse"),
         "report or refuse",
-        "balances of accounts that the chart does not know or that have children: written and reported, or refused",
+        "balances of accounts that are not in the chart: written outside the tree and reported, or refused",
         "report",
+    ),
+    Setting(
+        "LEDGER_UNKNOWN_LIMIT",
+        percent,
+        "a percentage from 0 to 100, such as 1 or 0.5",
+        "the largest share in percent of unknown accounts in the gross sum of all balances that is reported; above it"
+        " the ledger is refused",
+        "1",
+    ),
+    Setting(
+        "LEDGER_INCONSISTENT",
+        one_of("refuse", "report"),
+        "refuse or report",
+        "balances whose start and movement do not make their end: refused, or written and reported",
+        "refuse",
+    ),
+    Setting(
+        "GENIUS_SUCCESS_STATUS",
+        statuses,
+        "values with commas, not 0, or empty",
+        "the statuses by which the closing procedure reports success; empty: all but 0 and NULL",
+        "",
     ),
     Setting(
         "DAILY_CLOSING_SCHEDULE_TIME",

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from invoke import Exit
 
+from handler import findings
 from handler.request import check_request, real_date
 from ops import config, shell
 from ops.config import ENV_HELP
@@ -194,7 +195,10 @@ def follow(cfg: dict, date: str, check: Callable[[], None] = lambda: None) -> di
     if run["completion_result"] != "success":
         raise Exit(f"{date} failed: {one_line(run['completion_failure'])}")
     print(f"{time.monotonic() - begin:7.1f} s  done", flush=True)
-    return state_of(cfg, "DailyClosing", date)["status"]
+    result = state_of(cfg, "DailyClosing", date)["status"]
+    for text in findings.texts(result):
+        print(f"{'':9}  {text}", flush=True)
+    return result
 
 
 def current_step(cfg: dict, date: str) -> str:

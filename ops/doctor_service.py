@@ -6,8 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 
-from invoke import Exit
-
 from ops import closings, commands, deploy, ping, release, schedule
 from ops.doctor_aws import address_of, databases, let_out
 from ops.finding import Finding, change, ill, well
@@ -64,7 +62,7 @@ def ping_deep(c, cfg: dict, env: str) -> Iterator[Finding]:
         else:
             yield ill(*explained(name, one["error"], cfg, env), name)
     if postgres["ok"]:
-        yield schema(c, cfg, env)
+        yield from schema(postgres, cfg, env)
     if oracle["ok"]:
         yield judge_character_set(oracle["characterSet"], answer["client"], env)
         yield judge_rights(oracle["rights"], cfg)
@@ -98,12 +96,12 @@ def judge_rights(rights: list[str], cfg: dict) -> Finding:
     return ill(f"{cfg['ORACLE_USER']} lacks {' and '.join(missing)}", f"have Genius' owner run {grants}", "rights")
 
 
-def schema(c, cfg: dict, env: str) -> Finding:
-    try:
-        ping.ask(c, cfg, env, {"history": 1})
-    except Exit as error:
-        return ill(str(error.message).splitlines()[0], f"inv schema --env {env}", "schema")
-    return well(f"closing_runs is in {cfg['PG_SCHEMA']}", "schema")
+def schema(answer: dict, cfg: dict, env: str) -> Iterator[Finding]:
+    """What the function itself finds wrong with tables, columns, function, encoding and grants."""
+    for fault in answer["faults"]:
+        yield ill(fault, f"inv schema --env {env}", "schema")
+    if not answer["faults"]:
+        yield well(f"tables, columns, function, encoding and grants of {cfg['PG_SCHEMA']} are as expected", "schema")
 
 
 def explained(name: str, error: str, cfg: dict, env: str) -> tuple[str, str]:

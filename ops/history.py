@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from invoke import Exit
 
+from handler import findings
 from ops import closings, config, ping
 from ops.task import NOTHING, task
 
@@ -56,6 +57,7 @@ def table(rows: list[dict]) -> str:
         total = span(known["total"])
         line = f"{row['closing_date']:<10}  {row['started_at'][:16]:<16} {row['status']:<9} {total:>9}{parts}"
         lines.append(f"{line}  {' '.join(row['message'].split())[:80]}".rstrip())
+        lines += [f"            {text}" for text in findings.texts(row["detail"])]
     return "\n".join(lines)
 
 

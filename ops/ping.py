@@ -100,6 +100,7 @@ def wrong(answer: dict) -> str:
     """What a ping's answer says is wrong, in one line; empty when all is well."""
     databases = {name: answer[name] for name in ("postgres", "oracle") if name in answer}
     faults = [f"{name}: {one['error']}" for name, one in databases.items() if not one["ok"]]
+    faults += [f"schema: {fault}" for one in databases.values() for fault in one.get("faults", [])]
     if faults or answer.get("ok"):
         return "; ".join(faults)
     return f"it answered {json.dumps(answer)[:200]}"

@@ -62,7 +62,9 @@ def what_is_known(cfg: dict, date: str) -> dict:
     print(f"Genius        {found['jobs'] if isinstance(found['jobs'], str) else ''}")
     for job in found["jobs"] if isinstance(found["jobs"], list) else []:
         ends = ", ".join(f"{run['status']} {run['endedAt'] or ''} {one_line(run['message'])}" for run in job["runs"])
-        print(f"  {job['job']}  {job['state']}  {ends}")
+        own = job.get("end")
+        status = f"  the job recorded {own['outcome']}, procedure status {own['status'] or 'NULL'}" if own else ""
+        print(f"  {job['job']}  {job['state']}  {ends}{status}")
     print(f"closing_runs  {found['runs'] if isinstance(found['runs'], str) else ''}")
     for row in found["runs"] if isinstance(found["runs"], list) else []:
         steps = "  ".join(f"{step} {row[step]}" for step in STEPS)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from invoke import Exit
 
+from handler import findings
 from ops import closings, config, history, ping, release, schedule
 from ops.commands import get_alias
 from ops.config import ENV_HELP
@@ -94,5 +95,7 @@ def status(c, env, date="", watch=False):
         return
     if date:
         print(closings.standing(cfg, closings.checked_date(date)))
+        for text in findings.texts(closings.state_of(cfg, "DailyClosing", date).get("status", {})):
+            print(f"  {text}")
         return
     show(c, cfg, env)

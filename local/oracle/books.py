@@ -7,6 +7,7 @@ that is kept of a closing is who closed the period and when.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -125,6 +126,18 @@ class BookSource:
                     yield from self.books.journal(period)
                 else:
                     yield from self.books.balances(period, run.snapshot.closings.get(period))
+                    yield from _injected(run, period)
+
+
+def _injected(run, period: str) -> Iterator[tuple]:
+    """The balances of the fault `open_balances`; an amount of null is NULL."""
+    year, month = period.split("-")
+    for of_period, account, name, branch, *amounts in json.loads(
+        run.session.database.faults.value("open_balances") or "[]"
+    ):
+        if of_period == period:
+            exact = [None if amount is None else Decimal(amount) for amount in amounts]
+            yield (account, name, year, month, branch, *exact, "SYSTEM", None)
 
 
 def _may_be(equal: dict[int, object], place: int, text: str) -> bool:

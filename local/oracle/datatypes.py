@@ -141,10 +141,10 @@ _SMALL_NUMBERS += [number(Decimal(value)) for value in range(10000)]
 
 
 def text(value: str | None) -> bytes:
-    """VARCHAR2 and CHAR: UTF-8; the empty string is null."""
+    """VARCHAR2 and CHAR: UTF-8; the empty string is null. Lone surrogates are bytes that are not valid UTF-8."""
     if not value:
         return NULL
-    data = value.encode()
+    data = value.encode("utf-8", "surrogateescape")
     return LENGTH[len(data)] + data if len(data) <= LONGEST_SHORT else clr(data)
 
 

@@ -18,6 +18,7 @@ KNOWN = {
     "procedure_status": "what it gives as its status, such as 0 or NULL; the balances then stay stale",
     "procedure_message": "what it gives as its message, where procedure_status is injected",
     "procedure_error": "an error inside it, such as ORA-01555: snapshot too old",
+    "open_balances": 'more rows in AC_GLOPENBALANCE, as JSON: [["2025-01", account, name, branch, 6 amounts], …]',
     "slave_dies": "once: the process under the running, or else the next, job is gone, and the job STOPPED",
     "jobs_never_start": "jobs stay SCHEDULED, as with JOB_QUEUE_PROCESSES = 0",
     "restart_on_recovery": "as 12c: what ran when the database went down is started again when it comes up",
@@ -51,7 +52,7 @@ class Faults:
     def value(self, name: str) -> str | None:
         """Return the content of an injected fault, stripped, or None if it is not injected."""
         try:
-            return self._path(name).read_text().strip()
+            return self._path(name).read_text(errors="surrogateescape").strip()
         except FileNotFoundError:
             return None
 
@@ -70,7 +71,7 @@ class Faults:
     def inject(self, name: str, value: object = "") -> None:
         """Inject a fault, completely or not at all."""
         path, partial = self._path(name), self.folder / f".{name}.new"
-        partial.write_text(str(value))
+        partial.write_text(str(value), errors="surrogateescape")
         partial.rename(path)
 
     def clear(self, name: str) -> None:

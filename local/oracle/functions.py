@@ -9,7 +9,7 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
@@ -234,6 +234,11 @@ def _read(run, value: object, model: str | None, kind: str) -> datetime:
     if model is None:
         return values.date(value, run.nls, kind)
     return parse_date(values.text(value, run.nls), model)
+
+
+@_known("SYS_EXTRACT_UTC", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP", 1)
+def sys_extract_utc(value: datetime) -> datetime:
+    return values.local(value).astimezone(timezone.utc).replace(tzinfo=None)
 
 
 @_known("NUMTODSINTERVAL", "NUMBER,VARCHAR2", "INTERVAL DAY TO SECOND", 2)

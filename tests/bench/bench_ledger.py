@@ -100,14 +100,14 @@ def child(name: str) -> None:
 
 
 def prepare() -> dict:
-    from handler import ledger, schema
+    from handler import ledger, runs, schema
 
     schema.apply()
     with ledger.connected() as session, ledger.transaction(session):
         session.run(
             "INSERT INTO closing_runs (id, owner, closing_date, period, user_id, status)"
             " VALUES (CAST(:id AS uuid), :owner, '2025-01-31', :period, 'bench', 'running')",
-            id=ledger.run_id(OWNER),
+            id=runs.run_id(OWNER),
             owner=OWNER,
             period=PERIOD,
         )

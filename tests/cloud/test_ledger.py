@@ -10,9 +10,19 @@ from types import SimpleNamespace
 
 import pytest
 from support.helpers import inv
-from support.rollup_helpers import PERIOD, SCHEMA, balanced, begin, expected, reading, set_chart, written
+from support.rollup_helpers import (
+    PERIOD,
+    SCHEMA,
+    balanced,
+    begin,
+    expected,
+    reading,
+    set_branches,
+    set_chart,
+    written,
+)
 
-from handler import app, deadline, genius, ledger, rollup
+from handler import app, balances, deadline, genius, ledger, postgres
 from handler.errors import Refused, Unavailable
 
 CHART = {"1": None, "11": "1", "1101": "11", "1102": "11", "9": None}
@@ -24,6 +34,7 @@ NEW = balanced([("1101", f"{branch:03}", 7, 0, 3, 1, 9, 0) for branch in range(4
 def session(own_schema):
     with ledger.connected() as opened:
         set_chart(opened, CHART)
+        set_branches(opened, [f"{branch:03}" for branch in range(40)])
         begin(opened, "owner")
         yield opened
 
@@ -32,13 +43,13 @@ def session(own_schema):
 def old(session):
     """The period as it was, and nothing recorded of later jobs."""
     session.run("DELETE FROM closing_runs WHERE owner <> 'owner'")
-    session.run("UPDATE closing_runs SET job = NULL, ledger_job = NULL, ledger_job_ended_at = NULL")
+    session.run("UPDATE closing_runs SET job = NULL, ledger_job = NULL, ledger_job_ended_at = NULL, ledger_at = NULL")
     replace(OLD)
 
 
 @pytest.fixture
 def chunks(monkeypatch):
-    monkeypatch.setattr(rollup, "CHUNK_LINES", 10)
+    monkeypatch.setattr(balances, "CHUNK_LINES", 10)
 
 
 def replace(rows, owner="owner", **meddling) -> dict:
@@ -48,14 +59,14 @@ def replace(rows, owner="owner", **meddling) -> dict:
 @contextlib.contextmanager
 def hook(monkeypatch, before):
     """before(session, number, sql) is called as each statement of a step is about to be sent."""
-    run, numbers = ledger.Session.run, iter(range(10**6))
+    run, numbers = postgres.Session.run, iter(range(10**6))
 
     def hooked(self, sql, **parameters):
         before(self, next(numbers), sql)
         return run(self, sql, **parameters)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.Session, "run", hooked)
+        patch.setattr(postgres.Session, "run", hooked)
         yield
 
 
@@ -87,7 +98,7 @@ def test_killed_at_any_statement_the_period_is_the_old_one(session, old, admin, 
 
 
 def test_a_lost_reply_to_the_commit_is_harmless(session, old, monkeypatch):
-    run = ledger.Session.run
+    run = postgres.Session.run
 
     def lost(self, sql, **parameters):
         answer = run(self, sql, **parameters)
@@ -96,7 +107,7 @@ def test_a_lost_reply_to_the_commit_is_harmless(session, old, monkeypatch):
         return answer
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.Session, "run", lost)
+        patch.setattr(postgres.Session, "run", lost)
         with pytest.raises(Unavailable):
             replace(NEW)
     assert written(session) == expected(CHART, NEW)

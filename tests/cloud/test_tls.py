@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from handler import ledger
+from handler import postgres, schema
 from handler.errors import Refused, Unavailable
 from local.state import HOST
 
@@ -75,7 +75,7 @@ def accept(listener: socket.socket, context: ssl.SSLContext, behind: tuple[str, 
 def serve(client: socket.socket, context: ssl.SSLContext, behind: tuple[str, int]) -> None:
     """One connection: what is not TLS is hung up on, what is goes on to PostgreSQL."""
     with contextlib.suppress(OSError), client:
-        if client.recv(8) != ledger.SSL_REQUEST:
+        if client.recv(8) != postgres.SSL_REQUEST:
             return
         client.sendall(b"S")
         with context.wrap_socket(client, server_side=True) as secure, socket.create_connection(behind) as plain:
@@ -99,15 +99,15 @@ def reach(server, function_settings, monkeypatch):
         usual = {"pg_host": "localhost", "pg_port": port, "pg_sslmode": "verify-full"}
         usual |= {"pg_sslrootcert": str(folder / "ca.pem")}
         for name, value in {**usual, **changed}.items():
-            monkeypatch.setattr(ledger.settings.current(), name, value)
-        return ledger.ping()
+            monkeypatch.setattr(postgres.settings.current(), name, value)
+        return schema.ping()
 
     return ping
 
 
 def test_a_certificate_of_the_given_ca_is_trusted(reach):
     assert reach()["version"].startswith("18")
-    with ledger.connected() as session:
+    with postgres.connected() as session:
         assert isinstance(session.line, ssl.SSLSocket)
         assert session.run("SELECT repeat('x', 200000)") == [["x" * 200000]]
 

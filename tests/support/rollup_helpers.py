@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
 
-from handler import ledger, rollup
+from handler import rollup, runs
 
 SCHEMA = "rollup_test"
-TABLES = ("legacy_chart_of_accounts", "legacy_trial_balances", "calculation_runs")
+TABLES = ("legacy_chart_of_accounts", "branches", "legacy_trial_balances", "calculation_runs")
 NUMERIC = [f"{kind}_{side}" for kind in rollup.KINDS for side in ("debit", "credit", "balance")]
 PERIOD = "2025-01"
 
@@ -82,6 +82,23 @@ def written(session) -> dict[tuple[str, str], tuple]:
     return {(account, branch): tuple(amounts) for account, branch, *amounts in rows}
 
 
+def findings_kept(session, owner: str, kind: str, column: str = "start_debit") -> dict[tuple[str, str], str]:
+    """(account, branch) -> an amount, of what closing_findings has of a run."""
+    rows = session.run(
+        "SELECT account, branch, amounts ->> :column FROM closing_findings"
+        " WHERE run_id = CAST(:id AS uuid) AND kind = :kind",
+        id=runs.run_id(owner),
+        kind=kind,
+        column=column,
+    )
+    return {(account, branch): amount for account, branch, amount in rows}
+
+
+def set_branches(session, branches: Iterable[str]) -> None:
+    session.run("DELETE FROM branches")
+    session.run("COPY branches (code, name) FROM STDIN", stream=(f"{code}\t{code}\n" for code in branches))
+
+
 def set_chart(session, chart: dict[str, str | None]) -> None:
     session.run("DELETE FROM legacy_chart_of_accounts")
     lines = (f"{code}\t{parent or chr(92) + 'N'}\t1\tchart {code}\n" for code, parent in chart.items())
@@ -95,7 +112,7 @@ def begin(session, owner: str, job: str | None = None, ended_at: str | None = No
         " (CAST(:id AS uuid), :owner, '2025-01-31', :period, 'siti', :job, 'running', :genius,"
         " jsonb_build_object('genius', jsonb_build_object('endedAt', CAST(:ended_at AS text))))"
         " ON CONFLICT (id) DO NOTHING",
-        id=ledger.run_id(owner),
+        id=runs.run_id(owner),
         owner=owner,
         period=PERIOD,
         job=job,

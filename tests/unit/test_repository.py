@@ -20,7 +20,7 @@ from ops.config import ALL_SETTINGS
 MODULES = sorted((ROOT / "handler").glob("*.py"))
 ALLOWED = {
     "oracledb": {"genius.py"},
-    "pg8000": {"ledger.py"},
+    "pg8000": {"postgres.py"},
     "restate": {"closing.py", "period.py", "scheduler.py", "app.py"},
 }
 COMPLETE = {

@@ -1,0 +1,99 @@
+"""Balances on their way from Genius to PostgreSQL, as the text of a COPY."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+
+from . import deadline
+from .errors import Unavailable
+
+CHUNK_LINES = 2000
+# Genius' name of each amount -> our column.
+COLUMNS = {
+    "BEGINNING_DEBIT": "start_debit",
+    "BEGINNING_CREDIT": "start_credit",
+    "DEBIT_AMOUNT": "movement_debit",
+    "CREDIT_AMOUNT": "movement_credit",
+    "ENDING_DEBIT": "end_debit",
+    "ENDING_CREDIT": "end_credit",
+}
+
+
+class Copied:
+    """Counts the balances that pass on their way to PostgreSQL, and keeps those that cannot be stored."""
+
+    def __init__(self, codec: str):
+        self.codec = codec
+        self.rows = 0
+        self.refused: list[tuple[str | None, str | None, str]] = []
+
+    def text(self, balances: Iterable[tuple]) -> Iterator[str]:
+        """Balances as chunks of COPY text.
+
+        An account for which Genius has no amount at all is counted and left out; beside another amount a missing one
+        is 0, as it is to Oracle's SUM.
+        """
+        codec, lines = self.codec, []
+        for account, description, branch, *amounts in balances:
+            self.rows += 1
+            try:
+                finite = all([amount.is_finite() for amount in amounts])
+            except AttributeError:
+                finite = False
+            if not finite:
+                if all(amount is None for amount in amounts):
+                    continue
+                amounts = [Decimal(0) if amount is None else amount for amount in amounts]
+            try:
+                if not finite or not account or not branch:
+                    check_balance(account, branch, amounts)
+                columns = (escaped(account, codec), escaped(description, codec), escaped(branch, codec))
+            except ValueError as error:
+                self.refused.append((account, branch, reason(error, codec)))
+                continue
+            lines.append("\t".join((*columns, *map(str, amounts))))
+            if len(lines) == CHUNK_LINES:
+                if deadline.left() < 0:
+                    # An error here ends the connection, and PostgreSQL drops what it has got.
+                    raise Unavailable(
+                        f"the invocation's time was over after {self.rows} balances; nothing was replaced"
+                    )
+                yield "\n".join(lines) + "\n"
+                lines.clear()
+        if lines:
+            yield "\n".join(lines) + "\n"
+
+
+def check_balance(account: str | None, branch: str | None, amounts: list) -> None:
+    """Raise ValueError for a balance without a key or without an amount; the message has no amount."""
+    if not account or not branch:
+        raise ValueError("a balance without account or branch")
+    for column, amount in zip(COLUMNS.values(), amounts):
+        if not isinstance(amount, Decimal) or not amount.is_finite():
+            raise ValueError(f"{column} is not an amount")
+
+
+@functools.lru_cache(maxsize=8192)
+def escaped(value: str | None, codec: str) -> str:
+    """A text as COPY takes it, ValueError if the database cannot hold it; the same texts come again and again."""
+    if value is None:
+        return r"\N"
+    if "\0" in value:
+        raise ValueError("a text with a NUL character")
+    value.encode(codec)
+    return re.sub(r"[\\\t\n\r]", lambda match: ESCAPES[match[0]], value)
+
+
+ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+
+def reason(error: ValueError, codec: str) -> str:
+    if not isinstance(error, UnicodeEncodeError):
+        return str(error)
+    bad = error.object[error.start]
+    if "\udc80" <= bad <= "\udcff":
+        return "a text with bytes that are not valid in Genius' character set"
+    return f"a text with {bad!a}, which the database's encoding {codec} cannot hold"

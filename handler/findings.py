@@ -1,0 +1,51 @@
+"""What the checks of a step find, in words without amounts: plain values in, plain values out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .errors import clean
+
+# Places that a message names; closing_findings has the rest.
+SHOWN = 10
+# The most places of one kind of finding that closing_findings gets.
+KEPT = 1000
+
+
+class Finding(NamedTuple):
+    """One kind of thing that a check found.
+
+    text names accounts and branches and has no amount of theirs; refused: the ledger must not be replaced; rows:
+    account, branch and JSON text with the amounts, for closing_findings.
+    """
+
+    kind: str
+    count: int
+    text: str
+    refused: bool
+    rows: Sequence = ()
+
+    def report(self) -> dict:
+        """Return the finding as the journal, the log and closing_runs have it."""
+        return {"kind": self.kind, "count": self.count, "text": self.text, "refused": self.refused}
+
+
+def place_names(rows: Sequence) -> str:
+    """The first places of a finding in words."""
+    names = []
+    for account, branch, _ in rows[:SHOWN]:
+        parts = [f"account {account or 'without a code'}"] if account is not None or branch is None else []
+        names.append(", ".join([*parts, f"branch {branch or 'without a code'}"]))
+    return "; ".join(names)
+
+
+def finding(kind: str, count: int, words: str, rows: Sequence, refused: bool) -> Finding:
+    more = "; …" if count > SHOWN else ""
+    return Finding(kind, count, clean(f"{count} {words}: {place_names(rows)}{more}"), refused, rows)
+
+
+def texts(steps: dict) -> list[str]:
+    """The findings in a closing's result, or in a row's detail, one line each: {step: {"findings": [report, …]}}."""
+    found = [one for step in steps.values() if isinstance(step, dict) for one in step.get("findings", [])]
+    return [f"{'refused' if one['refused'] else 'finding'}: {one['text']}" for one in found]

@@ -1,0 +1,259 @@
+"""The connection to PostgreSQL that ledger.py, rollup.py, runs.py and schema.py share.
+
+Every statement runs in a transaction that begins with our own session settings, all of them SET LOCAL. So nothing of
+ours stays on a connection that a pooler (pgbouncer with pool_mode=transaction, RDS Proxy) gives to the next client,
+and nothing that another client left there changes what we do.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import re
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator
+
+from . import deadline, settings
+from .errors import Refused, Unavailable, clean
+
+CONNECT_SECONDS = 10
+STATEMENT_SECONDS = 600
+# The server's own time-out comes first, since it says more than a line that stays silent.
+SOCKET_GRACE_SECONDS = 2
+# The message by which a client asks for TLS, before anything else is sent.
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+# The class of our advisory locks, so that they cannot meet those of the report's own programs.
+LOCK_CLASS = 806
+# The keepalives let a server that has lost us (a frozen function sends no goodbye) end our transaction, and with it
+# its locks, after about two minutes. Deferred constraints are checked by the statement that breaks them.
+BEGIN = """
+START TRANSACTION;
+SET LOCAL client_encoding = 'UTF8';
+SET LOCAL search_path = "{schema}";
+SET LOCAL tcp_keepalives_idle = 60; SET LOCAL tcp_keepalives_interval = 10; SET LOCAL tcp_keepalives_count = 6;
+SET CONSTRAINTS ALL IMMEDIATE"""
+TIME_LIMITS = (
+    "SET LOCAL statement_timeout = {milliseconds}; SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
+)
+# SQLSTATEs that no retry can change: the data do not fit the tables, or a function of the report refuses them.
+HOPELESS = ("22", "23", "P0")
+# Of these, messages that quote the value that does not fit, which may be an amount.
+QUOTES_VALUES = "22"
+HINTS = {
+    "42501": "`inv schema` names the grants that are missing",
+    "42P01": "`inv schema` makes our own tables and names what is missing",
+    "57014": "the time that the invocation had left was over; nothing of this step was kept",
+}
+
+
+def describe(error: Exception) -> str:
+    """PostgreSQL's own message in one line, without its DETAIL, which shows whole rows."""
+    fields = error.args[0] if error.args else ""
+    if isinstance(fields, dict):
+        message = " ".join(fields[key] for key in ("M", "H") if key in fields).replace("\n", " ")
+        return re.sub(r'"[^"]*"', '"…"', message) if fields.get("C", "").startswith(QUOTES_VALUES) else message
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+
+
+def where() -> str:
+    now = settings.current()
+    return f"PostgreSQL at {now.pg_host}:{now.pg_port}"
+
+
+def open_line(seconds: float) -> socket.socket:
+    """A connection to the server's port, in TLS that verifies unless the settings say plain text.
+
+    Made here and not by pg8000, so that its time-out can follow the invocation's.
+    """
+    now = settings.current()
+    line = socket.create_connection((now.pg_host, now.pg_port), min(seconds, max(0.1, deadline.left())))
+    try:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if now.pg_sslmode == "disable":
+            return line
+        line.sendall(SSL_REQUEST)
+        if line.recv(1) != b"S":
+            raise Refused(
+                f"{where()} refuses TLS and PG_SSLMODE is {now.pg_sslmode}; turn ssl on there, or set PG_SSLMODE"
+                " to disable where nobody can listen"
+            )
+        return verifying(now.pg_sslrootcert).wrap_socket(line, server_hostname=now.pg_host)
+    except ssl.SSLCertVerificationError as error:
+        line.close()
+        raise Refused(
+            f"{where()}: its certificate is not trusted: {error.verify_message}; PG_SSLROOTCERT must name the CA"
+            " that signed it, and PG_HOST a name that is in it"
+        ) from error
+    except BaseException:
+        line.close()
+        raise
+
+
+def verifying(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise Refused(
+            f"PG_SSLROOTCERT {ca_file} cannot be used as a CA file: {error}; deploy it with the function"
+        ) from error
+
+
+class Session:
+    """A connection on which each statement ends, with an error that names the cause, before the invocation does.
+
+    A statement outside transaction() gets a transaction of its own. row_count and columns are those of the last
+    statement; codec is Python's name of the database's encoding.
+    """
+
+    def __init__(self, connection, line: socket.socket, seconds: float):
+        self.connection, self.line = connection, line
+        self.end = time.monotonic() + seconds
+        # The server's limit of a statement in this transaction, in seconds.
+        self.allowed = 0.0
+        self.in_transaction = False
+        # Protocol and server are not in step any more: a dead line, or a COPY whose source failed.
+        self.broken = False
+        self.row_count = 0
+        self.columns: list[dict] = []
+        self.codec = codec_of(connection.parameter_statuses.get("server_encoding", "UTF8"))
+
+    def run(self, sql: str, **parameters) -> list | None:
+        """Run one statement and return its rows.
+
+        Text parameters are cleaned, dictionaries and lists become JSON. Raises Refused where its data can never be
+        stored, Unavailable for any other error.
+        """
+        if self.in_transaction:
+            return self.execute(sql, **parameters)
+        with transaction(self):
+            rows = self.execute(sql, **parameters)
+            answer = self.row_count, self.columns
+        self.row_count, self.columns = answer
+        return rows
+
+    def execute(self, sql: str, stream=None, **parameters) -> list | None:
+        from pg8000 import native
+
+        given = {name: self.parameter(value) for name, value in parameters.items()}
+        try:
+            self.bound()
+            rows = self.connection.run(sql, stream=stream, **given)
+            self.row_count, self.columns = self.connection.row_count, self.connection.columns
+            return rows
+        except native.DatabaseError as error:
+            state = error.args[0].get("C", "") if error.args and isinstance(error.args[0], dict) else ""
+            hint = f"; {HINTS[state]}" if state in HINTS else ""
+            raise (Refused if state.startswith(HOPELESS) else Unavailable)(
+                f"{where()}: {describe(error)}{hint}"
+            ) from error
+        except (native.Error, OSError) as error:
+            self.broken = True
+            raise Unavailable(f"{where()}: {describe(error)}") from error
+        except BaseException:
+            self.broken = True
+            raise
+
+    def parameter(self, value: object) -> object:
+        if isinstance(value, str):
+            return clean(value, self.codec)
+        if isinstance(value, (dict, list)):
+            return json.dumps(self.cleaned(json.loads(json.dumps(value, default=str))), ensure_ascii=False)
+        return value
+
+    def cleaned(self, value: object) -> object:
+        """A JSON value whose texts the database can hold; jsonb takes no NUL and no character it has no code for."""
+        if isinstance(value, str):
+            return clean(value, self.codec)
+        if isinstance(value, dict):
+            return {clean(key, self.codec): self.cleaned(one) for key, one in value.items()}
+        return [self.cleaned(one) for one in value] if isinstance(value, list) else value
+
+    def bound(self) -> None:
+        """Fit the time-outs of server and line to the time that is left."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise Unavailable(f"{where()}: {HINTS['57014']}")
+        self.line.settimeout(left + SOCKET_GRACE_SECONDS)
+        if self.in_transaction and self.allowed > left + 1:
+            self.connection.run(self.time_limits(left))
+
+    def time_limits(self, left: float) -> str:
+        self.allowed = left
+        return TIME_LIMITS.format(milliseconds=max(1, int(left * 1000)))
+
+    def begin(self) -> None:
+        left = self.end - time.monotonic()
+        self.execute(f"{BEGIN.format(schema=settings.current().pg_schema)}; {self.time_limits(left)}")
+        self.in_transaction = True
+
+    def commit(self) -> None:
+        self.run("COMMIT")
+        self.in_transaction = False
+
+    def roll_back(self) -> None:
+        """Roll back where the server still listens; where not, it sees the line close and does it by itself."""
+        self.in_transaction = False
+        if not self.broken:
+            with contextlib.suppress(Refused, Unavailable):
+                self.execute("ROLLBACK")
+
+
+def codec_of(encoding: str) -> str:
+    """Python's codec for a server's encoding; ASCII, which all of them hold, for one that Python does not know."""
+    from pg8000.converters import PG_PY_ENCODINGS
+
+    name = encoding.lower()
+    try:
+        return codecs.lookup(PG_PY_ENCODINGS.get(name) or name).name
+    except LookupError:
+        return "ascii"
+
+
+@contextlib.contextmanager
+def connected(
+    statement_seconds: float = STATEMENT_SECONDS, connect_seconds: float = CONNECT_SECONDS
+) -> Iterator[Session]:
+    """One connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
+    from pg8000 import native
+
+    now = settings.current()
+    try:
+        line = open_line(connect_seconds)
+        connection = native.Connection(
+            now.pg_user,
+            sock=line,
+            ssl_context=False,
+            database=now.pg_database,
+            password=now.pg_password,
+            application_name="finance-closing",
+        )
+    except native.DatabaseError as error:
+        state = error.args[0].get("C", "") if isinstance(error.args[0], dict) else ""
+        # 28…: login refused; 3D000: no such database. 57P0x, while it starts or stops, is worth another try.
+        kind = Refused if state[:2] in ("28", "3D") else Unavailable
+        raise kind(f"{where()}: {describe(error)}") from error
+    except (native.InterfaceError, OSError) as error:
+        raise Unavailable(f"{where()}: {describe(error)}") from error
+    try:
+        yield Session(connection, line, min(statement_seconds, deadline.left()))
+    finally:
+        # A connection that died in the middle of a COPY cannot be closed politely.
+        with contextlib.suppress(native.Error, OSError):
+            connection.close()
+
+
+@contextlib.contextmanager
+def transaction(session: Session) -> Iterator[Session]:
+    """START TRANSACTION … COMMIT around a block, ROLLBACK after an error."""
+    session.begin()
+    try:
+        yield session
+        session.commit()
+    except BaseException:
+        session.roll_back()
+        raise
