@@ -1,4 +1,4 @@
-"""What six hours of waiting cost: a closing on the local cloud, all durations divided by one factor.
+"""Measure the cost of six hours of waiting: a closing on the local cloud, all durations divided by one factor.
 
 Compared with a function that would call the procedure and wait for it: 24 invocations of 900 s.
 """
@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 from chaos.checkout import Checkout
-from demo import billed_milliseconds
 from invoke import Context
 
 from local.cloud import Cloud
-from ops import config
+from local.demo import billed_milliseconds
+from ops.target import Target
 
 FACTOR = 240
 HOURS = 6
@@ -57,8 +57,8 @@ def report(copy) -> None:
 
 
 def invocations(began: float) -> tuple[int, int]:
-    """How often the function was invoked since then, and the milliseconds billed for it."""
-    billed = billed_milliseconds(Context(), config.load("local"), began)
+    """Return how often the function was invoked since a moment, and the milliseconds billed for it."""
+    billed = billed_milliseconds(Target.load(Context(), "local"), began)
     return len(billed), sum(billed)
 
 

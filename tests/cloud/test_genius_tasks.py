@@ -20,15 +20,15 @@ def test_a_query_is_shown_as_a_table(local):
 
 
 def test_more_rows_than_wanted_are_counted(local):
-    said = inv("genius.sql", "select branch from acpdb.ac_glopenbalance where glmonth = '01'", "--rows", "1").stdout
-    assert said.splitlines()[-1].endswith("rows, the first 1 shown")
-    assert int(said.splitlines()[-1].split()[0]) > 15_000
+    output = inv("genius.sql", "select branch from acpdb.ac_glopenbalance where glmonth = '01'", "--rows", "1").stdout
+    assert output.splitlines()[-1].endswith("rows, the first 1 shown")
+    assert int(output.splitlines()[-1].split()[0]) > 15_000
 
 
 def test_blocks_and_changes_are_committed(local):
-    assert inv("genius.sql", "create table remarks (said varchar2(20))").stdout == "done\n"
+    assert inv("genius.sql", "create table remarks (remark varchar2(20))").stdout == "done\n"
     assert inv("genius.sql", "insert into remarks values ('hello')").stdout == "1 row\n"
-    assert inv("genius.sql", "begin update remarks set said = 'hello again'; end;").stdout == "done\n"
+    assert inv("genius.sql", "begin update remarks set remark = 'hello again'; end;").stdout == "done\n"
     assert "hello again" in inv("genius.sql", "select * from remarks").stdout
     inv("genius.sql", "drop table remarks")
 
@@ -59,7 +59,7 @@ def test_faults_are_injected_listed_and_cleared(local):
     assert "1 row\n" in inv("genius.sql", "select 1 from dual").stdout
 
 
-def test_a_fault_that_there_is_not_names_those_that_there_are(local):
+def test_an_unknown_fault_lists_the_known_ones(local):
     refused = inv("genius.inject", "latency=5", check=False)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
     assert refused.stderr.startswith("No fault 'latency'. Known: ") and all(name in refused.stderr for name in KNOWN)

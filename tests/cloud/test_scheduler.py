@@ -62,7 +62,7 @@ def stopped(module_schedule, morning):
     return module_schedule
 
 
-def test_started_twice_it_is_one_chain_and_says_so(stopped):
+def test_a_second_start_reports_the_running_chain(stopped):
     first, second = stopped.call("start"), stopped.call("start")
     assert (first["alreadyRunning"], first["changed"], first["next"]) == (False, True, "2025-08-04T20:00:00+07:00")
     assert (second["alreadyRunning"], second["changed"], second["next"]) == (True, False, first["next"])
@@ -138,7 +138,7 @@ def test_a_stop_ends_the_chain_and_leaves_a_running_closing_alone(stopped):
     assert stopped.call("status")["closing"]["status"] == "succeeded"
 
 
-def test_a_person_s_trigger_starts_the_day_before_where_ticks_do(stopped):
+def test_a_manual_trigger_closes_the_same_date_as_a_tick(stopped):
     stopped.deploy(clock_of("2025-08-12"), CLOSING_DAY_OFFSET="-1")
     assert stopped.call("start")["date"] == "2025-08-11"
     assert stopped.call("trigger", {}) == {"date": "2025-08-11"}
@@ -154,13 +154,13 @@ def test_a_trigger_with_another_payload_is_refused(stopped):
     assert "closing" not in stopped.state()
 
 
-def test_a_tick_that_somebody_killed_is_missed_and_a_start_makes_up_for_it_at_once(stopped):
+def test_a_start_makes_up_at_once_for_a_killed_tick(stopped):
     stopped.call("start")
     (tick,) = stopped.planned()
     stopped.ask("PATCH", f"{stopped.cfg['RESTATE_ADMIN_URL']}/invocations/{tick}/kill")
     wait_for(lambda: not stopped.planned())
-    told = inv("schedule", "status", "--env", "local", check=False)
-    assert (told.returncode, "is gone" in told.stdout) == (1, True)
+    status = inv("schedule", "status", "--env", "local", check=False)
+    assert (status.returncode, "is gone" in status.stdout) == (1, True)
     # Three days later: the tick of the first evening is overdue, with those of the two after it.
     stopped.deploy(clock_of("2025-08-07"))
     again = stopped.call("start")
@@ -178,7 +178,7 @@ def test_a_tick_that_somebody_killed_is_missed_and_a_start_makes_up_for_it_at_on
     assert len(stopped.planned()) == 1
 
 
-def test_the_operator_s_commands_and_what_a_deploy_says(stopped):
+def test_the_commands_of_an_operator_and_the_reminder_of_a_deploy(stopped):
     assert "not running" in inv("deploy", "--env", "local").stdout.splitlines()[-1]
     assert stopped.planned() == []
     planned = inv("--dry", "schedule", "start", "--env", "local").stdout
@@ -213,8 +213,8 @@ def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stoppe
         check=True,
     )
     lines = [event["message"] for event in json.loads(found.stdout)["events"]]
-    said = [json.loads(line[line.index("{") :]) for line in lines if '"dates_missed"' in line]
-    assert [one["leftOut"] for one in said if one["leftOut"]] == [tick["leftOut"]]
+    missed = [json.loads(line[line.index("{") :]) for line in lines if '"dates_missed"' in line]
+    assert [one["leftOut"] for one in missed if one["leftOut"]] == [tick["leftOut"]]
 
 
 def test_eleven_days_close_or_cover_each_date_once(local, module_schedule):

@@ -19,7 +19,7 @@ SEED, BRANCHES = 806, 6
 
 
 class StandIn:
-    """A stand-in on a port that it keeps, and what its log says."""
+    """A stand-in on a port that it keeps, and its log."""
 
     def __init__(self, folder: Path):
         self.folder, self.port = folder, 0
@@ -39,7 +39,7 @@ class StandIn:
         self.port = self.server.port
 
     def stop(self) -> None:
-        """As a killed process: running jobs are still RUNNING to whoever opens the folder next."""
+        """Stop as a killed process does: running jobs are still RUNNING for the next one that opens the folder."""
         self.database.close()
         self.server.stop()
 
@@ -48,7 +48,7 @@ class StandIn:
         self.start()
 
     def starts(self) -> list[str]:
-        """The jobs that have started the procedure, one for each start."""
+        """Return the jobs that started the procedure, one for each start."""
         lines = map(json.loads, (self.folder / "procedure.log").read_text().splitlines())
         return [line["job"] for line in lines if line["event"] == "start"]
 
@@ -57,8 +57,8 @@ def submit(owner: str, period: str = PERIOD) -> str:
     return genius.submit(period, owner, "siti", f"closing of {period} for {owner}")["job"]
 
 
-def judged(job: str, start_limit: float = BOUND, deadline: float = BOUND, until=lambda known: "outcome" in known):
-    """Look and evaluate as a closing does, until that is the wanted answer."""
+def evaluated(job: str, start_limit: float = BOUND, deadline: float = BOUND, until=lambda known: "outcome" in known):
+    """Poll and evaluate as a closing does, until the answer is the wanted one."""
     known = {"since": time.time()}
     while not until(known := job_status.evaluate(known, genius.poll_job(job), start_limit, deadline)):
         assert time.time() - known["since"] < 2 * BOUND, known
@@ -67,22 +67,22 @@ def judged(job: str, start_limit: float = BOUND, deadline: float = BOUND, until=
 
 
 def outcome(job: str, **limits: float) -> tuple[str, str]:
-    known = judged(job, **limits)
+    known = evaluated(job, **limits)
     return known["outcome"], known["message"]
 
 
 def await_state(job: str, state: str) -> None:
-    judged(job, until=lambda known: known.get("state") == state)
+    evaluated(job, until=lambda known: known.get("state") == state)
 
 
 def ask(sql: str, **binds: object) -> list[tuple]:
-    """Anything, in a session of its own."""
+    """Run any statement in a session of its own and return its rows."""
     with genius.connected() as connection, connection.cursor() as cursor:
         cursor.execute(sql, binds)
         return cursor.fetchall() if cursor.description else []
 
 
 def create(job: str, action: str = "BEGIN DBMS_LOCK.SLEEP(60); END;", **arguments: str) -> None:
-    """A job of somebody else."""
+    """Create a job that is not ours."""
     words = "".join(f", {name} => {value}" for name, value in {"enabled": "TRUE", **arguments}.items())
     ask(f"BEGIN DBMS_SCHEDULER.CREATE_JOB(:job, 'PLSQL_BLOCK', :action{words}); END;", job=job, action=action)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from support.closing_jobs import BRANCHES, PERIOD, SEED, ask, await_state, create, judged, outcome, submit
+from support.closing_jobs import BRANCHES, PERIOD, SEED, ask, await_state, create, evaluated, outcome, submit
 
 from handler import genius
 from handler.errors import Refused
@@ -21,7 +21,7 @@ from local.oracle import ledger
 def test_submitting_twice_is_one_job_and_one_run(owner):
     job = submit(owner)
     assert submit(owner) == job
-    known = judged(job)
+    known = evaluated(job)
     assert (known["outcome"], known["message"], known["state"]) == ("succeeded", "", "SUCCEEDED")
     assert submit(owner) == job
     assert len(genius.poll_job(job)["runs"]) == 1
@@ -33,7 +33,7 @@ def test_a_job_says_who_owns_it(owner):
         "SELECT comments, auto_drop, job_type FROM user_scheduler_jobs WHERE job_name = :job", job=job
     )
     assert (comments, auto_drop, kind) == (f"closing of {PERIOD} for {owner}", "FALSE", "PLSQL_BLOCK")
-    judged(job)
+    evaluated(job)
 
 
 def test_a_name_that_is_taken_by_something_else_is_an_error(owner):
@@ -66,7 +66,7 @@ def test_a_job_that_is_forestalled_can_never_be_created(owner):
 def test_a_job_that_exists_is_not_forestalled(owner):
     job = submit(owner)
     assert not genius.reserve_name(job)
-    assert judged(job)["outcome"] == "succeeded"
+    assert evaluated(job)["outcome"] == "succeeded"
     assert not genius.reserve_name(job)
 
 
@@ -82,7 +82,7 @@ def test_only_a_running_job_can_be_stopped(stand_in, owner):
 
 def test_the_jobs_of_a_period_are_listed_with_their_runs(stand_in, owner):
     job = submit(owner)
-    judged(job)
+    evaluated(job)
     create("GNS_2501_OLDER")
     create("GNS_202502_NEXT")
     await_state("GNS_2501_OLDER", "RUNNING")
@@ -96,7 +96,7 @@ def test_the_jobs_of_a_period_are_listed_with_their_runs(stand_in, owner):
 
 def test_the_live_jobs_of_a_period_are_those_of_both_services(stand_in, owner):
     job = submit(owner)
-    judged(job)
+    evaluated(job)
     names = ("GNS_202501_RUNS", "GNS_2501_OLDER", "GNS_202502_NEXT", "GNS_2502_NEXT", "GNSX202501_NO", "GNS_2501XNO")
     for name in names:
         create(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import oracledb
 import pytest
-from support.closing_jobs import BOUND, PASSWORD, PERIOD, ask, await_state, judged, outcome, submit
+from support.closing_jobs import BOUND, PASSWORD, PERIOD, ask, await_state, evaluated, outcome, submit
 
 from handler import genius, job_status
 from handler.errors import Refused, Unavailable
@@ -110,7 +110,7 @@ def test_a_log_that_was_purged(stand_in, owner, injected, answer):
 
 def test_a_job_that_is_gone_with_its_log(stand_in, owner):
     job = submit(owner)
-    judged(job)
+    evaluated(job)
     ask("BEGIN DBMS_SCHEDULER.DROP_JOB(:job); END;", job=job)
     assert outcome(job)[0] == "succeeded"
     stand_in.faults.inject("log_purged")
@@ -129,7 +129,7 @@ def test_a_listener_that_is_down(stand_in, owner):
     stand_in.faults.inject("listener_down")
     with pytest.raises(Unavailable, match="DPY-"):
         submit(owner)
-    known = judged("GNS_ANY", until=lambda known: "unreachableSince" in known)
+    known = evaluated("GNS_ANY", until=lambda known: "unreachableSince" in known)
     assert "outcome" not in known and "DPY-" in known["error"]
     stand_in.faults.clear("listener_down")
     assert outcome(submit(owner))[0] == "succeeded"
@@ -137,7 +137,7 @@ def test_a_listener_that_is_down(stand_in, owner):
 
 def test_a_host_that_nobody_listens_on(stand_in, owner):
     job = submit(owner)
-    judged(job)
+    evaluated(job)
     stand_in.stop()
     try:
         seen = genius.poll_job(job)
@@ -175,7 +175,7 @@ def test_a_submission_whose_line_is_cut(stand_in, owner, fault, there):
         submit(owner)
     job = genius.job_name(PERIOD, owner)
     if there:
-        judged(job, until=lambda known: known["state"] is not None)
+        evaluated(job, until=lambda known: known["state"] is not None)
     else:
         assert genius.poll_job(job)["state"] is None
     assert submit(owner) == job
@@ -186,7 +186,7 @@ def test_a_submission_whose_line_is_cut(stand_in, owner, fault, there):
 @pytest.mark.parametrize("fault", ["cut_before", "cut_during", "cut_after"])
 def test_a_look_whose_line_is_cut(stand_in, owner, fault):
     job = submit(owner)
-    judged(job)
+    evaluated(job)
     stand_in.faults.inject(fault, "user_scheduler_job_run_details")
     known = job_status.evaluate({}, genius.poll_job(job), BOUND, BOUND)
     assert "outcome" not in known and "DPY-4011" in known["error"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import oracledb
 import pytest
-from support.closing_jobs import PERIOD, ask, await_state, create, judged, outcome, submit
+from support.closing_jobs import PERIOD, ask, await_state, create, evaluated, outcome, submit
 
 from handler import genius
 
 
 def test_another_predicate_of_the_look_sees_other_jobs(stand_in, owner, monkeypatch):
     job, other = submit(owner), submit(f"{owner}x", "2025-02")
-    judged(job), judged(other)
+    evaluated(job), evaluated(other)
     monkeypatch.setattr(genius, "RUNS_OF_JOB", genius.RUNS_OF_JOB.replace("job_name = :job", "job_name <> :job"))
     create("GNS_202501_FAILS", "BEGIN raise_application_error(-20001, 'no'); END;")
     assert [run["status"] for run in genius.poll_job("GNS_202501_FAILS")["runs"]] == ["SUCCEEDED", "SUCCEEDED"]
@@ -78,7 +78,7 @@ def test_another_argument_of_create_job_makes_another_job(stand_in, owner, monke
     monkeypatch.setattr(genius, "CREATE_JOB", genius.CREATE_JOB.replace(old, new))
     job = submit(owner)
     if starts:
-        judged(job)
+        evaluated(job)
     assert genius.poll_job(job)["state"] == state
     assert len(stand_in.starts()) == starts
 
@@ -86,10 +86,10 @@ def test_another_argument_of_create_job_makes_another_job(stand_in, owner, monke
 def test_a_job_that_drops_itself_lets_a_second_submission_run_again(stand_in, owner, monkeypatch):
     monkeypatch.setattr(genius, "CREATE_JOB", genius.CREATE_JOB.replace("auto_drop => FALSE", "auto_drop => TRUE"))
     job = submit(owner)
-    judged(job)
+    evaluated(job)
     ask("BEGIN DBMS_SCHEDULER.DROP_SCHEDULE(:mark); END;", mark=f"{job}_S")
     submit(owner)
-    judged(job, until=lambda known: len(genius.poll_job(job)["runs"]) == 2)
+    evaluated(job, until=lambda known: len(genius.poll_job(job)["runs"]) == 2)
     assert stand_in.starts() == [job, job]
 
 
