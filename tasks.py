@@ -42,7 +42,7 @@ TASKS = (
     *(closings.close, status.status, history.history),
     *(repair.rerun, repair.cancel, repair.resolve, repair.stop_job),
     *(ping.ping, doctor.doctor, logs.logs),
-    *(develop.demo, develop.dev, develop.bench, develop.chaos, policies.policies, docs.readme),
+    *(develop.demo, develop.dev, develop.bench, develop.chaos, policies.policies, docs.docs),
 )
 COLLECTIONS = {
     "env": env_tasks,

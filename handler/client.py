@@ -12,8 +12,31 @@ from pathlib import Path
 
 LIBRARY = "libclntsh.so"
 BUILD = "build and publish it again from Oracle's ZIP (make layer publish ENV=E), then make deploy ENV=E"
+# Errors of Oracle and its driver: (cause, fix). The function's messages, the doctor and docs/reference.md use it.
+ERRORS = {
+    "DPI-1047": ("the Oracle client library cannot be loaded", BUILD),
+    "DPI-1050": ("the layer's Instant Client is too old for this driver", f"use a 19.x: {BUILD}"),
+    "DPY-3010": ("thin mode cannot connect to a database as old as 11.2", "set ORACLE_CLIENT=thick and deploy"),
+    "ORA-12170": (
+        "Genius' host does not answer",
+        "check routes, security groups (port 1521 outbound) and its firewall",
+    ),
+    "ORA-12541": ("no listener answers at this host and port", "correct ORACLE_CONNECT_STRING and deploy"),
+    "ORA-12737": (
+        "Basic Lite does not support the database's character set",
+        f"use Oracle's Basic ZIP as INSTANT_CLIENT: {BUILD}",
+    ),
+    "ORA-01017": ("wrong user or password", "correct ORACLE_USER and ORACLE_PASSWORD and deploy"),
+    "ORA-28000": ("the account is locked", "Genius' administrator unlocks it with ALTER USER ... ACCOUNT UNLOCK"),
+}
 # e_machine of an ELF header, as platform.machine() calls it.
 MACHINES = {62: "x86_64", 183: "aarch64", 3: "i386"}
+
+
+def explain(error: str) -> str:
+    """Return an error with its cause and its fix, if ERRORS has them."""
+    known = (f"{error}: {cause}; {fix}" for code, (cause, fix) in ERRORS.items() if re.search(rf"\b{code}\b", error))
+    return next(known, error)
 
 
 def folders(environ=os.environ) -> list[Path]:

@@ -262,13 +262,11 @@ def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CO
     except oracledb.Error as error:
         code = error.args[0].full_code
         if code.startswith(("DPI-", "DPY-2", "DPY-3")):
-            raise Refused(f"the Oracle driver cannot work as it is set up: {first_line(error)}") from error
+            raise Refused(f"the Oracle driver cannot connect: {client.explain(first_line(error))}") from error
         if code in LOGIN_REFUSED:
-            raise Refused(
-                f"Genius refused the login of {now.oracle_user}: {first_line(error)};"
-                " correct ORACLE_USER and ORACLE_PASSWORD in the environment and deploy"
-            ) from error
-        raise Unavailable(f"Genius at {now.oracle_connect_string}: {first_line(error)}") from error
+            reason = client.explain(first_line(error))
+            raise Refused(f"Genius refused the login of {now.oracle_user}: {reason}") from error
+        raise Unavailable(f"Genius at {now.oracle_connect_string}: {client.explain(first_line(error))}") from error
     try:
         connection.call_timeout = call_milliseconds(call_seconds)
         connection.outputtypehandler = keep_undecodable

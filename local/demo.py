@@ -40,7 +40,7 @@ def run(target: Target, deploy, schema) -> None:
     title(f"Closing {day}")
     try:
         if not followed:
-            closings.submit(cfg, day, closings.body_of(cfg, day, "adm", {}))
+            closings.submit(target, day, closings.request_body(cfg, day, "adm", {}))
         result = closings.follow(cfg, day, check=check_services)
     except Exit:
         # A service that ended explains the error of its caller.
@@ -143,7 +143,7 @@ def between(moments: dict[str, str], before: str, after: str) -> float:
 
 def billed_milliseconds(target: Target, began: float) -> list[int]:
     """Return the billed milliseconds of each invocation since a moment, from Lambda's REPORT lines."""
-    events = target.query_json(logs.filter_events(target.cfg, int(began * 1000), "REPORT"))["events"]
+    events = target.query_json(logs.filter_log_events(target.cfg, int(began * 1000), "REPORT"))["events"]
     return [int(found[1]) for event in events if (found := re.search(r"Billed Duration: (\d+) ms", event["message"]))]
 
 

@@ -8,8 +8,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops import commands, config
-from ops.logs import find_group
+from ops import commands, config, logs
 from ops.shell import ROOT, aws
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
@@ -33,7 +32,7 @@ def subscribe(cfg: dict, topic: str, address: str) -> str:
 
 
 def describe_filters(cfg: dict) -> str:
-    return aws(cfg, f"logs describe-metric-filters --log-group-name {q(commands.log_group(cfg))}")
+    return aws(cfg, f"logs describe-metric-filters --log-group-name {q(logs.log_group(cfg))}")
 
 
 def describe_alarms(cfg: dict) -> str:
@@ -53,7 +52,7 @@ def delete_alarms(cfg: dict, names: list[str]) -> str:
 
 
 def delete_filter(cfg: dict, name: str) -> str:
-    group = q(commands.log_group(cfg))
+    group = q(logs.log_group(cfg))
     return aws(cfg, f"logs delete-metric-filter --log-group-name {group} --filter-name {q(name)}")
 
 
@@ -71,8 +70,8 @@ def alarms(c, env, to):
     target = Target.load(c, env)
     topic = topic_of(target, to)
     # A function has no log group before its first event, and a filter wants one.
-    if not find_group(target.c, target.cfg):
-        target.execute(commands.create_log_group(target.cfg))
+    if not logs.find_log_group(target):
+        target.execute(logs.create_log_group(target.cfg))
     filters = {one["filterName"]: one for one in target.query_json(describe_filters(target.cfg))["metricFilters"]}
     known = {one["AlarmName"]: one for one in target.query_json(describe_alarms(target.cfg))["MetricAlarms"]}
     for name, wanted in wanted_alarms(target.cfg, topic).items():

@@ -1,4 +1,4 @@
-"""Closings as Restate knows them: submit one, follow it, tell how it stands. Looks go past the function, to Restate."""
+"""Closings as Restate knows them: start one, follow it, report its state."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from invoke import Exit
 
 from handler import findings
 from handler.request import check_request, real_date
-from ops import config, shell
+from ops import shell
 from ops.config import ENV_HELP
 from ops.shell import request, sql
+from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
 WATCH_SECONDS = 0.5
-PURGE_LOOKS = 20
+PURGE_POLLS = 20
 ENDED = "completed"
 
 
@@ -29,29 +30,26 @@ ENDED = "completed"
     help={
         **ENV_HELP,
         "date": "the date to close, as YYYY-MM-DD",
-        "user": "the user the procedure is run for",
+        "user": "the user that the procedure runs for",
         "skip-genius": "do not run the procedure",
-        "skip-sync": "leave the trial balance as it is",
+        "skip-sync": "do not copy the trial balance",
         "skip-metrics": "do not compute the metrics",
-        "watch": "follow it to its end",
+        "watch": "follow the closing until it ends",
     },
 )
 def close(c, env, date, user="adm", skip_genius=False, skip_sync=False, skip_metrics=False, watch=False):
-    """Start the closing of a date; exit 1 where it was accepted before."""
-    cfg = config.load(env)
+    """Start the closing of a date; exit 1 if Restate has accepted it before."""
+    target = Target.load(c, env)
     flags = {"skipGeniusClosing": skip_genius, "skipSyncTrialBalance": skip_sync, "skipFinancialMetrics": skip_metrics}
-    body = body_of(cfg, date, user, flags)
-    shell.announce(submit_command(cfg, date, body))
-    if c.config.run.dry:
-        return
-    invocation = submit(cfg, date, body)
-    print(f"{env}: {date} accepted as {invocation}\n{page(cfg, invocation)}")
-    if watch:
-        follow(cfg, date)
+    body = request_body(target.cfg, date, user, flags)
+    purge_refused(target, date)
+    submit(target, date, body)
+    if watch and not target.dry:
+        follow(target.cfg, date)
 
 
-def body_of(cfg: dict, date: str, user: str, flags: dict[str, bool]) -> dict:
-    """The request's body, checked as the function will check it, so that a refused one does not use up its date."""
+def request_body(cfg: dict, date: str, user: str, flags: dict[str, bool]) -> dict:
+    """Return the request's body, checked as the function checks it, so that a bad request does not use up its date."""
     body = {"date": date, "userId": user, **{flag: True for flag, wanted in flags.items() if wanted}}
     today = datetime.now(ZoneInfo(cfg["SCHEDULE_ZONE"])).date()
     try:
@@ -66,75 +64,90 @@ def submit_url(cfg: dict, date: str) -> str:
 
 
 def curl(cfg: dict, method: str, url: str, body: object = None) -> str:
-    """One call of Restate's HTTP API as it can be pasted; the token is no argument that other users could see."""
+    """Format a call of Restate's HTTP API as a command; the token is not an argument, which other users could see."""
     data = "" if body is None else f" -H 'content-type: application/json' -d '{json.dumps(body)}'"
     if not cfg["RESTATE_AUTH_TOKEN"]:
         return f"curl -X {method} {url}{data}"
     return f"""printf 'authorization: Bearer %s' "$RESTATE_AUTH_TOKEN" | curl -X {method} {url} -H @-{data}"""
 
 
+def execute(target: Target, method: str, url: str, body: object = None) -> tuple[int, object]:
+    """Change something through Restate's HTTP API, echoed as a command; under --dry nothing is sent: (200, {})."""
+    shell.announce(curl(target.cfg, method, url, body))
+    return (200, {}) if target.dry else request(target.cfg, method, url, body)
+
+
 def submit_command(cfg: dict, date: str, body: dict) -> str:
     return curl(cfg, "POST", submit_url(cfg, date), body)
 
 
-def submit(cfg: dict, date: str, body: dict, again: bool = True) -> str:
-    """Send one closing and return its invocation id; Exit unless this call is the one that was accepted.
-
-    A run that was refused for its request has started nothing, so it gives its date back, once (again).
-    """
-    status, answer = request(cfg, "POST", submit_url(cfg, date), body)
+def submit(target: Target, date: str, body: dict) -> None:
+    """Send one closing and print its invocation; Exit unless Restate accepted this very request."""
+    status, answer = execute(target, "POST", submit_url(target.cfg, date), body)
+    if target.dry:
+        return
     if status == 404:
-        raise Exit(f"Restate knows no DailyClosing: {message(answer)}; run `inv deploy` first")
+        raise Exit(f"Restate has no service DailyClosing: {message(answer)}; run `inv deploy --env {target.env}` first")
     if status >= 300 or not isinstance(answer, dict):
-        raise Exit(f"Restate refused the closing of {date} with {status}: {message(answer)}")
-    if answer["status"] == "PreviouslyAccepted" and again and was_refused(cfg, date):
-        purge(cfg, answer["invocationId"])
-        return submit(cfg, date, body, again=False)
+        raise Exit(f"Restate refused the closing of {date} with status {status}: {message(answer)}")
     if answer["status"] == "PreviouslyAccepted":
-        raise Exit(f"{date} was accepted before (PreviouslyAccepted), nothing was started: {standing(cfg, date)}")
-    return answer["invocationId"]
+        raise Exit(
+            f"{date} was accepted before (PreviouslyAccepted), so nothing was started: {summary(target.cfg, date)}"
+        )
+    print(f"{target.env}: {date} accepted as {answer['invocationId']}\n{page(target.cfg, answer['invocationId'])}")
 
 
-def was_refused(cfg: dict, date: str) -> bool:
-    return state_of(cfg, "DailyClosing", date).get("status", {}).get("status") == "refused"
+def purge_refused(target: Target, date: str) -> None:
+    """Purge a date's run that was refused because of its request: it started nothing, so the date is free again."""
+    run = invocation_of(target.cfg, "DailyClosing", date, "run")
+    if run and run["status"] == ENDED:
+        state = state_of(target.cfg, "DailyClosing", date)
+        if state.get("status", {}).get("status") == "refused":
+            purge(target, run["id"])
 
 
-def purge(cfg: dict, invocation: str) -> None:
-    """Have Restate forget a completed run, and wait until it has."""
-    status, answer = request(cfg, "PATCH", f"{cfg['RESTATE_ADMIN_URL']}/invocations/{invocation}/purge")
+def purge(target: Target, invocation: str) -> None:
+    """Make Restate forget a completed invocation, and wait until it has."""
+    status, answer = execute(target, "PATCH", f"{target.cfg['RESTATE_ADMIN_URL']}/invocations/{invocation}/purge")
     if status >= 300:
         raise Exit(f"Restate did not purge {invocation}: {status}: {message(answer)}")
-    for _ in range(PURGE_LOOKS):
+    if not target.dry:
+        wait_until_purged(target.cfg, invocation)
+
+
+def wait_until_purged(cfg: dict, invocation: str) -> None:
+    for _ in range(PURGE_POLLS):
         if not sql(cfg, f"SELECT id FROM sys_invocation WHERE id = '{invocation}'"):
             return
         time.sleep(WATCH_SECONDS)
     raise Exit(
-        f"Restate still lists {invocation} after its purge; look with `restate invocations describe {invocation}`"
+        f"Restate still lists {invocation} after its purge; check it with `restate invocations describe {invocation}`"
     )
 
 
 def message(answer: object) -> str:
+    """Return the message of an answer of Restate."""
     return str(answer.get("message", answer)) if isinstance(answer, dict) else str(answer)
 
 
 def page(cfg: dict, invocation: str) -> str:
-    """Restate's own page of an invocation."""
+    """Return the URL of an invocation's page in Restate's UI."""
     return f"{cfg['RESTATE_ADMIN_URL']}/ui/invocations/{invocation}"
 
 
 def one_line(text: str) -> str:
-    """A message of several lines, as Oracle writes them, in one."""
+    """Join the lines of a message, such as Oracle writes them."""
     return " ".join(text.split())
 
 
 def state_of(cfg: dict, service: str, key: str) -> dict:
-    """The state of one key as Restate keeps it: {name: value}."""
+    """Return the state that Restate keeps for one key: {name: value}."""
     rows = sql(cfg, f"SELECT key, value_utf8 FROM state WHERE service_name = '{service}' AND service_key = '{key}'")
     return {row["key"]: json.loads(row["value_utf8"]) for row in rows}
 
 
 def invocation_of(cfg: dict, service: str, key: str, handler: str) -> dict | None:
-    """The newest invocation of a handler for a key, with Restate's own status of it."""
+    """Return the newest invocation of a handler for a key, with its invocation status; None if there is none."""
     rows = sql(
         cfg,
         "SELECT id, status, completion_result, completion_failure, last_failure, retry_count, created_at,"
@@ -142,24 +155,24 @@ def invocation_of(cfg: dict, service: str, key: str, handler: str) -> dict | Non
         f" WHERE target_service_name = '{service}' AND target_service_key = '{key}'"
         f" AND target_handler_name = '{handler}' ORDER BY created_at DESC LIMIT 1",
     )
-    # Columns without a value are left out of Restate's answer.
+    # Columns without a value are missing in Restate's answer.
     return defaultdict(lambda: None, rows[0]) if rows else None
 
 
 def running(cfg: dict, date: str) -> bool:
-    """Whether a closing of this date has been accepted and has not ended."""
+    """Return whether a closing of this date was accepted and has not ended."""
     run = invocation_of(cfg, "DailyClosing", date, "run")
     return run is not None and run["status"] != ENDED
 
 
 def ended(cfg: dict, date: str) -> bool:
-    """Whether a closing of this date has been accepted and has ended, in whichever way."""
+    """Return whether a closing of this date was accepted and has ended, with any result."""
     run = invocation_of(cfg, "DailyClosing", date, "run")
     return run is not None and run["status"] == ENDED
 
 
-def standing(cfg: dict, date: str) -> str:
-    """One line on how a date's closing stands."""
+def summary(cfg: dict, date: str) -> str:
+    """Describe the closing of a date in one line."""
     run = invocation_of(cfg, "DailyClosing", date, "run")
     if not run:
         return f"{date}: Restate knows no closing of this date"
@@ -168,18 +181,17 @@ def standing(cfg: dict, date: str) -> str:
         if run["completion_result"] == "success":
             return f"{date} succeeded, run {state.get('run')}, {page(cfg, run['id'])}"
         return f"{date} failed: {one_line(run['completion_failure'])}; {page(cfg, run['id'])}"
-    now = state_of(cfg, "ClosingPeriod", date[:7])
-    progress = now.get("progress", {})
-    doing = " ".join(str(progress[name]) for name in ("step", "job", "state") if progress.get(name))
-    return f"{date} is {run['status']}{': ' if doing else ''}{doing}, {page(cfg, run['id'])}"
+    progress = state_of(cfg, "ClosingPeriod", date[:7]).get("progress", {})
+    step = " ".join(str(progress[name]) for name in ("step", "job", "state") if progress.get(name))
+    return f"{date} is {run['status']}{': ' if step else ''}{step}, {page(cfg, run['id'])}"
 
 
 def follow(cfg: dict, date: str, check: Callable[[], None] = lambda: None) -> dict:
-    """Follow a closing to its end, a line at each change; returns its result, Exit in one line if it failed.
+    """Follow a closing until it ends and print each change; return its result, Exit in one line if it failed.
 
-    check is called at each look and may raise, such as when a part of the local cloud has died.
+    check: called at each poll; may raise, for example because a service of the local cloud has died.
     """
-    begin, shown = time.monotonic(), None
+    begin, printed = time.monotonic(), None
     while True:
         check()
         run = invocation_of(cfg, "DailyClosing", date, "run")
@@ -187,10 +199,10 @@ def follow(cfg: dict, date: str, check: Callable[[], None] = lambda: None) -> di
             raise Exit(f"Restate knows no closing of {date}; start one with `inv close`")
         if run["status"] == ENDED:
             break
-        doing = current_step(cfg, date)
-        if doing and doing != shown:
-            print(f"{time.monotonic() - begin:7.1f} s  {doing}", flush=True)
-            shown = doing
+        step = current_step(cfg, date)
+        if step and step != printed:
+            print(f"{time.monotonic() - begin:7.1f} s  {step}", flush=True)
+            printed = step
         time.sleep(WATCH_SECONDS)
     if run["completion_result"] != "success":
         raise Exit(f"{date} failed: {one_line(run['completion_failure'])}")
@@ -202,6 +214,7 @@ def follow(cfg: dict, date: str, check: Callable[[], None] = lambda: None) -> di
 
 
 def current_step(cfg: dict, date: str) -> str:
+    """Describe the current step of a running closing, with the failure that Restate retries; "" if there is none."""
     close = invocation_of(cfg, "ClosingPeriod", date[:7], "close")
     if not close:
         return ""
@@ -213,7 +226,8 @@ def current_step(cfg: dict, date: str) -> str:
 
 
 def checked_date(date: str) -> str:
+    """Return a date as YYYY-MM-DD; Exit if it is not one."""
     try:
         return real_date(date).isoformat()
     except ValueError as error:
-        raise Exit(str(error)) from None
+        raise Exit(f"{error}. Nothing was done.") from None

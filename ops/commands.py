@@ -132,31 +132,6 @@ def delete_function(cfg):
     return aws(cfg, f"lambda delete-function --function-name {q(cfg['FUNCTION_NAME'])}")
 
 
-def log_group(cfg) -> str:
-    """The name that Lambda gives it."""
-    return f"/aws/lambda/{cfg['FUNCTION_NAME']}"
-
-
-def delete_log_group(cfg):
-    return aws(cfg, f"logs delete-log-group --log-group-name {q(log_group(cfg))}")
-
-
-def find_log_group(cfg):
-    return aws(cfg, f"logs describe-log-groups --log-group-name-prefix {q(log_group(cfg))}")
-
-
-def create_log_group(cfg):
-    return aws(cfg, f"logs create-log-group --log-group-name {q(log_group(cfg))}")
-
-
-def keep_log(cfg):
-    return aws(
-        cfg,
-        f"logs put-retention-policy --log-group-name {q(log_group(cfg))}"
-        f" --retention-in-days {q(cfg['LOG_RETENTION_DAYS'])}",
-    )
-
-
 def make_environment(env, file):
     """The variables as the environment says, into a file of mode 0600."""
     return f"(umask 077 && inv env.json --env {q(env)} > {q(file)})"

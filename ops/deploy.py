@@ -9,9 +9,8 @@ from shlex import quote as q
 from invoke import Exit
 
 from layer import publish as layers
-from ops import commands, config, function_url, limits, ping, release, roles, schedule, shell, upload
+from ops import commands, config, function_url, limits, logs, ping, release, roles, schedule, shell, upload
 from ops.config import ENV_HELP
-from ops.logs import find_group
 from ops.shell import ROOT
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
@@ -37,7 +36,7 @@ def deploy(c, env, breaking=False):
         version_arn = ensure_version(target, configuration, ping.description(made.digest))
         release.take(target, version_arn, breaking, before)
     summary(target, version_arn, before)
-    schedule.reminder(target.cfg, env)
+    schedule.remind(target)
 
 
 @task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
@@ -53,7 +52,7 @@ def look_ups(cfg) -> list[str]:
     policies = [roles.get_role_policy(cfg, role, name) for name in roles.execution_policies(cfg)]
     newest = cfg["ORACLE_CLIENT"] == "thick" and not cfg["LAYER_VERSION_ARN"]
     layer = [layers.list_layer_versions(cfg)] if newest else []
-    log = [commands.find_log_group(cfg)] if cfg["LOG_RETENTION_DAYS"] else []
+    log = [logs.describe_log_groups(cfg)] if cfg["LOG_RETENTION_DAYS"] else []
     ready = [commands.get_concurrency(cfg)] if int(cfg["PROVISIONED_CONCURRENCY"]) else []
     url = [function_url.get_url(cfg), function_url.get_policy(cfg)] if release.by_url(cfg) else []
     function = [commands.get_function(cfg), commands.list_versions(cfg), commands.get_alias(cfg)]
@@ -135,11 +134,11 @@ def ensure_log(target: Target) -> None:
     """Keep the function's log as long as the environment says; Lambda's own way keeps it for ever."""
     if not target.cfg["LOG_RETENTION_DAYS"]:
         return
-    group = find_group(target.c, target.cfg)
+    group = logs.find_log_group(target)
     if not group:
-        target.execute(commands.create_log_group(target.cfg))
+        target.execute(logs.create_log_group(target.cfg))
     if not group or str(group.get("retentionInDays", "")) != target.cfg["LOG_RETENTION_DAYS"]:
-        target.execute(commands.keep_log(target.cfg))
+        target.execute(logs.put_retention_policy(target.cfg))
 
 
 def in_vpc(configuration: dict) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from invoke import Exit
 
-from ops import alarms, commands, function_url, keep_warm, release, roles, shell
+from ops import alarms, commands, function_url, keep_warm, logs, release, roles, shell
 from ops.config import ENV_HELP
-from ops.logs import find_group
-from ops.repair import ask
+from ops.repair import confirm
 from ops.shell import sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
@@ -29,7 +28,7 @@ def destroy(c, env, yes=False):
     ours_too = [name for name, *_ in roles.planned(target.cfg)]
     if not target.dry:
         what = f"{len(ours)} registrations, every version, the log, the alarms and the roles {', '.join(ours_too)} go."
-        ask(what, target.cfg["FUNCTION_NAME"], yes)
+        confirm(what, target.cfg["FUNCTION_NAME"], yes)
     before = shell.changes
     for one in ours:
         # A call may have come since; what runs on a deleted deployment could never end.
@@ -39,8 +38,8 @@ def destroy(c, env, yes=False):
     alarms.remove(target, account)
     if function:
         remove_function(target)
-    if find_group(target.c, target.cfg):
-        target.execute(commands.delete_log_group(target.cfg))
+    if logs.find_log_group(target):
+        target.execute(logs.delete_log_group(target.cfg))
     for role in ours_too:
         roles.remove(target, role)
     if target.dry:

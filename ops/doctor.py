@@ -1,84 +1,337 @@
-"""inv doctor: walks the chain from the credentials to the running closings, a line each. Read only."""
+"""inv doctor: check the whole chain, from the env file to running closings, a line each. It changes nothing."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import config, doctor_aws, doctor_service, limits
-from ops.finding import Finding
+from handler.client import ERRORS
+from layer import publish as layers
+from ops import closings, commands, config, deploy, keep_warm, limits, ping, release, roles, schedule, shell
+from ops.closings import message, one_line
+from ops.env_tasks import SHAPE
+from ops.shell import aws, request, sql
+from ops.target import Target
 from ops.task import NOTHING, task
+
+MIN_MEMORY = 1024
+# https://docs.oracle.com/en/database/oracle/oracle-database/19/lnoci/instant-client.html, the list for 19's Basic Lite.
+BASIC_LITE = {"US7ASCII", "WE8DEC", "WE8MSWIN1252", "WE8ISO8859P1", "WE8EBCDIC37C", "WE8EBCDIC1047", "UTF8", "AL32UTF8"}
+# The data library of Basic, which knows every character set.
+BASIC_DATA = "libociei.so"
+LIBRARIES = ("libclntsh.so", "libaio.so.1", "libnsl.so.1")
+GRANTS = {
+    "CREATE JOB": "GRANT CREATE JOB TO {user}",
+    "EXECUTE": "GRANT EXECUTE ON Package_Rpt_Ac_Fi806 TO {user}",
+}
+
+
+class Finding(NamedTuple):
+    """One line of the doctor: the check's name, whether it passed, what it found, and the command that fixes it."""
+
+    name: str
+    passed: bool
+    message: str
+    fix: str = ""
+
+
+def passed(message: str, name: str = "") -> Finding:
+    """name: only if a check has several; otherwise `examine` fills it in."""
+    return Finding(name, True, message)
+
+
+def failed(message: str, fix: str, name: str = "") -> Finding:
+    return Finding(name, False, message, fix)
 
 
 @task(group="watch", changes=NOTHING, help={**config.ENV_HELP, "json": "print JSON, for machines"})
 def doctor(c, env, json=False):
-    """Check the whole chain, from credentials to closings that wait for a person; exit 1 when anything is wrong."""
-    wrong = 0
-    found = []
+    """Check the whole chain, from credentials to closings that wait for a person; exit 1 if a check failed."""
+    findings = []
     for finding in walk(c, env):
-        wrong += not finding.ok
-        found.append(finding)
+        findings.append(finding)
         if not json:
             print(line(finding), flush=True)
     if json:
-        print(as_json(found))
-    if wrong:
-        raise Exit(code=1) if json else Exit(f"{env}: {wrong} of {len(found)} are wrong")
+        print(as_json(findings))
+    failures = sum(not finding.passed for finding in findings)
+    if failures:
+        raise Exit(code=1) if json else Exit(f"{env}: {failures} of {len(findings)} checks failed")
 
 
-def as_json(found: list[Finding]) -> str:
-    return json.dumps([finding._asdict() for finding in found], indent=2)
+def as_json(findings: list[Finding]) -> str:
+    return json.dumps([finding._asdict() for finding in findings], indent=2)
 
 
 def line(finding: Finding) -> str:
-    mend = f"; mend it: {finding.mend}" if finding.mend else ""
-    return f"{'ok   ' if finding.ok else 'WRONG'} {finding.name:<12} {finding.said}{mend}"
+    fix = f"; fix: {finding.fix}" if finding.fix else ""
+    return f"{'ok    ' if finding.passed else 'FAILED'} {finding.name:<12} {finding.message}{fix}"
 
 
 def walk(c, env: str) -> Iterator[Finding]:
-    """The env file first: without it nobody knows where to look."""
+    """Check the env file first: every other check needs it."""
     try:
-        cfg = config.load(env)
-        limits.check_environment(config.function_environment(cfg))
+        target = Target.load(c, env)
+        limits.check_environment(config.function_environment(target.cfg))
     except Exit as error:
-        yield Finding("env file", False, str(error.message), f"correct env/{env}.env, then inv env.check --env {env}")
+        fix = f"correct env/{env}.env, then inv env.check --env {env}"
+        yield failed(str(error.message), fix, "env file")
         return
-    yield Finding("env file", True, f"env/{env}.env has every key, and each value is one that can be")
-    yield from examine(c, cfg, env)
+    yield passed(f"env/{env}.env has every key, and all values are valid", "env file")
+    yield from examine(target)
 
 
-def examine(c, cfg: dict, env: str) -> Iterator[Finding]:
-    for name, check in CHECKS.items():
+def examine(target: Target) -> Iterator[Finding]:
+    """Run every check of CHECKS; an Exit is its failure, with the fix beside it."""
+    for name, (check, fix) in CHECKS.items():
         try:
-            for finding in check(c, cfg, env):
+            for finding in check(target):
                 yield finding if finding.name else finding._replace(name=name)
         except Exit as error:
-            yield Finding(name, False, str(error.message), MENDS.get(name, "inv logs --env {env}").format(env=env))
+            yield failed(str(error.message), fix.format(env=target.env), name)
 
 
-CHECKS: dict[str, Callable[..., Iterator[Finding]]] = {
-    "cli": doctor_aws.cli,
-    "credentials": doctor_aws.credentials,
-    "roles": doctor_aws.role,
-    "function": doctor_aws.function,
-    "network": doctor_aws.network,
-    "ping": doctor_service.ping_deep,
-    "restate": doctor_service.restate,
-    "scheduler": doctor_service.scheduler,
-    "warmth": doctor_aws.warmth,
-    "periods": doctor_service.periods,
-    "paused": doctor_service.paused,
-}
-MENDS = {
-    "credentials": "sign in, or name a profile as AWS_PROFILE in env/{env}.env",
-    "roles": "inv roles --env {env}",
-    "function": "inv deploy --env {env}",
-    "ping": "inv deploy --env {env}, or look with inv logs --env {env} --since 1h",
-    "restate": "see that RESTATE_ADMIN_URL of env/{env}.env is right and the server is up",
-    "scheduler": "see that RESTATE_ADMIN_URL of env/{env}.env is right and the server is up",
-    "periods": "see that RESTATE_ADMIN_URL of env/{env}.env is right and the server is up",
-    "paused": "see that RESTATE_ADMIN_URL of env/{env}.env is right and the server is up",
-    "warmth": "inv deploy --env {env}",
+def set_value(env: str, key: str, value: str) -> str:
+    """Format the command that changes one line of an environment's file."""
+    return f"sed -i 's|^{key}=.*|{key}={value}|' env/{env}.env"
+
+
+def cli(target: Target) -> Iterator[Finding]:
+    version = target.query("aws --version").split()[0]
+    if shutil.which("restate", path=shell.command_environment(target.cfg)["PATH"]):
+        yield passed(version)
+    else:
+        yield failed("the restate CLI, which a deploy needs, is not installed", "inv local.tools")
+
+
+def credentials(target: Target) -> Iterator[Finding]:
+    identity = target.query_json(aws(target.cfg, "sts get-caller-identity"))
+    yield evaluate_account(identity, target.cfg, target.env)
+
+
+def evaluate_account(identity: dict, cfg: dict, env: str) -> Finding:
+    """Compare the account with the one of the role that Restate assumes, which is in the function's account."""
+    wanted = cfg["RESTATE_INVOKE_ROLE_ARN"].split(":")[4:5]
+    if wanted and wanted != [identity["Account"]]:
+        return failed(
+            f"{identity['Arn']} is in account {identity['Account']}, RESTATE_INVOKE_ROLE_ARN in {wanted[0]}",
+            f"name a profile of account {wanted[0]}: {set_value(env, 'AWS_PROFILE', 'PROFILE')}",
+        )
+    return passed(f"{identity['Arn']} in account {identity['Account']}")
+
+
+def role(target: Target) -> Iterator[Finding]:
+    """Compare each role of the environment, its trust and its policies, with policies/."""
+    fix = f"inv roles --env {target.env}"
+    account = roles.found_account(target, None)
+    for name, trust, policies in roles.planned(target.cfg):
+        found = roles.look(target, name)
+        if not found:
+            yield failed(f"there is no role {name}", fix)
+            continue
+        known = target.having(ENVIRONMENT=target.env)
+        differing = list(roles.differences(known, account, found["Arn"], found, trust, policies))
+        for one in differing:
+            yield failed(one.said, fix)
+        if not differing:
+            yield passed(f"{name} agrees with policies/")
+
+
+def function(target: Target) -> Iterator[Finding]:
+    """Compare the live version with the env file; the configuration of a version cannot change."""
+    cfg = target.cfg
+    found = target.query_json(ping.get_live(cfg), missing="ResourceNotFoundException")
+    if not found:
+        yield failed(f"{cfg['FUNCTION_NAME']} has no live version", f"inv deploy --env {target.env}")
+        return
+    target = deploy.completed(target)
+    wanted = target.having(LAYER_VERSION_ARN=layers.attached(target)).cfg
+    faults = list(evaluate_function(found, wanted, target.env))
+    yield from faults
+    if not faults:
+        yield passed(f"version {found['Version']}, {found['Runtime']}, {found['MemorySize']} MB, {found['Timeout']} s")
+
+
+def evaluate_function(found: dict, cfg: dict, env: str) -> Iterator[Finding]:
+    """Return the failures of a function's configuration; cfg: with LAYER_VERSION_ARN as a deploy would attach it."""
+    fix = f"inv deploy --env {env}"
+    role_arn = f"{found['Role'].rpartition('/')[0]}/{cfg['ROLE_NAME']}"
+    parts = deploy.differs(found, cfg, role_arn)
+    for part in [part for part in parts if part in SHAPE and part != "Layers"]:
+        yield failed(f"{part} is {found.get(part)}, env/{env}.env has {cfg[SHAPE[part]]}", fix)
+    if found["MemorySize"] < MIN_MEMORY:
+        more = f"{set_value(env, 'MEMORY', str(MIN_MEMORY))} && {fix}"
+        yield failed(f"{found['MemorySize']} MB of memory, at least {MIN_MEMORY} are needed", more)
+    if found.get("LastUpdateStatus", "Successful") != "Successful":
+        yield failed(f"its last update is {found['LastUpdateStatus']}: {found.get('LastUpdateStatusReason')}", fix)
+    if "Layers" in parts:
+        attached = ", ".join(one["Arn"] for one in found.get("Layers") or []) or "none"
+        yield failed(f"the layer is {attached}, expected {cfg['LAYER_VERSION_ARN'] or 'none'}", fix)
+    for part, name in (("Role", "role"), ("VpcConfig", "network"), ("Handler", "handler")):
+        if part in parts:
+            yield failed(f"its {name} differs from env/{env}.env: {found.get(part)}", fix)
+    differing = [part for part in parts if part not in (*SHAPE, "Role", "VpcConfig", "Handler")]
+    if differing:
+        yield failed(f"its environment differs from env/{env}.env in {', '.join(differing)}", fix)
+
+
+def network(target: Target) -> Iterator[Finding]:
+    """Name what must be open; the deep ping shows whether it is, and a simulation of AWS's rules would only guess."""
+    yield passed(reachability(deploy.completed(target).cfg))
+
+
+def reachability(cfg: dict) -> str:
+    """Describe what the function's network must allow for both databases."""
+    databases = f"{cfg['PG_HOST']}:{cfg['PG_PORT']} and {cfg['ORACLE_CONNECT_STRING']} (port 1521 if it names none)"
+    if not cfg["VPC_SUBNET_IDS"]:
+        return f"the function is in no VPC; it must reach {databases}"
+    return (
+        f"{cfg['VPC_SUBNET_IDS']} need a route, and {cfg['VPC_SECURITY_GROUP_IDS']} must allow outbound TCP,"
+        f" to {databases}"
+    )
+
+
+def ping_deep(target: Target) -> Iterator[Finding]:
+    """Send one deep ping, and evaluate its answer: client, both databases, schema, character set, rights."""
+    target = deploy.completed(target)
+    answer = ping.send(target, {"ping": "deep"})
+    yield passed(f"version {answer['version']} answers, {ping.format_start(answer)}", "ping")
+    yield evaluate_client(answer["client"], target.env)
+    for name in ("postgres", "oracle"):
+        yield evaluate_database(name, answer[name], target.cfg, target.env)
+    if answer["postgres"]["ok"]:
+        yield from evaluate_schema(answer["postgres"], target.cfg, target.env)
+    if answer["oracle"]["ok"]:
+        yield evaluate_character_set(answer["oracle"]["characterSet"], answer["client"], target.env)
+        yield evaluate_rights(answer["oracle"]["rights"], target.cfg)
+
+
+def evaluate_client(client: dict, env: str) -> Finding:
+    """Check that the function itself sees all libraries that thick mode needs."""
+    if client["mode"] == "thin":
+        return passed("thin mode, which needs no layer", "layer")
+    libraries = client["libraries"]
+    missing = [name for name in LIBRARIES if name not in libraries]
+    if not any(re.fullmatch(r"libclntsh\.so\.\d+\.\d+", name) for name in libraries):
+        missing.append("libclntsh.so.VERSION")
+    if missing:
+        return failed(f"the function has no {', '.join(missing)}", f"make layer publish deploy ENV={env}", "layer")
+    return passed(f"Instant Client {client['version'] or 'of unknown version'}, {len(libraries)} libraries", "layer")
+
+
+def evaluate_database(name: str, answer: dict, cfg: dict, env: str) -> Finding:
+    """Format a database's part of a deep ping; an error that the function knows already names its fix."""
+    if answer["ok"]:
+        return passed(f"{answer['version']} in {answer['seconds'] * 1000:.0f} ms", name)
+    settings = "PG_HOST, PG_PORT and PG_PASSWORD" if name == "postgres" else "ORACLE_CONNECT_STRING"
+    known = name == "oracle" and any(code in answer["error"] for code in ERRORS)
+    fix = "as the message says" if known else f"check {settings} of env/{env}.env, and the network: {reachability(cfg)}"
+    return failed(answer["error"], f"{fix}; then inv deploy --env {env}", name)
+
+
+def evaluate_schema(answer: dict, cfg: dict, env: str) -> Iterator[Finding]:
+    """Format the faults that the function finds in tables, columns, function, encoding and grants."""
+    for fault in answer["faults"]:
+        yield failed(fault, f"inv schema --env {env}", "schema")
+    if not answer["faults"]:
+        yield passed(f"tables, columns, function, encoding and grants of {cfg['PG_SCHEMA']} are as expected", "schema")
+
+
+def evaluate_character_set(name: str, client: dict, env: str) -> Finding:
+    if client["mode"] == "thin" or name in BASIC_LITE or BASIC_DATA in client["libraries"]:
+        return passed(name, "charset")
+    cause, fix = ERRORS["ORA-12737"]
+    return failed(f"{name}: {cause}, so thick mode fails with ORA-12737", fix.format(env=env), "charset")
+
+
+def evaluate_rights(rights: list[str], cfg: dict) -> Finding:
+    missing = [right for right in GRANTS if right not in rights]
+    if not missing:
+        return passed(f"{cfg['ORACLE_USER']} has {' and '.join(GRANTS)}, granted directly", "rights")
+    grants = "; ".join(GRANTS[right] for right in missing).format(user=cfg["ORACLE_USER"])
+    return failed(f"{cfg['ORACLE_USER']} lacks {' and '.join(missing)}", f"have Genius' owner run {grants}", "rights")
+
+
+def restate(target: Target) -> Iterator[Finding]:
+    cfg, fix = target.cfg, f"inv deploy --env {target.env}"
+    status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")
+    if status != 200:
+        error = f"{cfg['RESTATE_ADMIN_URL']} answered {status}: {one_line(message(answer))}"
+        yield failed(error, f"correct RESTATE_AUTH_TOKEN, which env/{target.env}.env refers to")
+        return
+    alias = target.query_json(commands.get_alias(cfg), missing="ResourceNotFoundException")
+    arn = release.held_by(alias) if alias else "no live version"
+    found = release.find_deployment(cfg, arn)
+    if not found:
+        yield failed(f"{arn} is not registered", fix)
+    elif "arn" in found and (found.get("assume_role_arn") or "") != cfg["RESTATE_INVOKE_ROLE_ARN"]:
+        known, wanted = found.get("assume_role_arn") or "no role", cfg["RESTATE_INVOKE_ROLE_ARN"] or "none"
+        yield failed(f"{arn} is registered with {known}, expected {wanted}", commands.register(cfg, arn, again=True))
+    elif found["id"] != release.newest(cfg):
+        yield failed(f"Restate starts closings on {release.newest(cfg)}, not on {arn}", fix)
+    else:
+        yield passed(f"{arn} is registered as {found['id']}, and closings start on it")
+
+
+def scheduler(target: Target) -> Iterator[Finding]:
+    state = closings.state_of(target.cfg, schedule.SERVICE, schedule.KEY)
+    runs, text = schedule.check(target.cfg, state, target.env)
+    yield passed(text) if runs else failed(text.partition(";")[0], f"inv schedule start --env {target.env}")
+
+
+def warm(target: Target) -> Iterator[Finding]:
+    fault = keep_warm.wrong(keep_warm.look(target), keep_warm.live(target))
+    yield failed(fault, f"inv keep-warm on --env {target.env}") if fault else passed("the live version is kept warm")
+
+
+def periods(target: Target) -> Iterator[Finding]:
+    rows = sql(
+        target.cfg, "SELECT service_key, value_utf8 FROM state WHERE service_name = 'ClosingPeriod' AND key = 'blocked'"
+    )
+    for row in rows:
+        blocked, period = json.loads(row["value_utf8"]), row["service_key"]
+        fix = f"check the job in Genius, then inv resolve --env {target.env} --period {period} --as succeeded|failed"
+        yield failed(f"{period} is blocked by {blocked['job']}: {one_line(blocked['message'])}", fix)
+    if not rows:
+        yield passed("no period is blocked")
+
+
+def paused(target: Target) -> Iterator[Finding]:
+    query = "SELECT id, target, last_failure FROM sys_invocation WHERE status = 'paused' ORDER BY created_at"
+    rows = sql(target.cfg, query)
+    for row in rows:
+        cause = row.get("last_failure") or last_failure(target.cfg, row["id"])
+        text = f"{row['target']} {row['id']} is paused: {one_line(cause)}"
+        yield failed(text, f"fix the cause, then restate invocations resume {row['id']}")
+    if not rows:
+        yield passed("no invocation is paused")
+
+
+def last_failure(cfg: dict, invocation: str) -> str:
+    """Return the failure of a paused invocation, which only the journal's events have."""
+    rows = sql(
+        cfg, f"SELECT event_json FROM sys_journal_events WHERE id = '{invocation}' ORDER BY appended_at DESC LIMIT 1"
+    )
+    return str(json.loads(rows[0]["event_json"]).get("last_failure", rows[0]["event_json"])) if rows else "unknown"
+
+
+DEPLOY, UP = "inv deploy --env {env}", "check that RESTATE_ADMIN_URL of env/{env}.env is right and that the server runs"
+# Name -> the check, and the fix if it ends with an Exit.
+CHECKS: dict[str, tuple[Callable[[Target], Iterator[Finding]], str]] = {
+    "cli": (cli, "make .venv/ready"),
+    "credentials": (credentials, "sign in, or name a profile as AWS_PROFILE in env/{env}.env"),
+    "roles": (role, "inv roles --env {env}"),
+    "function": (function, DEPLOY),
+    "network": (network, DEPLOY),
+    "ping": (ping_deep, f"{DEPLOY}, or read the log with inv logs --env {{env}} --since 1h"),
+    "restate": (restate, UP),
+    "scheduler": (scheduler, UP),
+    "keep-warm": (warm, DEPLOY),
+    "periods": (periods, UP),
+    "paused": (paused, UP),
 }

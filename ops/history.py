@@ -1,4 +1,4 @@
-"""inv history: the last closings as a table, and how long the one that runs may take yet."""
+"""inv history: the last closings as a table, and an estimate of how long the running one takes."""
 
 from __future__ import annotations
 
@@ -9,81 +9,83 @@ from datetime import datetime, timezone
 from invoke import Exit
 
 from handler import findings
+from handler.request import STEPS
 from ops import closings, config, ping
+from ops.target import Target
 from ops.task import NOTHING, task
 
-STEPS = ("genius", "ledger", "metrics")
-# An estimate looks at so many of the newest runs, and a table shows no more.
-LOOKED_AT, MOST = 20, 366
+# The number of runs that an estimate reads, and the most that a table shows.
+ESTIMATE_RUNS, MAX_RUNS = 20, 366
 
 
 @task(group="watch", changes=NOTHING, help={**config.ENV_HELP, "count": "how many closings"})
 def history(c, env, count=10):
-    """Show the last closings as closing_runs has them, with how long each step took."""
-    cfg = config.load(env)
-    if not 1 <= count <= MOST:
-        raise Exit(f"--count {count} is out of range: expected a number from 1 to {MOST}")
-    rows = ask(c, cfg, env, count)
+    """Show the last closings from closing_runs, with the duration of each step."""
+    target = Target.load(c, env)
+    if not 1 <= count <= MAX_RUNS:
+        raise Exit(f"--count {count} is out of range: expected a number from 1 to {MAX_RUNS}")
+    rows = fetch(target, count)
     if not rows:
         print(f"{env}: closing_runs has no closing yet; start one with `inv close --env {env} --date D`")
         return
     print(table(rows))
 
 
-def ask(c, cfg: dict, env: str, count: int) -> list[dict]:
-    """The newest rows of closing_runs, through the function: it is the one that reaches the database."""
-    answer = ping.ask(c, cfg, env, {"history": count})
+def fetch(target: Target, count: int) -> list[dict]:
+    """Return the newest rows of closing_runs, through the function, because only it reaches the database."""
+    answer = ping.send(target, {"history": count})
     if not isinstance(answer, dict) or "runs" not in answer:
-        raise Exit(f"{env}: the live version knows no history; run `inv deploy --env {env}`")
+        raise Exit(f"{target.env}: the live version has no history; run `inv deploy --env {target.env}`")
     return answer["runs"]
 
 
-def follow(c, cfg: dict, env: str, date: str) -> None:
-    """Follow a running closing to its end, after a line on how long it has run and may take yet."""
-    if closings.running(cfg, date):
+def follow(target: Target, date: str) -> None:
+    """Follow a running closing until it ends, after one line with its duration so far and an estimate of its end."""
+    if closings.running(target.cfg, date):
         try:
-            print(f"{env}: {expectation(ask(c, cfg, env, LOOKED_AT), date, time.time())}", flush=True)
+            print(f"{target.env}: {estimate(fetch(target, ESTIMATE_RUNS), date, time.time())}", flush=True)
         except Exit as error:
-            # What can be seen of the closing itself comes from Restate and needs no estimate.
-            print(f"{env}: no estimate: {error.message}", flush=True)
-    closings.follow(cfg, date)
+            # The closing itself is read from Restate, which needs no estimate.
+            print(f"{target.env}: no estimate: {error.message}", flush=True)
+    closings.follow(target.cfg, date)
 
 
 def table(rows: list[dict]) -> str:
+    """Format rows of closing_runs as a table."""
     lines = [f"{'date':<10}  {'started (UTC)':<16} {'status':<9} {'total':>9}" + "".join(f" {s:>10}" for s in STEPS)]
     for row in rows:
         known = durations(row)
-        parts = "".join(f" {shown(row[step], known[step]):>10}" for step in STEPS)
-        total = span(known["total"])
-        line = f"{row['closing_date']:<10}  {row['started_at'][:16]:<16} {row['status']:<9} {total:>9}{parts}"
+        steps = "".join(f" {format_step(row[step], known[step]):>10}" for step in STEPS)
+        total = format_seconds(known["total"])
+        line = f"{row['closing_date']:<10}  {row['started_at'][:16]:<16} {row['status']:<9} {total:>9}{steps}"
         lines.append(f"{line}  {' '.join(row['message'].split())[:80]}".rstrip())
         lines += [f"            {text}" for text in findings.texts(row["detail"])]
     return "\n".join(lines)
 
 
-def shown(outcome: str, seconds: float | None) -> str:
-    """A step that took time by its duration, any other by its outcome."""
-    return span(seconds) if outcome == "succeeded" and seconds is not None else outcome
+def format_step(outcome: str, seconds: float | None) -> str:
+    """Format a step that succeeded as its duration, and any other step as its outcome."""
+    return format_seconds(seconds) if outcome == "succeeded" and seconds is not None else outcome
 
 
 def durations(row: dict) -> dict[str, float | None]:
-    """Seconds of a run's steps and of all of it, None where the row does not tell."""
-    before = begin = moment(row["started_at"])
+    """Return the seconds of a run's steps and its total, each None if the row does not have it."""
+    before = begin = timestamp(row["started_at"])
     known: dict[str, float | None] = {}
     for step in STEPS:
         at = row["detail"].get(step, {}).get("at")
         known[step] = None if at is None else max(0.0, at - before)
         before = at or before
-    known["total"] = moment(row["ended_at"]) - begin if row["ended_at"] else None
+    known["total"] = timestamp(row["ended_at"]) - begin if row["ended_at"] else None
     return known
 
 
-def moment(text: str) -> float:
+def timestamp(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def span(seconds: float | None) -> str:
-    """A duration as a person reads it: 0.4 s, 12 s, 3:05, 5:59:07."""
+def format_seconds(seconds: float | None) -> str:
+    """Format a duration for a person: 0.4 s, 12 s, 3:05, 5:59:07."""
     if seconds is None:
         return "-"
     if seconds < 60:
@@ -92,22 +94,24 @@ def span(seconds: float | None) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
-def expectation(rows: list[dict], date: str, now: float) -> str:
-    """One line on how long a date's closing has run and when it may end, from the whole closings before it."""
+def estimate(rows: list[dict], date: str, now: float) -> str:
+    """Describe in one line how long a date's closing has run and when it may end, given the complete closings."""
     own = next((row for row in rows if row["closing_date"] == date and row["status"] == "running"), None)
-    whole = [
+    complete = [
         durations(row)["total"]
         for row in rows
         if row["status"] == "succeeded" and all(row[step] == "succeeded" for step in STEPS)
     ]
-    begun = f"{date} has run for {span(now - moment(own['started_at']))}" if own else f"{date} is not running"
-    if not whole:
-        return f"{begun}; no whole closing before it, so no estimate"
-    usual = statistics.median(whole)
-    line = f"{begun}; the last {len(whole)} whole closings took {span(usual)} (median)"
+    begun = f"{date} is not running"
+    if own:
+        begun = f"{date} has run for {format_seconds(now - timestamp(own['started_at']))}"
+    if not complete:
+        return f"{begun}; no complete closing before it, so no estimate"
+    usual = statistics.median(complete)
+    line = f"{begun}; the last {len(complete)} complete closings took {format_seconds(usual)} (median)"
     if not own:
         return line
-    end = moment(own["started_at"]) + usual
+    end = timestamp(own["started_at"]) + usual
     if end < now:
         return f"{line}: this one takes longer"
     return f"{line}: expect its end at about {datetime.fromtimestamp(end, timezone.utc):%H:%M:%S} UTC"

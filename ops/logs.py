@@ -1,4 +1,4 @@
-"""inv logs: the function's log, whole or of one closing. The AWS CLI of version 1 has no `logs tail`."""
+"""inv logs: the function's log, whole or of one closing. Version 1 of the AWS CLI has no `logs tail`."""
 
 from __future__ import annotations
 
@@ -11,27 +11,49 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from handler.request import real_date
-from ops import commands, config
-from ops.shell import aws, query_json
+from ops import config
+from ops.closings import checked_date
+from ops.shell import aws
+from ops.target import Target
 from ops.task import NOTHING, task
 
 FOLLOW_SECONDS = 3
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# Lambda's own lines around each invocation.
-FRAME = re.compile(r"(START|END|REPORT|INIT_START|INIT_REPORT)\b")
+# The lines that Lambda itself writes around each invocation.
+LAMBDA_LINE = re.compile(r"(START|END|REPORT|INIT_START|INIT_REPORT)\b")
 
 
-def filter_events(cfg: dict, since: int, term: str) -> str:
+def log_group(cfg) -> str:
+    """Return the name that Lambda gives to the function's log group."""
+    return f"/aws/lambda/{cfg['FUNCTION_NAME']}"
+
+
+def describe_log_groups(cfg):
+    return aws(cfg, f"logs describe-log-groups --log-group-name-prefix {q(log_group(cfg))}")
+
+
+def create_log_group(cfg):
+    return aws(cfg, f"logs create-log-group --log-group-name {q(log_group(cfg))}")
+
+
+def put_retention_policy(cfg):
+    days = q(cfg["LOG_RETENTION_DAYS"])
+    return aws(cfg, f"logs put-retention-policy --log-group-name {q(log_group(cfg))} --retention-in-days {days}")
+
+
+def delete_log_group(cfg):
+    return aws(cfg, f"logs delete-log-group --log-group-name {q(log_group(cfg))}")
+
+
+def filter_log_events(cfg, since: int, term: str) -> str:
     pattern = f" --filter-pattern {q(json.dumps(term))}" if term else ""
-    group = q(commands.log_group(cfg))
-    return aws(cfg, f"logs filter-log-events --log-group-name {group} --start-time {since}{pattern}")
+    return aws(cfg, f"logs filter-log-events --log-group-name {q(log_group(cfg))} --start-time {since}{pattern}")
 
 
-def find_group(c, cfg: dict) -> dict | None:
-    """The function's log group; AWS looks by the beginning of a name."""
-    groups = query_json(c, cfg, commands.find_log_group(cfg))["logGroups"]
-    return next((one for one in groups if one["logGroupName"] == commands.log_group(cfg)), None)
+def find_log_group(target: Target) -> dict | None:
+    """Return the function's log group; AWS searches by the beginning of a name."""
+    groups = target.query_json(describe_log_groups(target.cfg))["logGroups"]
+    return next((one for one in groups if one["logGroupName"] == log_group(target.cfg)), None)
 
 
 @task(
@@ -39,64 +61,64 @@ def find_group(c, cfg: dict) -> dict | None:
     changes=NOTHING,
     help={
         **config.ENV_HELP,
-        "follow": "go on as it grows, until Ctrl-C",
-        "date": "the lines of this date's closings alone",
+        "follow": "go on printing new lines until Ctrl-C",
+        "date": "print only the lines of this date's closings",
         "since": "how far back, such as 30m, 24h or 7d",
     },
 )
 def logs(c, env, follow=False, date="", since="24h"):
-    """Show the function's log, with --date that of one date's closings."""
-    cfg = config.load(env)
-    try:
-        wanted = Closing(real_date(date).isoformat()) if date else Everything()
-    except ValueError as error:
-        raise Exit(str(error)) from None
+    """Show the function's log; with --date, only the lines of one date's closings."""
+    target = Target.load(c, env)
+    wanted = Closing(checked_date(date)) if date else Everything()
     begin = int((time.time() - seconds(since)) * 1000)
     with suppress(KeyboardInterrupt):
-        show(c, cfg, wanted, begin, follow)
+        show(target, wanted, begin, follow)
 
 
-def show(c, cfg: dict, wanted: Everything | Closing, begin: int, follow: bool) -> None:
-    seen: set[tuple] = set()
+def show(target: Target, wanted: Everything | Closing, begin: int, follow: bool) -> None:
+    """Print the wanted lines since begin (milliseconds), each once."""
+    printed: set[tuple] = set()
     while True:
-        for event in fetch(c, cfg, begin, wanted.term):
+        for event in fetch(target, begin, wanted.term):
             key = (event["logStreamName"], event["timestamp"], event["message"])
-            if key not in seen and wanted.takes(event["message"]):
+            if key not in printed and wanted.includes(event["message"]):
                 print(line(event), flush=True)
-            seen.add(key)
+            printed.add(key)
         if not follow:
             return
-        # A line may come to CloudWatch later than a younger one of another stream.
-        begin = max([begin, *(at - 60_000 for _, at, _ in seen)])
-        seen = {key for key in seen if key[1] >= begin}
+        # A line can reach CloudWatch later than a newer one of another stream.
+        begin = max([begin, *(at - 60_000 for _, at, _ in printed)])
+        printed = {key for key in printed if key[1] >= begin}
         time.sleep(FOLLOW_SECONDS)
 
 
-def fetch(c, cfg: dict, begin: int, term: str) -> list[dict]:
-    found = query_json(c, cfg, filter_events(cfg, begin, term), missing="ResourceNotFoundException")
+def fetch(target: Target, begin: int, term: str) -> list[dict]:
+    """Return the log's events since begin (milliseconds) that contain a term, in the order of time."""
+    found = target.query_json(filter_log_events(target.cfg, begin, term), missing="ResourceNotFoundException")
     if found is None:
-        raise Exit(f"{cfg['FUNCTION_NAME']} has no log yet; it gets one with its first event, such as `inv ping`")
+        name, env = target.cfg["FUNCTION_NAME"], target.env
+        raise Exit(f"{env}: {name} has no log yet; its first event creates one, for example `inv ping --env {env}`")
     return sorted(found["events"], key=lambda event: event["timestamp"])
 
 
 class Everything:
-    """All lines but Lambda's frame around each invocation."""
+    """All lines except those that Lambda writes around each invocation."""
 
     term = ""
 
-    def takes(self, message: str) -> bool:
-        return not FRAME.match(message)
+    def includes(self, message: str) -> bool:
+        return not LAMBDA_LINE.match(message)
 
 
 class Closing:
-    """The lines of the closings of one date; only the first ones of each name the date, all name the invocation."""
+    """The lines of the closings of one date: only the first line of each names the date, all name the invocation."""
 
     def __init__(self, date: str):
         self.date, self.invocations = date, set()
-        # What CloudWatch filters by, so that a month's log is not carried here.
+        # CloudWatch filters by this term, so that a month's log is not downloaded.
         self.term = date[:7]
 
-    def takes(self, message: str) -> bool:
+    def includes(self, message: str) -> bool:
         try:
             event = json.loads(message)
         except ValueError:

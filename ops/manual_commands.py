@@ -1,6 +1,6 @@
-"""The plain commands of the runbook as README.md shows them, for a shell that `inv env.shell` has filled.
+"""The manual commands of the runbook, for a shell with the variables of `inv env.shell`.
 
-They are made by the functions that the tasks call, with `$NAME` where a task has the value of a key.
+The functions that the tasks call format them, with `$NAME` instead of the value of a setting.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import re
 from layer import publish as layers
 from ops import alarms, bundle, closings, commands, config, keep_warm, logs, release, roles, schedule
 
-# Without a value a command has no such option at all; AWS_PROFILE stands in the shell.
+# Settings that add an option only if they have a value; the AWS CLI reads AWS_PROFILE from the shell.
 LEFT_OUT = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "DEPLOY_BUCKET", "VPC_SUBNET_IDS", "VPC_SECURITY_GROUP_IDS")
 KEYS = {setting.name: f"${setting.name}" for setting in config.ALL_SETTINGS} | dict.fromkeys(LEFT_OUT, "")
 FILE, REVISION, ALIAS = "build/lambda.environment.json", "build/revision", "build/alias-revision"
-MADE = bundle.Bundle(bundle.ROOT / "build" / "lambda.zip", "", "", 0, 0, "", "")
+BUNDLE = bundle.Bundle(bundle.ROOT / "build" / "lambda.zip", "", "", 0, 0, "", "")
 DATE = "2025-02-27"
 
 
-def pasted(command: str) -> str:
-    """A command whose variables the shell fills in: what may be empty is left out, and the rest quoted for it.
+def for_shell(command: str) -> str:
+    """Quote a command's variables for the shell, and leave out an option whose variable is empty.
 
-    The layer may be none, but not unknown.
+    LAYER_VERSION_ARN can be empty but not unset, because an empty --layers detaches the layer.
     """
     command = command.replace("'$LAYER_VERSION_ARN'", "${LAYER_VERSION_ARN?}")
     command = re.sub(r"'([^'\"]*\$[^'\"]*)'", r'"\1"', command)
@@ -29,15 +29,15 @@ def pasted(command: str) -> str:
 
 
 def value(command: str, query: str) -> str:
-    """A look-up whose answer is one word."""
+    """Format a query whose answer is one word."""
     return f"$({command} --query {query} --output text)"
 
 
 def publish() -> list[str]:
-    """What makes the function as it stands a version, and that version live."""
+    """Publish the function as a version and make that version live."""
     return [
         commands.save_revision(KEYS, REVISION),
-        f"ARN=$({commands.publish_version(KEYS, 'by hand', REVISION)})",
+        f"ARN=$({commands.publish_version(KEYS, 'manual', REVISION)})",
         commands.register(KEYS, "$ARN"),
         commands.save_alias_revision(KEYS, ALIAS),
         commands.move_alias(KEYS, "update", "${ARN##*:}", None, ALIAS),
@@ -46,7 +46,7 @@ def publish() -> list[str]:
 
 
 def send(event: dict) -> list[str]:
-    """Have the live version answer one of our own events."""
+    """Send an event to the live version."""
     return [
         commands.save_json(event, "build/event.json"),
         commands.invoke_function(KEYS, "build/event.json", "build/answer.json"),
@@ -55,7 +55,7 @@ def send(event: dict) -> list[str]:
 
 
 def configure() -> list[str]:
-    """Give the function the variables of FILE, and the rest as the environment says."""
+    """Update the function's configuration, with the variables of FILE."""
     return [
         f"ROLE={value(roles.get_role(KEYS), 'Role.Arn')}",
         commands.save_revision(KEYS, REVISION),
@@ -69,7 +69,7 @@ def deploy() -> list[str]:
     return [
         'inv bundle --env "$ENV"',
         commands.save_revision(KEYS, REVISION),
-        commands.update_code(KEYS, MADE, REVISION),
+        commands.update_code(KEYS, BUNDLE, REVISION),
         commands.wait_until_updated(KEYS),
         commands.make_environment("$ENV", FILE),
         *configure(),
@@ -83,7 +83,7 @@ def status() -> list[str]:
 
 
 def roll_back() -> list[str]:
-    zipped = MADE._replace(path=bundle.ROOT / "build" / "version.zip")
+    zipped = BUNDLE._replace(path=bundle.ROOT / "build" / "version.zip")
     return [
         "OLD=1",
         commands.save_code(KEYS, "$OLD", zipped.file),
@@ -133,17 +133,17 @@ def publish_layer() -> list[str]:
 def close() -> list[str]:
     return [
         closings.submit_command(KEYS, DATE, {"date": DATE, "userId": "adm"}),
-        ask(f"DailyClosing/{DATE}/getStatus"),
+        call(f"DailyClosing/{DATE}/getStatus"),
     ]
 
 
-def ask(path: str, body: object = None) -> str:
-    """A call of a handler through Restate's ingress."""
+def call(path: str, body: object = None) -> str:
+    """Call a handler through Restate's ingress."""
     return closings.curl(KEYS, "POST", f"{KEYS['RESTATE_INGRESS_URL']}/{path}", body)
 
 
 def look_back() -> list[str]:
-    return [*send({"history": 10}), logs.filter_events(KEYS, "$(date -d '-1 hour' +%s)000", "")]
+    return [*send({"history": 10}), logs.filter_log_events(KEYS, "$(date -d '-1 hour' +%s)000", "")]
 
 
 def rerun() -> list[str]:
@@ -155,13 +155,13 @@ def rerun() -> list[str]:
 
 
 def cancel() -> list[str]:
-    return ["restate invocations cancel --yes DailyClosing/2025-05-30/run", ask("ClosingPeriod/2025-05/stop_job")]
+    return ["restate invocations cancel --yes DailyClosing/2025-05-30/run", call("ClosingPeriod/2025-05/stop_job")]
 
 
 def resolve() -> list[str]:
     return [
-        ask("ClosingPeriod/2025-05/status"),
-        ask("ClosingPeriod/2025-05/resolve", {"job": "GNS_202505_…", "as": "failed", "who": "siti"}),
+        call("ClosingPeriod/2025-05/status"),
+        call("ClosingPeriod/2025-05/resolve", {"job": "GNS_202505_…", "as": "failed", "who": "siti"}),
     ]
 
 
@@ -171,7 +171,7 @@ def keep_schedule() -> list[str]:
 
 def warm_on() -> list[str]:
     return [
-        "# build/$ENV.keep-warm.json is as `inv keep-warm on` writes it.",
+        "# build/$ENV.keep-warm.json is the file that `inv keep-warm on` writes.",
         f"RULE={value(keep_warm.put_rule(KEYS, keep_warm.rate(keep_warm.USUAL)), 'RuleArn')}",
         keep_warm.add_permission(KEYS, "$RULE"),
         keep_warm.put_targets(KEYS, "build/$ENV.keep-warm.json"),
@@ -184,7 +184,7 @@ def warm_off() -> list[str]:
 
 def make_alarms() -> list[str]:
     return [
-        "# The files in build/ are as `inv alarms` writes them, one or two for each of alarms/.",
+        "# `inv alarms` writes these files in build/, one or two for each file in alarms/.",
         f"TOPIC={value(alarms.create_topic(KEYS), 'TopicArn')}",
         alarms.subscribe(KEYS, "$TOPIC", "finance-ops@example.com"),
         alarms.put_filter(KEYS, "build/$ENV.no-closing.filter.json"),
@@ -196,13 +196,13 @@ def destroy() -> list[str]:
     return [
         closings.curl(KEYS, "DELETE", '"$RESTATE_ADMIN_URL/deployments/$DEPLOYMENT?force=true"'),
         commands.delete_function(KEYS),
-        commands.delete_log_group(KEYS),
+        logs.delete_log_group(KEYS),
         roles.delete_role_policy(KEYS, "$ROLE_NAME", "lambda-execution"),
         roles.delete_role(KEYS, "$ROLE_NAME"),
     ]
 
 
-# The ones that a reader has to complete: with ids of an own cloud, or with an account's own names.
+# The entries that the reader must complete with the IDs and names of an AWS account.
 AWS_ONLY = {"prune", "roles", "layer", "cancel", "resolve", "destroy"}
 ENTRIES = {
     "deploy": deploy,
@@ -226,6 +226,6 @@ ENTRIES = {
 
 
 def lines(entry: str) -> list[str]:
-    """The commands of an entry of the runbook, as they are pasted."""
+    """Return the commands of an entry of the runbook."""
     first = ["# AWS only"] if entry in AWS_ONLY else []
-    return first + [pasted(line) for line in ENTRIES[entry]()]
+    return first + [for_shell(line) for line in ENTRIES[entry]()]

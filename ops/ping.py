@@ -1,4 +1,4 @@
-"""inv ping: whether the version that Restate invokes answers, for a person and for cron."""
+"""inv ping: check that the version which Restate invokes answers, for a person and for cron."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from invoke.exceptions import CommandTimedOut
 
 from ops import commands, config, shell
 from ops.shell import ROOT, aws, failure
+from ops.target import Target
 from ops.task import NOTHING, task
 
-# The bound of one command. A ping runs two at most, so it ends within a minute and needs no lock against another one.
-BOUND_SECONDS = 25
+# The limit of one command. A ping runs two at most, so it ends within a minute and needs no lock.
+LIMIT_SECONDS = 25
 
 
 def invoke_live(cfg: dict, event_file: str, answer_file: str) -> str:
-    bounds = f"--cli-connect-timeout 5 --cli-read-timeout {BOUND_SECONDS - 5}"
+    bounds = f"--cli-connect-timeout 5 --cli-read-timeout {LIMIT_SECONDS - 5}"
     return commands.invoke_function(cfg, event_file, answer_file, bounds=bounds)
 
 
@@ -33,71 +34,75 @@ def get_live(cfg: dict) -> str:
     changes=NOTHING,
     help={
         **config.ENV_HELP,
-        "deep": "open PostgreSQL and Genius too",
-        "quiet": "print nothing when all is well, for cron",
+        "deep": "connect to PostgreSQL and Genius, too",
+        "quiet": "print nothing on success, for cron",
     },
 )
 def ping(c, env, deep=False, quiet=False):
-    """Ask the live version whether it is well; exit 1 with one line when it is not."""
-    cfg = config.load(env)
-    answer = ask(c, cfg, env, {"ping": "deep" if deep else True})
-    fault = wrong(answer)
+    """Check that the live version answers; exit 1 with one line if it does not."""
+    target = Target.load(c, env)
+    answer = send(target, {"ping": "deep" if deep else True})
+    fault = find_fault(answer)
     if fault:
-        raise Exit(f"{env}: {cfg['FUNCTION_NAME']} version {answer.get('version')} is not well: {fault}")
+        raise Exit(f"{env}: {target.cfg['FUNCTION_NAME']} version {answer.get('version')} failed its ping: {fault}")
     if not quiet:
-        print(f"{env}: {told(answer, revision(c, cfg, env))}")
+        print(f"{env}: {format_answer(answer, live_description(target))}")
 
 
-def ask(c, cfg: dict, env: str, event: dict) -> dict:
-    """Send an event to the live version and return its answer; a look-up, so real under --dry too."""
+def send(target: Target, event: dict) -> dict:
+    """Send an event to the live version and return its answer; a look-up, so it also runs under --dry."""
+    name, env = target.cfg["FUNCTION_NAME"], target.env
     with tempfile.TemporaryDirectory() as folder:
         sent, got = Path(folder, "event.json"), Path(folder, "answer.json")
         sent.write_text(json.dumps(event))
-        said = bounded(c, cfg, env, invoke_live(cfg, str(sent), str(got)))
+        result = query_in_time(target, invoke_live(target.cfg, str(sent), str(got)))
         answer = json.loads(got.read_text() or "null")
-    if "FunctionError" in said:
-        known = answer.get("errorMessage", answer) if isinstance(answer, dict) else answer
-        raise Exit(f"{env}: {cfg['FUNCTION_NAME']} failed: {known}; look with `inv logs --env {env}`")
+    if "FunctionError" in result:
+        error = answer.get("errorMessage", answer) if isinstance(answer, dict) else answer
+        raise Exit(f"{env}: {name} failed: {error}; read its log with `inv logs --env {env}`")
     return answer
 
 
-def bounded(c, cfg: dict, env: str, command: str) -> dict:
-    """What a command of the AWS CLI answered within the bound; Exit in one line otherwise."""
-    environ = {**shell.command_environment(cfg), "AWS_MAX_ATTEMPTS": "1"}
+def query_in_time(target: Target, command: str) -> dict:
+    """Return the JSON answer of an AWS CLI command within LIMIT_SECONDS; Exit in one line otherwise."""
+    name, env = target.cfg["FUNCTION_NAME"], target.env
+    environ = {**shell.command_environment(target.cfg), "AWS_MAX_ATTEMPTS": "1"}
     try:
-        done = c.run(command, hide=True, warn=True, dry=False, env=environ, in_stream=False, timeout=BOUND_SECONDS)
+        done = target.c.run(
+            command, hide=True, warn=True, dry=False, env=environ, in_stream=False, timeout=LIMIT_SECONDS
+        )
     except CommandTimedOut:
         raise Exit(
-            f"{env}: {cfg['FUNCTION_NAME']} gave no answer within {BOUND_SECONDS} s;"
-            f" see what it does with `inv logs --env {env}`"
+            f"{env}: {name} did not answer within {LIMIT_SECONDS} s; read its log with `inv logs --env {env}`"
         ) from None
     if done.ok:
         return json.loads(done.stdout)
-    hint = f"; run `inv deploy --env {env}`" if "ResourceNotFoundException" in done.stderr else ""
-    raise Exit(f"{env}: {failure(command, done)}{hint}")
+    fix = f"; run `inv deploy --env {env}`" if "ResourceNotFoundException" in done.stderr else ""
+    raise Exit(f"{env}: {failure(command, done)}{fix}")
 
 
 def description(digest: str) -> str:
-    """A version's description: the bundle's digest and the commit it was made from, * where files differed.
+    """Return a version's description: the bundle's digest and the commit, with * if files differ from it.
 
-    It stands here and not in the bundle, whose identity would change with each commit that leaves handler/ alone.
+    The commit is not in the bundle, because then each commit would change the bundle, also one that does not touch
+    handler/.
     """
-    said = subprocess.run(
+    done = subprocess.run(
         ["git", "-C", str(ROOT), "describe", "--always", "--dirty=*", "--abbrev=10", "--exclude=*"],
         capture_output=True,
         text=True,
         check=False,
     )
-    return f"{digest[:12]} git {said.stdout.strip() or 'unknown'}"
+    return f"{digest[:12]} git {done.stdout.strip() or 'unknown'}"
 
 
-def revision(c, cfg: dict, env: str) -> str:
-    """What the live version was published from; a version's description keeps it, the bundle does not know it."""
-    return bounded(c, cfg, env, get_live(cfg)).get("Description") or "unknown"
+def live_description(target: Target) -> str:
+    """Return the description of the live version, which names its commit."""
+    return query_in_time(target, get_live(target.cfg)).get("Description") or "unknown"
 
 
-def wrong(answer: dict) -> str:
-    """What a ping's answer says is wrong, in one line; empty when all is well."""
+def find_fault(answer: dict) -> str:
+    """Describe in one line what is wrong with a ping's answer; "" if nothing is."""
     databases = {name: answer[name] for name in ("postgres", "oracle") if name in answer}
     faults = [f"{name}: {one['error']}" for name, one in databases.items() if not one["ok"]]
     faults += [f"schema: {fault}" for one in databases.values() for fault in one.get("faults", [])]
@@ -106,10 +111,14 @@ def wrong(answer: dict) -> str:
     return f"it answered {json.dumps(answer)[:200]}"
 
 
-def told(answer: dict, published: str) -> str:
-    """A ping's answer in one line."""
-    temper = "cold" if answer["cold"] else "warm"
-    line = f"version {answer['version']} ({published}), {temper}, up {answer['uptimeSeconds']:.0f} s"
+def format_start(answer: dict) -> str:
+    """Format how long the function's process has been up, as the words after its version."""
+    return f"{'cold' if answer['cold'] else 'warm'}, up {answer['uptimeSeconds']:.0f} s"
+
+
+def format_answer(answer: dict, published: str) -> str:
+    """Format a ping's answer in one line; published: the live version's description."""
+    line = f"version {answer['version']} ({published}), {format_start(answer)}"
     if "postgres" not in answer:
         return line
     postgres, oracle, client = answer["postgres"], answer["oracle"], answer["client"]

@@ -1,4 +1,4 @@
-"""What an operator does when a closing did not go as it should: rerun, cancel, resolve, stop the job."""
+"""Repair a closing: rerun, cancel, resolve, stop the job."""
 
 from __future__ import annotations
 
@@ -7,36 +7,161 @@ import time
 
 from invoke import Exit
 
-from handler.request import STEPS, real_date
-from ops import closings, config
-from ops.closings import message, one_line
+from handler.plan import plan
+from handler.request import STEPS
+from ops import closings
+from ops.closings import checked_date, execute, message, one_line
 from ops.config import ENV_HELP
-from ops.shell import announce, request, sql
+from ops.shell import request, sql
+from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
 ENDING_SECONDS = 120
 LIVE = "status != 'completed'"
+# The fields of a period's state that a rerun prints.
+SHOWN = ("date", "job", "message", "submitted")
 
 
-def checked(env: str, date: str) -> dict[str, str]:
-    cfg = config.load(env)
+@task(group="repair", changes=ENVIRONMENT, help={**ENV_HELP, "date": "the date, as YYYY-MM-DD", "yes": "do not ask"})
+def cancel(c, env, date, yes=False):
+    """Cancel the closing of a date, wait until it has ended, and report the state of its job in Genius."""
+    target, date = Target.load(c, env), checked_date(date)
+    run = closings.invocation_of(target.cfg, "DailyClosing", date, "run")
+    if not run or run["status"] == closings.ENDED:
+        raise Exit(f"{closings.summary(target.cfg, date)}; there is nothing to cancel. `inv rerun` starts it again.")
+    print(closings.summary(target.cfg, date))
+    confirm("This stops waiting for the job; the job in Genius goes on.", date, yes or target.dry)
+    end_run(target, run)
+    if not target.dry:
+        print(f"{env}: {date} is cancelled. {describe_job(target.cfg, date[:7])}")
+
+
+@task(
+    group="repair",
+    changes=ENVIRONMENT,
+    help={
+        **ENV_HELP,
+        "date": "the date, as YYYY-MM-DD",
+        "from": "repeat from this step on: genius, ledger or metrics",
+        "adopt": "take over the job of a closing that was killed",
+        "user": "the user that the procedure runs for",
+        "watch": "follow the closing until it ends",
+        "yes": "do not ask",
+    },
+)
+def rerun(c, env, date, from_="", adopt=False, user="adm", watch=False, yes=False):
+    """Close a date again from its first step that has not succeeded; --from genius repeats the procedure."""
+    target, date = Target.load(c, env), checked_date(date)
+    if from_ and from_ not in STEPS:
+        raise Exit(f"--from {from_!r} is not a step: expected one of {', '.join(STEPS)}. Nothing was changed.")
+    body = closings.request_body(target.cfg, date, user, {"resume": True, "adopt": adopt})
+    if from_:
+        body["fromStep"] = from_
+    known = print_known(target.cfg, date)
+    refuse_rerun(date, known, from_, adopt)
+    print(f"then          {intention(known, date, from_)}")
+    confirm("", date, yes or target.dry)
+    run = closings.invocation_of(target.cfg, "DailyClosing", date, "run")
+    if run and run["status"] != closings.ENDED:
+        end_run(target, run)
+    if run:
+        closings.purge(target, run["id"])
+    closings.submit(target, date, body)
+    if watch and not target.dry:
+        closings.follow(target.cfg, date)
+
+
+@task(
+    group="repair",
+    changes=ENVIRONMENT,
+    help={
+        **ENV_HELP,
+        "period": "the blocked period, as YYYY-MM",
+        "as": "what happened: succeeded or failed",
+        "who": "who decided this; default: the user of this shell",
+        "yes": "do not ask",
+    },
+)
+def resolve(c, env, period, as_, who="", yes=False):
+    """Record the result of the job that blocks a period, with the name of who decided it and the time."""
+    target = Target.load(c, env)
+    checked_date(f"{period}-01")
+    if as_ not in ("succeeded", "failed"):
+        raise Exit(f"--as {as_!r} is not a result: expected succeeded or failed. Nothing was changed.")
+    closes = live_closes(target.cfg, period)
+    if closes:
+        raise Exit(
+            f"{period} is being closed, {closings.page(target.cfg, closes[0]['id'])}; end it first with `inv cancel`"
+        )
+    blocked = closings.state_of(target.cfg, "ClosingPeriod", period).get("blocked")
+    if not blocked:
+        raise Exit(f"{period} is not blocked; `inv status --env {env} --date …` shows the closing of a date")
+    print(f"{blocked['job']} of {blocked['date']}: {one_line(blocked['message'])}")
+    confirm(f"This records the job as {as_}.", period, yes or target.dry)
+    decision = {"job": blocked["job"], "as": as_, "who": who or getpass.getuser()}
+    answer = decide(target, period, "resolve", decision)
+    if not target.dry:
+        print(
+            f"{env}: {answer['job']} {answer['as']}, decided by {answer['who']}."
+            f" Next: `inv rerun --env {env} --date {blocked['date']}`"
+        )
+
+
+@task(
+    group="repair",
+    changes=ENVIRONMENT,
+    name="stop-job",
+    help={**ENV_HELP, "date": "the date, as YYYY-MM-DD", "yes": "do not ask"},
+)
+def stop_job(c, env, date, yes=False):
+    """Stop the job that the closing of a date waits for (force FALSE), and report its new state."""
+    target, date = Target.load(c, env), checked_date(date)
+    closing = closings.state_of(target.cfg, "ClosingPeriod", date[:7]).get("closing")
+    if not closing or closing["date"] != date:
+        raise Exit(f"no closing of {date} waits for a job; `inv status --env {env} --date {date}` shows its state")
+    print(describe_job(target.cfg, date[:7]))
+    question = "A stopped procedure leaves what it has written; you must then decide what happened."
+    confirm(question, date, yes or target.dry)
+    poll = decide(target, date[:7], "stop_job")
+    if not target.dry:
+        ends = ", ".join(run["status"] for run in poll.get("runs", []))
+        print(f"{env}: {poll['job']} is {poll.get('state') or poll.get('error')}{f', run {ends}' if ends else ''}")
+
+
+def confirm(question: str, expected: str, yes: bool) -> None:
+    """Go on only if the person types the expected word; yes: do not ask, for scripts and dry runs."""
+    if yes:
+        return
     try:
-        real_date(date)
-    except ValueError as error:
-        raise Exit(f"{error}. Nothing was changed.") from None
-    return cfg
+        typed = input(f"{question} Type {expected} to go on: ".lstrip())
+    except EOFError:
+        typed = ""
+    if typed.strip() != expected:
+        raise Exit("Not confirmed; nothing was changed. In a script, add --yes.")
 
 
-def call(cfg: dict, service: str, key: str, handler: str, body: object = None) -> object:
-    """A handler's answer through Restate's ingress; Exit with its own words where it refuses."""
-    status, answer = request(cfg, "POST", f"{cfg['RESTATE_INGRESS_URL']}/{service}/{key}/{handler}", body)
+def handler_url(cfg: dict, period: str, handler: str) -> str:
+    return f"{cfg['RESTATE_INGRESS_URL']}/ClosingPeriod/{period}/{handler}"
+
+
+def decide(target: Target, period: str, handler: str, body: object = None) -> dict:
+    """Call a handler of a period that changes something and return its answer; Exit with its message if it refuses."""
+    status, answer = execute(target, "POST", handler_url(target.cfg, period, handler), body)
+    if status >= 300:
+        raise Exit(one_line(message(answer)))
+    return answer
+
+
+def inspect(cfg: dict, date: str) -> dict:
+    """Return what Genius and closing_runs know of a date: {"jobs", "runs"}, each a list or an error's text."""
+    status, answer = request(cfg, "POST", handler_url(cfg, date[:7], "inspect"), {"date": date})
     if status >= 300:
         raise Exit(one_line(message(answer)))
     return answer
 
 
 def live_closes(cfg: dict, period: str) -> list[dict]:
-    """The invocations of a period's close that have not ended, the oldest first."""
+    """Return the invocations of a period's close that have not ended, the oldest first."""
     return sql(
         cfg,
         "SELECT id, status FROM sys_invocation WHERE target_service_name = 'ClosingPeriod'"
@@ -45,20 +170,60 @@ def live_closes(cfg: dict, period: str) -> list[dict]:
 
 
 def children(cfg: dict, run: dict) -> list[str]:
-    """The live calls of close that a run of DailyClosing has made."""
+    """Return the live calls of close that a run of DailyClosing has made."""
     rows = sql(cfg, f"SELECT id FROM sys_invocation WHERE invoked_by_id = '{run['id']}' AND {LIVE}")
     return [row["id"] for row in rows]
 
 
-def what_is_known(cfg: dict, date: str) -> dict:
-    """Print what Restate, Genius and closing_runs know of a date, and return it."""
+def end_run(target: Target, run: dict) -> None:
+    """Cancel a run of DailyClosing and wait until it and the close that it called have ended."""
+    cfg, closes = target.cfg, children(target.cfg, run)
+    change(target, run["id"], "cancel")
+    both = ", ".join(f"'{identity}'" for identity in [run["id"], *closes])
+    for paused in sql(cfg, f"SELECT id FROM sys_invocation WHERE status = 'paused' AND id IN ({both})"):
+        # A paused invocation sees its cancellation only after a resume.
+        change(target, paused["id"], "resume")
+    deadline = time.monotonic() + ENDING_SECONDS
+    while not target.dry and sql(cfg, f"SELECT id FROM sys_invocation WHERE id IN ({both}) AND {LIVE}"):
+        if time.monotonic() > deadline:
+            raise Exit(
+                f"the closing has not ended {ENDING_SECONDS} s after its cancellation;"
+                f" check {closings.page(cfg, (closes or [run['id']])[0])}"
+            )
+        time.sleep(closings.WATCH_SECONDS)
+
+
+def change(target: Target, invocation: str, verb: str) -> None:
+    """Cancel or resume an invocation through Restate's admin API."""
+    path = f"/invocations/{invocation}/{verb}"
+    status, answer = execute(target, "PATCH", f"{target.cfg['RESTATE_ADMIN_URL']}{path}")
+    if status >= 300:
+        raise Exit(f"Restate answered {status} to PATCH {path}: {one_line(message(answer))}")
+
+
+def describe_job(cfg: dict, period: str) -> str:
+    """Describe the job of a period's closing in one line, with the commands that take it over or stop it."""
+    closing = closings.state_of(cfg, "ClosingPeriod", period).get("closing")
+    if not closing:
+        return f"{period}: no closing of it waits for a job"
+    jobs = inspect(cfg, closing["date"])["jobs"]
+    if isinstance(jobs, str):
+        return f"{closing['job']}: {jobs}"
+    job = next((one for one in jobs if one["job"] == closing["job"]), None)
+    if not job:
+        return f"{closing['job']}: Genius does not list it"
+    ends = "".join(f", run {run['status']}" for run in job["runs"])
+    return f"{closing['job']} is {job['state']}{ends}; `inv rerun --adopt` takes it over, `inv stop-job` stops it"
+
+
+def print_known(cfg: dict, date: str) -> dict:
+    """Print what Restate, Genius and closing_runs know of a date, and return it: {"state", "jobs", "runs"}."""
     state = closings.state_of(cfg, "ClosingPeriod", date[:7])
-    print(f"Restate       {closings.standing(cfg, date)}")
+    print(f"Restate       {closings.summary(cfg, date)}")
     for name in ("closing", "blocked"):
         if state.get(name):
-            told = {key: value for key, value in state[name].items() if key in ("date", "job", "message", "submitted")}
-            print(f"  {name:<11} {told}")
-    found = call(cfg, "ClosingPeriod", date[:7], "inspect", {"date": date})
+            print(f"  {name:<11} { ({key: state[name][key] for key in SHOWN if key in state[name]}) }")
+    found = inspect(cfg, date)
     print(f"Genius        {found['jobs'] if isinstance(found['jobs'], str) else ''}")
     for job in found["jobs"] if isinstance(found["jobs"], list) else []:
         ends = ", ".join(f"{run['status']} {run['endedAt'] or ''} {one_line(run['message'])}" for run in job["runs"])
@@ -72,141 +237,27 @@ def what_is_known(cfg: dict, date: str) -> dict:
     return {"state": state, **found}
 
 
-def ask(question: str, expected: str, yes: bool) -> None:
-    """Go on only when the person types what is about to be touched; --yes is for scripts."""
-    if yes:
-        return
-    try:
-        typed = input(f"{question} Type {expected} to go on: ".lstrip())
-    except EOFError:
-        typed = ""
-    if typed.strip() != expected:
-        raise Exit("Not confirmed; nothing was changed. In a script, say --yes.")
-
-
-def end_run(cfg: dict, run: dict) -> None:
-    """Cancel a run of DailyClosing and wait until it and the close that it called have ended."""
-    closes = children(cfg, run)
-    change(cfg, "PATCH", f"/invocations/{run['id']}/cancel")
-    both = quoted([run["id"], *closes])
-    for paused in sql(cfg, f"SELECT id FROM sys_invocation WHERE status = 'paused' AND id IN ({both})"):
-        # A paused invocation sees its cancellation only when it goes on.
-        change(cfg, "PATCH", f"/invocations/{paused['id']}/resume")
-    deadline = time.monotonic() + ENDING_SECONDS
-    while sql(cfg, f"SELECT id FROM sys_invocation WHERE id IN ({both}) AND {LIVE}"):
-        if time.monotonic() > deadline:
-            raise Exit(
-                f"the closing still has not ended {ENDING_SECONDS} s after its cancellation;"
-                f" look at {closings.page(cfg, (closes or [run['id']])[0])}"
-            )
-        time.sleep(closings.WATCH_SECONDS)
-
-
-def quoted(identities: list[str]) -> str:
-    return ", ".join(f"'{identity}'" for identity in identities)
-
-
-def change(cfg: dict, method: str, path: str) -> None:
-    """One change through Restate's admin API, echoed as it can be pasted."""
-    url = f"{cfg['RESTATE_ADMIN_URL']}{path}"
-    announce(closings.curl(cfg, method, url))
-    status, answer = request(cfg, method, url)
-    if status >= 300:
-        raise Exit(f"Restate answered {status} to {method} {path}: {one_line(message(answer))}")
-
-
-def look_at_job(cfg: dict, period: str) -> str:
-    """One line on what the job of a period's closing is doing."""
-    closing = closings.state_of(cfg, "ClosingPeriod", period).get("closing")
-    if not closing:
-        return f"{period}: no closing of it waits for a job"
-    found = call(cfg, "ClosingPeriod", period, "inspect", {"date": closing["date"]})
-    if isinstance(found["jobs"], str):
-        return f"{closing['job']}: {found['jobs']}"
-    job = next((one for one in found["jobs"] if one["job"] == closing["job"]), None)
-    if not job:
-        return f"{closing['job']}: Genius does not list it"
-    ends = "".join(f", run {run['status']}" for run in job["runs"])
-    return f"{closing['job']} is {job['state']}{ends}; `inv rerun --adopt` takes it over, `inv stop-job` stops it"
-
-
-@task(group="repair", changes=ENVIRONMENT, help={**ENV_HELP, "date": "the date, as YYYY-MM-DD", "yes": "do not ask"})
-def cancel(c, env, date, yes=False):
-    """Cancel the closing of a date, wait until it has ended, and say what its job in Genius is doing."""
-    cfg = checked(env, date)
-    run = closings.invocation_of(cfg, "DailyClosing", date, "run")
-    if not run or run["status"] == closings.ENDED:
-        raise Exit(f"{closings.standing(cfg, date)}; there is nothing to cancel. `inv rerun` starts it again.")
-    print(closings.standing(cfg, date))
-    if c.config.run.dry:
-        return
-    ask("The job in Genius goes on; only the waiting for it ends.", date, yes)
-    end_run(cfg, run)
-    print(f"{env}: {date} is cancelled. {look_at_job(cfg, date[:7])}")
-
-
-@task(
-    group="repair",
-    changes=ENVIRONMENT,
-    help={
-        **ENV_HELP,
-        "date": "the date, as YYYY-MM-DD",
-        "from": "repeat from this step on: genius, ledger or metrics",
-        "adopt": "take over the job of a closing that was killed",
-        "user": "the user the procedure is run for",
-        "watch": "follow it to its end",
-        "yes": "do not ask",
-    },
-)
-def rerun(c, env, date, from_="", adopt=False, user="adm", watch=False, yes=False):
-    """Close a date again from its first step that has not succeeded; --from genius repeats the procedure."""
-    cfg = checked(env, date)
-    if from_ and from_ not in STEPS:
-        raise Exit(f"--from {from_!r}: expected one of {', '.join(STEPS)}. Nothing was changed.")
-    body = closings.body_of(cfg, date, user, {"resume": True, "adopt": adopt})
-    if from_:
-        body["fromStep"] = from_
-    known = what_is_known(cfg, date)
-    refuse_rerun(date, known, from_, adopt)
-    print(f"then          {intention(known, date, from_)}")
-    if c.config.run.dry:
-        return
-    ask("", date, yes)
-    run = closings.invocation_of(cfg, "DailyClosing", date, "run")
-    if run and run["status"] != closings.ENDED:
-        end_run(cfg, run)
-    if run:
-        announce(closings.curl(cfg, "PATCH", f"{cfg['RESTATE_ADMIN_URL']}/invocations/{run['id']}/purge"))
-        closings.purge(cfg, run["id"])
-    announce(closings.submit_command(cfg, date, body))
-    invocation = closings.submit(cfg, date, body)
-    print(f"{env}: {date} accepted as {invocation}\n{closings.page(cfg, invocation)}")
-    if watch:
-        closings.follow(cfg, date)
-
-
 def refuse_rerun(date: str, known: dict, from_: str, adopt: bool) -> None:
     """Refuse what the service would refuse, before anything is cancelled or purged for it."""
     blocked, closing = known["state"].get("blocked"), known["state"].get("closing")
     if blocked:
         raise Exit(
-            f"{date[:7]} is blocked by {blocked['job']}: {one_line(blocked['message'])}. Look in Genius, then say"
-            f" `inv resolve --env ENV --period {date[:7]} --as succeeded|failed`"
+            f"{date[:7]} is blocked by {blocked['job']}: {one_line(blocked['message'])}. Check the job in Genius, then"
+            f" run `inv resolve --env ENV --period {date[:7]} --as succeeded|failed`"
         )
     if isinstance(known["runs"], str):
-        raise Exit(f"{one_line(known['runs'])}; what has succeeded is not known. Nothing was changed.")
+        raise Exit(f"{one_line(known['runs'])}; it is not known which steps have succeeded. Nothing was changed.")
     if closing and closing["date"] == date and not adopt and not from_:
         raise Exit(
-            f"the job {closing['job']} of this date is not accounted for: `inv rerun --adopt` takes it over,"
-            " `--from genius` waits for its end and runs the procedure again. Nothing was changed."
+            f"the end of this date's job {closing['job']} is not recorded: `inv rerun --adopt` takes it over,"
+            " `--from genius` waits until it ends and runs the procedure again. Nothing was changed."
         )
     if not (adopt and closing):
-        plan_of(known["runs"], date, from_)
+        reused_steps(known["runs"], date, from_)
 
 
-def plan_of(rows: list[dict], date: str, from_: str) -> list[str]:
-    from handler.plan import plan
-
+def reused_steps(rows: list[dict], date: str, from_: str) -> list[str]:
+    """Return the steps that a rerun does not repeat; Exit if there is nothing to do."""
     try:
         return plan(rows, True, from_ or None)
     except ValueError as error:
@@ -214,67 +265,14 @@ def plan_of(rows: list[dict], date: str, from_: str) -> list[str]:
 
 
 def intention(known: dict, date: str, from_: str) -> str:
-    """What a rerun will do, in words; repeating the procedure is said aloud."""
+    """Describe what a rerun will do; a run of the procedure is in capitals."""
     closing = known["state"].get("closing")
     if closing:
-        again = ", then the PROCEDURE RUNS AGAIN" if from_ == "genius" else ", then goes on from what it gave"
-        return f"waits for the end of {closing['job']}{again}"
-    left_out = plan_of(known["runs"], date, from_)
-    first = STEPS[len(left_out)]
-    kept = f"keeps {', '.join(left_out)}; " if left_out else ""
+        again = "the PROCEDURE RUNS AGAIN"
+        if from_ != "genius":
+            again = f"goes on from its result; if it failed, {again}"
+        return f"waits for the end of {closing['job']}, then {again}"
+    reused = reused_steps(known["runs"], date, from_)
+    first = STEPS[len(reused)]
+    kept = f"keeps {', '.join(reused)}; " if reused else ""
     return f"{kept}goes on with {first}{': the PROCEDURE RUNS' if first == 'genius' else ''}"
-
-
-@task(
-    group="repair",
-    changes=ENVIRONMENT,
-    help={
-        **ENV_HELP,
-        "period": "the blocked period, as YYYY-MM",
-        "as": "what happened: succeeded or failed",
-        "who": "whose word it is; default: the user of this shell",
-        "yes": "do not ask",
-    },
-)
-def resolve(c, env, period, as_, who="", yes=False):
-    """Say what happened to the job that blocks a period; kept with who and when."""
-    cfg = checked(env, f"{period}-01")
-    if as_ not in ("succeeded", "failed"):
-        raise Exit(f"--as {as_!r}: expected succeeded or failed. Nothing was changed.")
-    closes = live_closes(cfg, period)
-    if closes:
-        raise Exit(f"{period} is being closed, {closings.page(cfg, closes[0]['id'])}; end it first with `inv cancel`")
-    blocked = closings.state_of(cfg, "ClosingPeriod", period).get("blocked")
-    if not blocked:
-        raise Exit(f"{period} is not blocked; `inv status --env {env} --date …` tells how a date stands")
-    print(f"{blocked['job']} of {blocked['date']}: {one_line(blocked['message'])}")
-    if c.config.run.dry:
-        return
-    ask(f"It is kept that the job {as_}.", period, yes)
-    said = call(
-        cfg, "ClosingPeriod", period, "resolve", {"job": blocked["job"], "as": as_, "who": who or getpass.getuser()}
-    )
-    print(
-        f"{env}: {said['job']} {said['as']}, says {said['who']}. Next: `inv rerun --env {env} --date {blocked['date']}`"
-    )
-
-
-@task(
-    group="repair",
-    changes=ENVIRONMENT,
-    name="stop-job",
-    help={**ENV_HELP, "date": "the date, as YYYY-MM-DD", "yes": "do not ask"},
-)
-def stop_job(c, env, date, yes=False):
-    """Stop the job that the closing of a date waits for (force FALSE), and say what became of it."""
-    cfg = checked(env, date)
-    closing = closings.state_of(cfg, "ClosingPeriod", date[:7]).get("closing")
-    if not closing or closing["date"] != date:
-        raise Exit(f"no closing of {date} waits for a job; `inv status --env {env} --date {date}` tells how it stands")
-    print(look_at_job(cfg, date[:7]))
-    if c.config.run.dry:
-        return
-    ask("A stopped procedure leaves what it has written; a person must then say what happened.", date, yes)
-    seen = call(cfg, "ClosingPeriod", date[:7], "stop_job")
-    ends = ", ".join(run["status"] for run in seen.get("runs", []))
-    print(f"{env}: {seen['job']} is {seen.get('state') or seen.get('error')}{f', run {ends}' if ends else ''}")

@@ -1,4 +1,4 @@
-"""The daily schedule as tasks: inv schedule start | stop | status. Looks go past the function, to Restate."""
+"""The daily schedule: inv schedule start | stop | status. Its state is read from Restate, not through the function."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from datetime import date, timedelta
 
 from invoke import Exit
 
-from ops import closings, config
+from ops import closings
 from ops.config import ENV_HELP
-from ops.shell import announce, request, sql
+from ops.shell import sql
+from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task
 
 SERVICE, KEY = "DailyClosingScheduler", "main"
@@ -18,47 +19,45 @@ PLANNED = ("scheduled", "pending", "ready", "running", "suspended", *HELD)
 
 @task(group="schedule", changes=ENVIRONMENT, help=ENV_HELP)
 def start(c, env):
-    """Start one closing a day, or bring a running schedule in step with a changed time."""
-    cfg = config.load(env)
-    answer = call(c, cfg, "start")
-    if not answer:
-        return
-    for line in started(answer):
+    """Start one closing a day, or apply a changed time to a running schedule."""
+    target = Target.load(c, env)
+    answer = call(target, "start")
+    for line in format_start(answer) if answer else []:
         print(f"{env}: {line}")
 
 
-def started(answer: dict) -> list[str]:
+def format_start(answer: dict) -> list[str]:
+    """Format the scheduler's answer to start, one line each."""
     lines = []
     if answer["alreadyRunning"]:
-        change = "that has changed" if answer["changed"] else "nothing has changed"
-        lines.append(f"was running already, with its next tick at {answer['previousNext']}; {change}")
-    lines.append(f"runs; next tick {answer['next']}, closes {answer['date']}, generation {answer['generation']}")
+        change = "the time has changed" if answer["changed"] else "nothing has changed"
+        lines.append(f"was already running, next run at {answer['previousNext']}; {change}")
+    lines.append(f"runs; next run {answer['next']}, closes {answer['date']}, generation {answer['generation']}")
     missed = date.fromisoformat(answer["done"]) + timedelta(days=1)
     if missed < date.fromisoformat(answer["date"]):
-        lines.append(f"due with it: what was missed from {missed} on; close one now with `inv close` if it cannot wait")
+        lines.append(f"the next run also covers what was missed since {missed}; if it cannot wait, run `inv close`")
     return lines
 
 
 @task(group="schedule", changes=ENVIRONMENT, help=ENV_HELP)
 def stop(c, env):
-    """End the daily schedule; a closing that runs is left alone."""
-    answer = call(c, config.load(env), "stop")
+    """Stop the daily schedule; a running closing goes on."""
+    answer = call(Target.load(c, env), "stop")
     if answer and answer["wasRunning"]:
-        print(f"{env}: stopped; the tick at {answer['previousNext']} will not come")
+        print(f"{env}: stopped; the run at {answer['previousNext']} is cancelled")
     elif answer:
         print(f"{env}: was not running; nothing has changed")
 
 
 @task(group="schedule", changes=NOTHING, help=ENV_HELP)
 def status(c, env):
-    """Show the next tick, the last one and how the last closing came out; exit 1 when it is not running."""
-    cfg = config.load(env)
+    """Show the next run, the last run and the result of the last closing; exit 1 if the schedule is not running."""
+    cfg = Target.load(c, env).cfg
     state = closings.state_of(cfg, SERVICE, KEY)
-    alive, line = chain(cfg, state, env)
-    print(f"{env}: {line}")
-    for one in told(cfg, state):
+    runs, line = check(cfg, state, env)
+    for one in [line, *past(cfg, state)]:
         print(f"{env}: {one}")
-    if not alive:
+    if not runs:
         raise Exit(code=1)
 
 
@@ -70,10 +69,10 @@ def status(c, env):
     help={"verb": "start, stop or status", **ENV_HELP},
 )
 def do(c, verb, env):
-    """The three of them as `inv schedule start`, with a space."""
+    """Run one of the three tasks, as in `inv schedule start`, with a space."""
     verbs = {"start": start, "stop": stop, "status": status}
     if verb not in verbs:
-        raise Exit(f"No {verb!r} for the schedule. Known: {', '.join(verbs)}.")
+        raise Exit(f"The schedule has no task {verb!r}. Known: {', '.join(verbs)}.")
     verbs[verb](c, env)
 
 
@@ -81,24 +80,22 @@ def url(cfg: dict, verb: str) -> str:
     return f"{cfg['RESTATE_INGRESS_URL']}/{SERVICE}/{KEY}/{verb}"
 
 
-def call(c, cfg: dict, verb: str) -> dict:
-    """Call a handler of the scheduler and return its answer; empty under --dry. Exit in one line."""
-    announce(closings.curl(cfg, "POST", url(cfg, verb)))
-    if c.config.run.dry:
-        return {}
-    held = holder(cfg)
-    if held:
-        raise Exit(f"nothing was sent, the call would wait behind {held}")
-    status, answer = request(cfg, "POST", url(cfg, verb))
+def call(target: Target, verb: str) -> dict:
+    """Call a handler of the scheduler and return its answer, {} under --dry; Exit in one line if it fails."""
+    blocking = blocking_call(target.cfg)
+    if blocking:
+        raise Exit(f"nothing was sent, because the call would wait for {blocking}")
+    status, answer = closings.execute(target, "POST", url(target.cfg, verb))
     if status == 404:
-        raise Exit(f"Restate knows no {SERVICE}/{verb}: {closings.message(answer)}; run `inv deploy` first")
+        fix = f"run `inv deploy --env {target.env}` first"
+        raise Exit(f"Restate has no handler {SERVICE}/{verb}: {closings.message(answer)}; {fix}")
     if status >= 300 or not isinstance(answer, dict):
-        raise Exit(f"Restate refused to {verb} the schedule with {status}: {closings.message(answer)}")
+        raise Exit(f"Restate refused to {verb} the schedule with status {status}: {closings.message(answer)}")
     return answer
 
 
-def holder(cfg: dict) -> str:
-    """The call that holds the scheduler's key and does not get on, with the way out; empty where there is none."""
+def blocking_call(cfg: dict) -> str:
+    """Describe the call that holds the scheduler's key and makes no progress, with its fix; "" if there is none."""
     rows = sql(
         cfg,
         "SELECT id, status, target_handler_name, last_failure FROM sys_invocation"
@@ -108,44 +105,47 @@ def holder(cfg: dict) -> str:
     if not rows:
         return ""
     row = rows[0]
-    way = "resume" if row["status"] == "paused" else "kill"
+    verb = "resume" if row["status"] == "paused" else "kill"
     return (
         f"{row['target_handler_name']} {row['id']}, which is {row['status']}:"
         f" {closings.one_line(row.get('last_failure', 'Restate shows no reason'))};"
-        f" repair that, or `restate invocations {way} {row['id']}`"
+        f" fix the cause, or run `restate invocations {verb} {row['id']}`"
     )
 
 
-def chain(cfg: dict, state: dict, env: str) -> tuple[bool, str]:
-    """Whether a next tick is planned and lives, and the line that says so: state alone may outlive its tick."""
-    planned, begin = state.get("next"), f"start it with `inv schedule start --env {env}`"
+def check(cfg: dict, state: dict, env: str) -> tuple[bool, str]:
+    """Return whether a next run is planned and alive, and one line about it.
+
+    The state alone does not show it: it remains if somebody cancels the planned invocation.
+    """
+    planned, fix = state.get("next"), f"start it with `inv schedule start --env {env}`"
     if not planned:
-        return False, f"the schedule is not running; {begin}"
+        return False, f"the schedule is not running; {fix}"
     rows = sql(cfg, f"SELECT status FROM sys_invocation WHERE id = '{planned['invocation']}'")
     if not rows or rows[0]["status"] not in PLANNED:
-        return False, f"the schedule's next tick {planned['invocation']} is gone, somebody has ended it; {begin}"
-    held = holder(cfg)
-    if held:
-        return False, f"the schedule waits for {held}"
+        return False, f"the schedule's next run {planned['invocation']} was cancelled or killed; {fix}"
+    blocking = blocking_call(cfg)
+    if blocking:
+        return False, f"the schedule waits for {blocking}"
     return True, (
-        f"the schedule runs; next tick {planned['at']}, closes {planned['date']}, generation {planned['generation']}"
+        f"the schedule runs; next run {planned['at']}, closes {planned['date']}, generation {planned['generation']}"
     )
 
 
-def told(cfg: dict, state: dict) -> list[str]:
-    """What there is to tell of the past: the last tick, what outages left, the last closing."""
+def past(cfg: dict, state: dict) -> list[str]:
+    """Describe the past, one line each: the last run, covered and left-out dates, the last closing."""
     lines = []
     if last := state.get("last"):
-        lines.append(f"last tick {last['at']}, closed {', '.join(last['dates'])}")
+        lines.append(f"last run {last['at']}, closed {', '.join(last['dates'])}")
     lines += [f"{one['by']} covers {one['from']} to {one['to']}" for one in state.get("covered", [])[-5:]]
     lines += [f"left out: {one['from']} to {one['to']}" for one in state.get("leftOut", [])[-5:]]
     if "closing" in state:
-        lines.append(f"last closing {closings.standing(cfg, state['closing'])}")
+        lines.append(f"last closing {closings.summary(cfg, state['closing'])}")
     return lines
 
 
-def reminder(cfg: dict, env: str) -> None:
-    """Say so in one line where the schedule is not running; a deploy neither starts nor stops it."""
-    alive, line = chain(cfg, closings.state_of(cfg, SERVICE, KEY), env)
-    if not alive:
-        print(f"{env}: {line}")
+def remind(target: Target) -> None:
+    """Print one line if the schedule is not running; a deploy neither starts nor stops it."""
+    runs, line = check(target.cfg, closings.state_of(target.cfg, SERVICE, KEY), target.env)
+    if not runs:
+        print(f"{target.env}: {line}")

@@ -1,4 +1,4 @@
-"""What `inv status` shows on one screen: function, version, layer, alias, Restate, schedule and last closings."""
+"""inv status: function, version, layer, alias, Restate, schedule and last closings on one screen."""
 
 from __future__ import annotations
 
@@ -7,36 +7,57 @@ from collections.abc import Iterator
 from invoke import Exit
 
 from handler import findings
-from ops import closings, config, history, ping, release, schedule
+from ops import closings, history, ping, release, schedule
 from ops.commands import get_alias
 from ops.config import ENV_HELP
-from ops.shell import query_json, sql
+from ops.shell import sql
+from ops.target import Target
 from ops.task import NOTHING, task
 from ops.versions import RUNNING, age
 
-SHOWN_CLOSINGS = 5
+LAST_CLOSINGS = 5
 NEWEST = "SELECT deployment_id AS id FROM sys_service WHERE name = 'DailyClosing'"
 
 
-def show(c, cfg: dict, env: str) -> None:
-    """Print it, a part that cannot be seen as its error; Exit where no version is live."""
-    alias = query_json(c, cfg, get_alias(cfg), missing="ResourceNotFoundException")
+@task(
+    group="watch",
+    changes=NOTHING,
+    help={**ENV_HELP, "date": "a date, as YYYY-MM-DD; without it: the function", "watch": "follow it until it ends"},
+)
+def status(c, env, date="", watch=False):
+    """Show function, version, Restate, schedule and last closings of an environment, or the closing of one date."""
+    target = Target.load(c, env)
+    if watch:
+        history.follow(target, closings.checked_date(date))
+    elif date:
+        date = closings.checked_date(date)
+        print(closings.summary(target.cfg, date))
+        for text in findings.texts(closings.state_of(target.cfg, "DailyClosing", date).get("status", {})):
+            print(f"  {text}")
+    else:
+        show(target)
+
+
+def show(target: Target) -> None:
+    """Print the status section by section, a section that cannot be read as its error; Exit if no version is live."""
+    cfg, env = target.cfg, target.env
+    alias = target.query_json(get_alias(cfg), missing="ResourceNotFoundException")
     if not alias:
-        raise Exit(f"{env}: {cfg['FUNCTION_NAME']} has no version that is live; run `inv deploy --env {env}`")
+        raise Exit(f"{env}: {cfg['FUNCTION_NAME']} has no live version; run `inv deploy --env {env}`")
     arn = release.held_by(alias)
     print(f"{env}: {arn}  {registration(cfg, arn)}")
-    parts = {
-        "function": lambda: function(c, cfg),
-        "alias": lambda: [f"live holds version {alias['FunctionVersion']}{borne(alias)}"],
+    sections = {
+        "function": lambda: function(target),
+        "alias": lambda: [f"live is version {alias['FunctionVersion']}{describe(alias)}"],
         "Restate": lambda: restate(cfg),
         "schedule": lambda: past_and_next(cfg, env),
-        "closings": lambda: last_closings(c, cfg, env),
+        "closings": lambda: last_closings(target),
     }
-    for name, part in parts.items():
+    for name, section in sections.items():
         try:
-            lines = list(part())
+            lines = list(section())
         except Exit as error:
-            lines = [closings.one_line(f"cannot be seen: {error.message}")]
+            lines = [closings.one_line(f"cannot be read: {error.message}")]
         for at, line in enumerate(lines):
             print(f"{'' if at else name:<9} {line}", flush=True)
 
@@ -49,53 +70,34 @@ def registration(cfg: dict, arn: str) -> str:
     return f"registered as {found['id']}" if found else "NOT registered with Restate"
 
 
-def function(c, cfg: dict) -> Iterator[str]:
-    found = query_json(c, cfg, ping.get_live(cfg))
+def function(target: Target) -> Iterator[str]:
+    found = target.query_json(ping.get_live(target.cfg))
     shape = f"{found['Runtime']}, {found['MemorySize']} MB, {found['Timeout']} s"
-    known_as = found.get("Description") or "without a description"
-    yield f"{shape}, published {age(found['LastModified'])} ago as {known_as}"
+    description = found.get("Description") or "without a description"
+    yield f"{shape}, published {age(found['LastModified'])} ago as {description}"
     subnets = (found.get("VpcConfig") or {}).get("SubnetIds") or []
     yield f"layer {', '.join(one['Arn'] for one in found.get('Layers') or []) or 'none'}; " + (
         f"in the VPC by {', '.join(subnets)}" if subnets else "in no VPC"
     )
 
 
-def borne(alias: dict) -> str:
+def describe(alias: dict) -> str:
     return f"; {alias['Description']}" if alias.get("Description") else ""
 
 
 def restate(cfg: dict) -> Iterator[str]:
-    known = {one["id"]: release.arn_of(one).rpartition(":")[2] or one["id"] for one in release.deployments(cfg)}
-    newest = ", ".join(known.get(row["id"], row["id"]) for row in sql(cfg, NEWEST)) or "none"
-    running = ", ".join(f"{row['n']} on version {known.get(row['id'], row['id'])}" for row in sql(cfg, RUNNING))
+    versions = {one["id"]: release.arn_of(one).rpartition(":")[2] or one["id"] for one in release.deployments(cfg)}
+    newest = ", ".join(versions.get(row["id"], row["id"]) for row in sql(cfg, NEWEST)) or "none"
+    running = ", ".join(f"{row['n']} on version {versions.get(row['id'], row['id'])}" for row in sql(cfg, RUNNING))
     yield f"{cfg['RESTATE_ADMIN_URL']} starts closings on version {newest}; running: {running or 'nothing'}"
 
 
 def past_and_next(cfg: dict, env: str) -> Iterator[str]:
     state = closings.state_of(cfg, schedule.SERVICE, schedule.KEY)
-    yield schedule.chain(cfg, state, env)[1]
-    yield from schedule.told(cfg, state)
+    yield schedule.check(cfg, state, env)[1]
+    yield from schedule.past(cfg, state)
 
 
-def last_closings(c, cfg: dict, env: str) -> list[str]:
-    rows = history.ask(c, cfg, env, SHOWN_CLOSINGS)
+def last_closings(target: Target) -> list[str]:
+    rows = history.fetch(target, LAST_CLOSINGS)
     return history.table(rows).splitlines() if rows else ["none yet"]
-
-
-@task(
-    group="watch",
-    changes=NOTHING,
-    help={**ENV_HELP, "date": "a date, as YYYY-MM-DD; without it: the function", "watch": "follow it to its end"},
-)
-def status(c, env, date="", watch=False):
-    """Show function, version, Restate, schedule and last closings of an environment, or how a date's closing stands."""
-    cfg = config.load(env)
-    if watch:
-        history.follow(c, cfg, env, closings.checked_date(date))
-        return
-    if date:
-        print(closings.standing(cfg, closings.checked_date(date)))
-        for text in findings.texts(closings.state_of(cfg, "DailyClosing", date).get("status", {})):
-            print(f"  {text}")
-        return
-    show(c, cfg, env)

@@ -196,7 +196,7 @@ class Runner:
                     self.resume([run, *repair.live_closes(self.cfg, period)])
             time.sleep(0.4)
         if not self.over.is_set():
-            raise checks.Broken(f"{date} is stuck: {closings.standing(self.cfg, date)}")
+            raise checks.Broken(f"{date} is stuck: {closings.summary(self.cfg, date)}")
 
     def check_own_row(self, period: str, date: str, run: dict, reruns: int) -> None:
         """Check that a run whose job failed has a row of its own beside those of the earlier runs."""
@@ -223,16 +223,23 @@ class Runner:
         body = {"date": date, "userId": "chaos", "resume": True, "adopt": bool(closing) and rng.random() < 0.7}
         if closing and not body["adopt"]:
             body["fromStep"] = "genius"
-        closings.purge(self.cfg, run["id"])
+        self.purge(run["id"])
         self.submit(date, body)
         return True
+
+    def purge(self, invocation: str) -> None:
+        request(self.cfg, "PATCH", f"{self.cfg['RESTATE_ADMIN_URL']}/invocations/{invocation}/purge")
+        closings.wait_until_purged(self.cfg, invocation)
 
     def resolve(self, period: str, job: str) -> None:
         """Record the operator's decision on a job, as the procedure's own log shows it."""
         events = [one for one in checks.procedure_log(self.cloud.state.path, period) if one["job"] == job]
         decision = "succeeded" if any(one.get("status") == "1" for one in events) else "failed"
         self.counts[f"resolved as {decision}"] += 1
-        repair.call(self.cfg, "ClosingPeriod", period, "resolve", {"job": job, "as": decision, "who": "chaos"})
+        body = {"job": job, "as": decision, "who": "chaos"}
+        status, answer = request(self.cfg, "POST", repair.handler_url(self.cfg, period, "resolve"), body)
+        if status >= 300:
+            raise Exit(str(answer))
 
     def check(self, period: str, date: str) -> None:
         """Make all checks of a period; raises Broken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from invoke import Context
@@ -11,6 +12,7 @@ from support.logpattern import matches
 
 from local.oracle.faults import Faults
 from ops import alarms, logs
+from ops.target import Target
 
 CFG = {"FUNCTION_NAME": "finance-closing"}
 TOPIC = "arn:aws:sns:ap-southeast-3:000000000000:ops"
@@ -21,6 +23,7 @@ WHOLE, PARTIAL, FAILED = "2025-11-11", "2025-11-12", "2025-11-13"
 @pytest.fixture(scope="module")
 def lines(deployed) -> list[str]:
     """The function's log of a whole closing, of one with a step left out, and of one that failed."""
+    begin = int(time.time() * 1000)
     close(WHOLE)
     close(PARTIAL, "--skip-genius")
     faults = Faults(STATE / "genius")
@@ -29,7 +32,7 @@ def lines(deployed) -> list[str]:
         close(FAILED, check=False)
     finally:
         faults.clear("procedure_status")
-    return [event["message"] for event in logs.fetch(Context(), deployed, 0, "2025-11")]
+    return [event["message"] for event in logs.fetch(Target(Context(), deployed, "local"), begin, "2025-11")]
 
 
 def caught(name: str, lines: list[str]) -> list[str]:

@@ -198,10 +198,15 @@ def test_the_service_itself_refuses_what_other_callers_send(deployed, key, body,
     assert closings.invocation_of(deployed, "ClosingPeriod", key[:7], "close") is None or key.startswith("2025-06")
 
 
-def test_a_refused_request_does_not_use_up_its_date(deployed):
+def test_refused_request_does_not_use_up_its_date(deployed):
     url = f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/2025-06-06/run"
     assert request(deployed, "POST", url, {"date": "2025-06-06", "user": "x"})[0] == 400
-    assert "2025-06-06 accepted" in close("2025-06-06", "--skip-genius", "--skip-sync", "--skip-metrics").stdout
+    words = ("close", "--env", "local", "--date", "2025-06-06", "--skip-genius", "--skip-sync", "--skip-metrics")
+    dry, done = inv("--dry", *words).stdout, inv(*words).stdout
+    sent = [line for line in done.splitlines() if line.startswith("curl ")]
+    assert "/purge" in sent[0] and "/run/send" in sent[1] and dry.splitlines() == sent
+    assert "2025-06-06 accepted" in done
+    closings.follow(deployed, "2025-06-06")
 
 
 def test_a_wrong_oracle_password_ends_the_closing_in_one_line(deployed):

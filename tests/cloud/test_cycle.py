@@ -19,7 +19,7 @@ from support.helpers import inv as shared_inv
 from support.instantclient import AIO
 
 from layer import publish
-from ops import bundle, config, release, shell, upload
+from ops import bundle, config, logs, release, shell, upload
 from ops import commands as written
 
 # A cloud of its own: `make test-slow`.
@@ -128,7 +128,7 @@ def standing(cfg: dict) -> dict:
     deployment = release.find_deployment(cfg, f"{found['Configuration']['FunctionArn']}:{alias['FunctionVersion']}")
     assert deployment, "the live version is not registered"
     services = sorted(one["name"] for one in deployment["services"])
-    groups = asked(cfg, written.find_log_group(cfg))["logGroups"]
+    groups = asked(cfg, logs.describe_log_groups(cfg))["logGroups"]
     kept = {one["logGroupName"]: one["retentionInDays"] for one in groups}
     return {"configuration": configuration, "tags": found["Tags"], "services": services, "kept": kept}
 

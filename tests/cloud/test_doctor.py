@@ -1,4 +1,4 @@
-"""Each line of inv doctor turned red on purpose, as far as the local cloud can, and mended by its own command."""
+"""inv doctor: each check made to fail on purpose, as far as the local cloud can, and fixed by the command it names."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import time
 
 import pytest
 from invoke import Context
-from oracledb import errors
 from pg8000 import native
 from support.helpers import ROOT, STATE, administer, inv, like_local
-from support.instantclient import AIO, check_client
+from support.instantclient import AIO
 
+from handler.client import ERRORS
 from local.oracle.faults import Faults
-from ops import closings, commands, config, doctor, doctor_aws, doctor_service, finding, shell
+from ops import closings, commands, config, doctor, shell
 from ops.shell import aws, request
+from ops.target import Target
 
 C = Context()
 PING = "lambda:InvokeFunction"
 OTHER_ROLE = "arn:aws:iam::000000000000:role/other"
-EGRESS = "aws --region ap-southeast-3 ec2 authorize-security-group-egress --group-id sg-0a --protocol tcp"
 
 
-def lines(check, cfg: dict) -> list[finding.Finding]:
-    return list(check(C, cfg, "local"))
+def findings(check, cfg: dict) -> list[doctor.Finding]:
+    return list(check(Target(C, cfg, "local")))
 
 
 def run(cfg: dict, command: str) -> str:
@@ -37,21 +37,21 @@ def run(cfg: dict, command: str) -> str:
     return done.stdout
 
 
-def mend(cfg: dict, one: finding.Finding) -> None:
-    """What the line says; a person's part in it is that of this test."""
+def fix(cfg: dict, one: doctor.Finding) -> None:
+    """Do what the finding says; this test does the person's part of it."""
     if one.name == "rights":
-        for grant in one.mend.partition("run ")[2].split("; "):
+        for grant in one.fix.partition("run ")[2].split("; "):
             inv("genius.sql", grant)
         return
-    command = one.mend.rpartition("then ")[2].replace("succeeded|failed", "failed")
+    command = one.fix.rpartition("then ")[2].replace("succeeded|failed", "failed")
     run(cfg, f"{command} --yes" if re.search(r"inv resolve|restate invocations", command) else command)
 
 
-def diagnosis() -> dict[str, list[finding.Finding]]:
-    """The lines of the whole walk, by name."""
-    found: dict[str, list[finding.Finding]] = {}
+def diagnosis() -> dict[str, list[doctor.Finding]]:
+    """Return the findings of the whole doctor, by name."""
+    found: dict[str, list[doctor.Finding]] = {}
     for one in json.loads(inv("doctor", "--env", "local", "--json", check=False).stdout):
-        found.setdefault(one["name"], []).append(finding.Finding(**one))
+        found.setdefault(one["name"], []).append(doctor.Finding(**one))
     return found
 
 
@@ -82,7 +82,7 @@ def pause(cfg: dict, date: str) -> None:
 
 
 @pytest.mark.slow
-def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deployed, recorder):
+def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, recorder):
     function = "financial_report.calculate_financial_metrics(uuid, integer, integer)"
     administer(local, f"ALTER FUNCTION {function} RENAME TO away")
     try:
@@ -97,43 +97,43 @@ def test_whatever_is_broken_is_named_and_mended_by_its_own_command(local, deploy
     run(deployed, aws(deployed, role))
     try:
         first = diagnosis()
-        ills = {name: [one for one in found if not one.ok] for name, found in first.items()}
-        for found in ills.values():
+        failures = {name: [one for one in found if not one.passed] for name, found in first.items()}
+        for found in failures.values():
             for one in found:
-                mend(deployed, one)
+                fix(deployed, one)
         closings.follow(deployed, "2025-12-02")
-        left = [one for found in diagnosis().values() for one in found if not one.ok]
+        left = [one for found in diagnosis().values() for one in found if not one.passed]
     finally:
         inv("schedule", "stop", "--env", "local")
         inv("keep-warm", "off", "--env", "local")
-    said = {name: " | ".join(one.said for one in found) for name, found in ills.items() if found}
-    assert set(said) == {"roles", "function", "rights", "restate", "scheduler", "warmth", "periods", "paused"}
-    assert "the policy lambda-execution" in said["roles"] and "is not there" in said["roles"]
-    assert "MemorySize is 512" in said["function"] and "at least 1024 are needed" in said["function"]
-    assert "lacks CREATE JOB and EXECUTE" in said["rights"]
-    assert "is not registered" in said["restate"] and "GNS_X: STOPPED" in said["periods"]
-    assert "ClosingPeriod/2025-12/close" in said["paused"] and "calculate_financial_metrics" in said["paused"]
+    messages = {name: " | ".join(one.message for one in found) for name, found in failures.items() if found}
+    assert set(messages) == {"roles", "function", "rights", "restate", "scheduler", "keep-warm", "periods", "paused"}
+    assert "the policy lambda-execution" in messages["roles"] and "is not there" in messages["roles"]
+    assert "MemorySize is 512" in messages["function"] and "at least 1024 are needed" in messages["function"]
+    assert "lacks CREATE JOB and EXECUTE" in messages["rights"]
+    assert "is not registered" in messages["restate"] and "GNS_X: STOPPED" in messages["periods"]
+    assert "ClosingPeriod/2025-12/close" in messages["paused"] and "calculate_financial_metrics" in messages["paused"]
     assert left == []
     # The ping that it sends is the one thing that is no look by its name.
     assert {call.action for call in recorder.calls() if call.task == "doctor" and not call.looks} == {PING}
-    told = {"cli", "env file", "credentials", "network", "ping", "layer", "postgres", "oracle", "schema", "charset"}
-    assert set(first) == {*said, *told}
+    others = {"cli", "env file", "credentials", "network", "ping", "layer", "postgres", "oracle", "schema", "charset"}
+    assert set(first) == {*messages, *others}
     assert not any(secret in str(first) for secret in (deployed["PG_PASSWORD"], deployed["ORACLE_PASSWORD"]))
 
 
 @pytest.mark.slow
-def test_a_version_registered_with_another_role(deployed):
-    (well,) = lines(doctor_service.restate, deployed)
-    arn = well.said.split()[0]
+def test_version_registered_with_another_role_fails(deployed):
+    (before,) = findings(doctor.restate, deployed)
+    arn = before.message.split()[0]
     run(deployed, f"restate deployments register {arn} --assume-role-arn {OTHER_ROLE} --force --yes")
-    (one,) = lines(doctor_service.restate, deployed)
-    assert not one.ok and f"is registered with {OTHER_ROLE}, none is wanted" in one.said
-    run(deployed, one.mend)
-    assert lines(doctor_service.restate, deployed)[0].ok
+    (one,) = findings(doctor.restate, deployed)
+    assert not one.passed and f"is registered with {OTHER_ROLE}, expected none" in one.message
+    run(deployed, one.fix)
+    assert findings(doctor.restate, deployed)[0].passed
 
 
 @pytest.mark.slow
-def test_a_layer_that_is_detached(deployed, zips):
+def test_detached_layer_fails(deployed, zips):
     client = zips["19"]
     made = {"INSTANT_CLIENT": str(client), "LIBAIO": str(client.parent / "system" / AIO)}
     inv("layer.build", "--runtime", deployed["RUNTIME"], **made)
@@ -141,29 +141,30 @@ def test_a_layer_that_is_detached(deployed, zips):
     other.write_text(like_local(LAYER_NAME="test-doctor"))
     try:
         arn = inv("layer.publish", "--env", "testlayer").stdout.splitlines()[-1]
-        run(deployed, finding.change("testlayer", "LAYER_VERSION_ARN", arn))
-        wanted = config.load("testlayer")
-        (one,) = doctor_aws.function(C, wanted, "testlayer")
-        assert not one.ok and one.said == f"the layer is none, and {arn} is wanted"
-        run(wanted, one.mend)
-        (one,) = doctor_aws.function(C, wanted, "testlayer")
-        assert one.ok
+        run(deployed, doctor.set_value("testlayer", "LAYER_VERSION_ARN", arn))
+        wanted = Target.load(C, "testlayer")
+        (one,) = doctor.function(wanted)
+        assert not one.passed and one.message == f"the layer is none, expected {arn}"
+        run(wanted.cfg, one.fix)
+        (one,) = doctor.function(wanted)
+        assert one.passed
     finally:
         other.unlink()
         inv("deploy", "--env", "local")
 
 
 @pytest.mark.slow
-def test_a_schema_that_is_missing(deployed):
+def test_missing_schema_fails(deployed):
     given = (deployed[f"PG_{name}"] for name in ("USER", "HOST", "DATABASE", "PORT", "PASSWORD"))
     connection = native.Connection(*given)
     table = f'"{deployed["PG_SCHEMA"]}".closing_runs'
     connection.run(f"ALTER TABLE {table} RENAME TO closing_runs_aside")
     try:
-        one = doctor_service.schema(C, deployed, "local")
-        assert not one.ok and "closing_runs" in one.said
-        run(deployed, one.mend)
-        assert doctor_service.schema(C, deployed, "local").ok
+        missing = [one for one in findings(doctor.ping_deep, deployed) if one.name == "schema"]
+        assert not any(one.passed for one in missing) and any("closing_runs" in one.message for one in missing)
+        run(deployed, missing[0].fix)
+        (created,) = [one for one in findings(doctor.ping_deep, deployed) if one.name == "schema"]
+        assert created.passed
     finally:
         connection.run(f"DROP TABLE IF EXISTS {table}")
         connection.run(f"ALTER TABLE {table}_aside RENAME TO closing_runs")
@@ -171,110 +172,65 @@ def test_a_schema_that_is_missing(deployed):
 
 
 @pytest.mark.slow
-def test_a_wrong_password_in_the_file(deployed):
+def test_wrong_oracle_password_fails_with_the_setting_to_correct(deployed):
     other = ROOT / "env" / "testpassword.env"
     other.write_text(like_local(ORACLE_PASSWORD="mistyped"))
     try:
         inv("deploy", "--env", "testpassword")
-        found = {one.name: one for one in doctor_service.ping_deep(C, config.load("testpassword"), "testpassword")}
+        found = {one.name: one for one in doctor.ping_deep(Target.load(C, "testpassword"))}
         other.write_text(like_local())
-        mend(deployed, found["oracle"])
-        well = {one.name: one for one in lines(doctor_service.ping_deep, deployed)}
+        fix(deployed, found["oracle"])
+        fixed = {one.name: one for one in findings(doctor.ping_deep, deployed)}
     finally:
         other.unlink()
         inv("deploy", "--env", "local")
-    assert found["oracle"].said.startswith("user or password is wrong: ") and "ORA-01017" in found["oracle"].said
-    assert "correct ORACLE_PASSWORD" in found["oracle"].mend and "rights" not in found
-    assert "mistyped" not in str(found) and well["oracle"].ok
+    wrong = found["oracle"]
+    assert "ORA-01017" in wrong.message and "correct ORACLE_USER and ORACLE_PASSWORD" in wrong.message
+    assert wrong.fix == "as the message says; then inv deploy --env testpassword" and "rights" not in found
+    assert "mistyped" not in str(found) and fixed["oracle"].passed
 
 
-def test_a_character_set(deployed):
+def test_character_set_is_shown(deployed):
     faults = Faults(STATE / "genius")
     faults.inject("nls_characterset", "TH8TISASCII")
     try:
-        found = {one.name: one for one in lines(doctor_service.ping_deep, deployed)}
+        found = {one.name: one for one in findings(doctor.ping_deep, deployed)}
     finally:
         faults.clear("nls_characterset")
-    assert found["oracle"].ok and found["charset"].said == "TH8TISASCII"
-
-
-@pytest.mark.slow
-def test_a_group_that_lets_nothing_out_and_a_subnet_without_a_route(cfg):
-    def ec2(words: str) -> dict:
-        return json.loads(run(cfg, aws(cfg, f"ec2 {words} --output json")) or "{}")
-
-    vpc = ec2("create-vpc --cidr-block 10.9.0.0/16")["Vpc"]["VpcId"]
-    subnet = ec2(f"create-subnet --vpc-id {vpc} --cidr-block 10.9.1.0/24")["Subnet"]["SubnetId"]
-    group = ec2(f"create-security-group --vpc-id {vpc} --group-name test --description test")["GroupId"]
-    ec2(f"revoke-security-group-egress --group-id {group} --protocol=-1 --cidr 0.0.0.0/0")
-    inside = {**cfg, "VPC_SUBNET_IDS": subnet, "VPC_SECURITY_GROUP_IDS": group, "PG_HOST": "10.9.1.5"}
-    inside |= {"PG_PORT": "5432", "ORACLE_CONNECT_STRING": "192.0.2.7/GENIUS"}
-    found = lines(doctor_aws.network, inside)
-    assert [one.said for one in found] == [
-        f"{group} lets nothing out to 10.9.1.5:5432",
-        f"{subnet} has no route to 192.0.2.7",
-        f"{group} lets nothing out to 192.0.2.7:1521",
-    ]
-    nat = ec2(f"create-nat-gateway --subnet-id {subnet}")["NatGateway"]["NatGatewayId"]
-    for one in found:
-        run(cfg, one.mend.partition(", with")[0].replace("NAT", nat))
-    (one,) = lines(doctor_aws.network, inside)
-    assert one.ok and one.said == "1 subnets and 1 groups let out to both databases"
+    assert found["oracle"].passed and found["charset"].message == "TH8TISASCII"
 
 
 @pytest.mark.parametrize(
-    ("route", "address", "does"),
+    ("vpc", "words"),
     [
-        ({"DestinationCidrBlock": "10.0.0.0/16", "GatewayId": "local"}, "10.0.7.7", True),
-        ({"DestinationCidrBlock": "10.0.0.0/16", "GatewayId": "local"}, "10.1.0.1", False),
-        ({"DestinationCidrBlock": "10.0.0.0/16", "GatewayId": "local"}, None, False),
-        ({"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1"}, None, True),
-        ({"DestinationCidrBlock": "0.0.0.0/0", "GatewayId": "igw-1"}, "192.0.2.7", False),
-        ({"DestinationCidrBlock": "172.16.0.0/12", "TransitGatewayId": "tgw-1"}, "172.20.0.1", True),
-        ({"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1", "State": "blackhole"}, "192.0.2.7", False),
-        ({"DestinationIpv6CidrBlock": "::/0", "EgressOnlyInternetGatewayId": "eigw-1"}, "192.0.2.7", False),
+        ({}, ["in no VPC"]),
+        (
+            {"VPC_SUBNET_IDS": "subnet-0a,subnet-0b", "VPC_SECURITY_GROUP_IDS": "sg-0c"},
+            ["subnet-0a,subnet-0b need a route", "sg-0c must allow outbound TCP"],
+        ),
     ],
 )
-def test_where_a_route_leads(route, address, does):
-    assert doctor_aws.leads(route, address) is does
+def test_network_names_what_must_be_open(cfg, vpc, words):
+    (one,) = findings(doctor.network, {**cfg, "PG_HOST": "10.9.1.5", "PG_PORT": "5433", **vpc})
+    assert one.passed
+    for word in [*words, "10.9.1.5:5433", cfg["ORACLE_CONNECT_STRING"], "1521"]:
+        assert word in one.message
 
 
-@pytest.mark.parametrize(
-    ("rule", "does"),
-    [
-        ({"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}, True),
-        ({"IpProtocol": "tcp", "FromPort": 1521, "ToPort": 1521, "IpRanges": [{"CidrIp": "192.0.2.0/24"}]}, True),
-        ({"IpProtocol": "tcp", "FromPort": 1521, "ToPort": 1521, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}, False),
-        ({"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}, False),
-        ({"IpProtocol": "udp", "FromPort": 1521, "ToPort": 1521, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}, False),
-        ({"IpProtocol": "tcp", "FromPort": 0, "ToPort": 65535, "UserIdGroupPairs": [{"GroupId": "sg-1"}]}, True),
-    ],
-)
-def test_what_a_rule_lets_out(rule, does):
-    assert doctor_aws.lets_out({"IpPermissionsEgress": [rule]}, 1521, "192.0.2.7") is does
-    assert not doctor_aws.lets_out({"IpPermissionsEgress": []}, 1521, "192.0.2.7")
+def test_unreachable_database_names_its_settings_and_the_network(cfg):
+    vpc = {**cfg, "VPC_SUBNET_IDS": "subnet-0a", "VPC_SECURITY_GROUP_IDS": "sg-0c"}
+    for name, setting in (("postgres", "PG_HOST"), ("oracle", "ORACLE_CONNECT_STRING")):
+        one = doctor.evaluate_database(name, {"ok": False, "error": "no answer within 8 s"}, vpc, "prod")
+        assert not one.passed and one.message == "no answer within 8 s"
+        assert f"check {setting}" in one.fix and "sg-0c must allow outbound TCP" in one.fix
 
 
-@pytest.mark.parametrize(
-    ("text", "oracle"),
-    [
-        ("genius.internal:1521/GENIUS", ("genius.internal", 1521)),
-        ("genius.internal/GENIUS", ("genius.internal", 1521)),
-        ("tcp://10.0.0.1:1600/GENIUS", ("10.0.0.1", 1600)),
-        ("(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST = 10.0.0.1)(PORT=1527))(CONNECT_DATA=))", ("10.0.0.1", 1527)),
-    ],
-)
-def test_host_and_port_of_a_connect_string(text, oracle):
-    given = {"PG_HOST": "pg", "PG_PORT": "5432", "ORACLE_CONNECT_STRING": text}
-    assert doctor_aws.databases(given) == [("pg", 5432), oracle]
-
-
-def test_another_account_than_that_of_the_role(cfg):
+def test_account_that_differs_from_the_role_s_fails(cfg):
     identity = {"Arn": "arn:aws:iam::222222222222:user/me", "Account": "222222222222"}
-    assert [one.ok for one in doctor_aws.judge_account(identity, cfg, "prod")] == [True]
+    assert doctor.evaluate_account(identity, cfg, "prod").passed
     other = {**cfg, "RESTATE_INVOKE_ROLE_ARN": "arn:aws:iam::111111111111:role/restate"}
-    (one,) = doctor_aws.judge_account(identity, other, "prod")
-    assert not one.ok and "is of account 222222222222" in one.said and "of account 111111111111" in one.mend
+    one = doctor.evaluate_account(identity, other, "prod")
+    assert not one.passed and "is in account 222222222222" in one.message and "of account 111111111111" in one.fix
 
 
 def configuration(cfg: dict, **changed) -> dict:
@@ -284,101 +240,84 @@ def configuration(cfg: dict, **changed) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said", "mend"),
+    ("changed", "message", "fix"),
     [
         ({"MemorySize": 512}, "at least 1024", "sed -i 's|^MEMORY=.*|MEMORY=1024|' env/local.env && inv deploy"),
         ({"Timeout": 60}, "Timeout is 60", "inv deploy --env local"),
         ({"Runtime": "python3.9"}, "Runtime is python3.9", "inv deploy --env local"),
-        ({"Role": "arn:aws:iam::1:role/other"}, "its role is not as", "inv deploy --env local"),
-        ({"VpcConfig": {"SubnetIds": ["subnet-1"]}}, "its network is not as", "inv deploy --env local"),
-        ({"Layers": [{"Arn": "arn:layer:1"}]}, "the layer is arn:layer:1, and none is wanted", "inv deploy"),
+        ({"Role": "arn:aws:iam::1:role/other"}, "its role differs from", "inv deploy --env local"),
+        ({"VpcConfig": {"SubnetIds": ["subnet-1"]}}, "its network differs from", "inv deploy --env local"),
+        ({"Layers": [{"Arn": "arn:layer:1"}]}, "the layer is arn:layer:1, expected none", "inv deploy"),
         ({"LastUpdateStatus": "Failed"}, "last update is Failed", "inv deploy --env local"),
         ({"Environment": {"Variables": {}}}, "differs from env/local.env in", "inv deploy --env local"),
     ],
 )
-def test_a_function_that_is_not_as_the_file_says(cfg, changed, said, mend):
-    found = list(doctor_aws.judge_function(configuration(cfg, **changed), cfg, "local"))
-    assert any(said in one.said and mend in one.mend for one in found), found
-    assert not any(one.ok for one in found)
-    assert list(doctor_aws.judge_function(configuration(cfg), cfg, "local")) == []
+def test_function_that_differs_from_the_env_file_fails(cfg, changed, message, fix):
+    found = list(doctor.evaluate_function(configuration(cfg, **changed), cfg, "local"))
+    assert any(message in one.message and fix in one.fix for one in found), found
+    assert not any(one.passed for one in found)
+    assert list(doctor.evaluate_function(configuration(cfg), cfg, "local")) == []
 
 
-def test_what_thick_mode_needs_of_the_layer():
+def test_each_library_of_thick_mode_is_required():
     whole = ["libaio.so.1", "libclntsh.so", "libclntsh.so.19.1", "libnsl.so.1", "libociicus.so"]
     client = {"mode": "thick", "version": "19.28.0.0.0", "libraries": whole}
-    assert doctor_service.judge_client(client, "prod").ok
+    assert doctor.evaluate_client(client, "prod").passed
     for name in whole[:-1]:
-        one = doctor_service.judge_client({**client, "libraries": [lib for lib in whole if lib != name]}, "prod")
+        one = doctor.evaluate_client({**client, "libraries": [lib for lib in whole if lib != name]}, "prod")
         missing = "libclntsh.so.VERSION" if name == "libclntsh.so.19.1" else name
-        assert (one.ok, one.said) == (False, f"the function has no {missing}")
-        assert one.mend == "make layer publish deploy ENV=prod"
-    assert not doctor_service.judge_character_set("TH8TISASCII", client, "prod").ok
-    assert doctor_service.judge_character_set("AL32UTF8", client, "prod").ok
-    basic = {**client, "libraries": [*whole, doctor_service.BASIC_DATA]}
-    assert doctor_service.judge_character_set("TH8TISASCII", basic, "prod").ok
+        assert (one.passed, one.message) == (False, f"the function has no {missing}")
+        assert one.fix == "make layer publish deploy ENV=prod"
+    assert not doctor.evaluate_character_set("TH8TISASCII", client, "prod").passed
+    assert doctor.evaluate_character_set("AL32UTF8", client, "prod").passed
+    basic = {**client, "libraries": [*whole, doctor.BASIC_DATA]}
+    assert doctor.evaluate_character_set("TH8TISASCII", basic, "prod").passed
 
 
-# As the driver or the database writes them; what this machine can produce is produced.
-SAID = {
-    "DPI-1047": lambda: check_client(None)[0]["error"],
-    "DPI-1050": lambda: "DPI-1050: Oracle Client library is at version 12.1 but version 19.1 or higher is needed",
-    "DPY-3010": lambda: errors._get_error_text(errors.ERR_SERVER_VERSION_NOT_SUPPORTED),
-    "ORA-12170": lambda: "ORA-12170: TNS:Connect timeout occurred",
-    "ORA-12541": lambda: "ORA-12541: TNS:no listener",
-    "ORA-12737": lambda: "ORA-12737: Instant Client Light: unsupported server character set TH8TISASCII",
-    "ORA-01017": lambda: "ORA-01017: invalid username/password; logon denied",
-    "ORA-28000": lambda: "ORA-28000: the account is locked",
-}
+def test_error_that_the_function_knows_is_not_explained_a_second_time(cfg):
+    for code, (cause, its_fix) in ERRORS.items():
+        error = f"{code}: as Oracle writes it; {cause}; {its_fix}"
+        one = doctor.evaluate_database("oracle", {"ok": False, "error": error}, cfg, "prod")
+        assert (one.message, one.fix) == (error, "as the message says; then inv deploy --env prod")
 
 
-@pytest.mark.parametrize("code", sorted(doctor_service.ORACLE))
-def test_each_error_of_oracle_is_explained(code, cfg):
-    text = SAID[code]()
-    assert code in text
-    vpc = {**cfg, "VPC_SECURITY_GROUP_IDS": "sg-0a", "ORACLE_CONNECT_STRING": "192.0.2.7:1521/GENIUS"}
-    said, mend = doctor_service.explained("oracle", text, vpc, "prod")
-    assert said == f"{doctor_service.ORACLE[code][0]}: {text}"
-    assert mend and "{" not in mend
-    if code == "ORA-12170":
-        assert mend.startswith(f"{EGRESS} --port 1521 --cidr 192.0.2.7/32, and")
-
-
-def test_a_restate_that_is_away(deployed, monkeypatch):
+def test_restate_that_does_not_answer_fails_each_of_its_checks(deployed, monkeypatch):
     asking = ("restate", "scheduler", "periods", "paused")
     monkeypatch.setattr(doctor, "CHECKS", {name: doctor.CHECKS[name] for name in asking})
     away = {**deployed, "RESTATE_ADMIN_URL": "http://127.0.0.1:1"}
-    found = list(doctor.examine(C, away, "local"))
-    assert [one.name for one in found if not one.ok and "does not answer" in one.said and one.mend] == list(asking)
+    found = list(doctor.examine(Target(C, away, "local")))
+    failures = [one for one in found if not one.passed and "does not answer" in one.message and one.fix]
+    assert [one.name for one in failures] == list(asking)
 
 
-def test_an_env_file_with_a_slip_is_one_line_and_nobody_is_asked():
+def test_misspelled_key_of_an_env_file_is_the_only_finding():
     other = ROOT / "env" / "testslip.env"
     other.write_text((ROOT / "env" / "local.env").read_text().replace("MEMORY=", "MEMROY="))
     try:
         (one,) = doctor.walk(C, "testslip")
     finally:
         other.unlink()
-    assert not one.ok and "MEMROY: MEMORY?" in one.said and "inv env.check --env testslip" in one.mend
+    assert not one.passed and "MEMROY: MEMORY?" in one.message and "inv env.check --env testslip" in one.fix
 
 
-def test_a_blocked_period_is_named_with_its_way_out(deployed):
+def test_blocked_period_fails_with_the_command_that_resolves_it(deployed):
     try:
         block(deployed, "2019-11")
         deadline = time.monotonic() + 20
         found = []
         while not found and time.monotonic() < deadline:
-            found = [one for one in lines(doctor_service.periods, deployed) if "2019-11" in one.said]
+            found = [one for one in findings(doctor.periods, deployed) if "2019-11" in one.message]
         (one,) = found
     finally:
         url = f"{deployed['RESTATE_ADMIN_URL']}/services/ClosingPeriod/state"
         request(deployed, "POST", url, {"object_key": "2019-11", "new_state": {}})
-    assert not one.ok and "GNS_X" in one.said and "inv resolve --env local --period 2019-11" in one.mend
+    assert not one.passed and "GNS_X" in one.message and "inv resolve --env local --period 2019-11" in one.fix
 
 
-def test_a_paused_invocation_is_named_with_its_last_failure(cfg, monkeypatch):
+def test_paused_invocation_fails_with_its_last_failure(cfg, monkeypatch):
     rows = [{"id": "inv_1", "target": "ClosingPeriod/2025-01/close"}]
     events = [{"event_json": json.dumps({"last_failure": "ORA-01017: no"})}]
-    monkeypatch.setattr(doctor_service, "sql", lambda cfg, query: events if "sys_journal_events" in query else rows)
-    (one,) = lines(doctor_service.paused, cfg)
-    assert not one.ok and "is paused: ORA-01017: no" in one.said
-    assert one.mend.endswith("restate invocations resume inv_1")
+    monkeypatch.setattr(doctor, "sql", lambda cfg, query: events if "sys_journal_events" in query else rows)
+    (one,) = findings(doctor.paused, cfg)
+    assert not one.passed and "is paused: ORA-01017: no" in one.message
+    assert one.fix.endswith("restate invocations resume inv_1")

@@ -26,7 +26,7 @@ def closed(deployed):
     return watched
 
 
-def test_a_running_closing_is_followed_with_an_estimate(closed):
+def test_status_watch_prints_an_estimate_and_each_step(closed):
     assert re.search(rf"^local: {DATE} (has run for [\d.]+ s|is not running)", closed, re.MULTILINE), closed
     assert "estimate" in closed or "(median)" in closed
     assert "RUNNING" in closed and closed.rstrip().endswith("done")
@@ -40,7 +40,7 @@ def test_history_shows_each_step(closed):
     assert first[0] == DATE and len(re.findall(r"\d s\b", lines[2])) == 4
 
 
-def test_the_log_of_one_closing_holds_no_other(closed):
+def test_log_of_one_date_has_no_line_of_another(closed):
     events = [
         json.loads(line.split(" ", 1)[1]) for line in inv("logs", "--env", "local", "--date", DATE).stdout.splitlines()
     ]

@@ -27,12 +27,12 @@ def cron(env: str, options: str = "") -> subprocess.CompletedProcess:
     return subprocess.run(["/bin/sh", "-c", bare], cwd="/", capture_output=True, text=True, timeout=60)
 
 
-def test_from_cron_a_well_function_is_silent(deployed):
+def test_ping_from_cron_prints_nothing_on_success(deployed):
     done = cron("local")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_from_cron_an_unwell_one_is_one_line(deployed):
+def test_ping_from_cron_prints_one_line_on_failure(deployed):
     with other_function("testnowhere") as env:
         done = cron(env)
     ours = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
@@ -52,17 +52,17 @@ def test_ping_under_make_j_prints_nothing(deployed):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_both_databases_are_told_when_they_are_not_well(function_settings, monkeypatch):
+def test_fault_of_each_database_is_in_one_line_without_the_password(function_settings, monkeypatch):
     from handler import genius, health, settings
 
     monkeypatch.setenv("PG_PORT", "1")
-    monkeypatch.setenv("ORACLE_PASSWORD", "wrong")
+    monkeypatch.setenv("ORACLE_PASSWORD", "mistyped")
     settings.current.cache_clear()
     genius.driver.cache_clear()
     answer = health.deep()
     assert answer["ok"] is False
     assert "Connection refused" in answer["postgres"]["error"]
     assert "ORA-01017" in answer["oracle"]["error"] and "ORACLE_PASSWORD" in answer["oracle"]["error"]
-    assert "wrong" not in str(answer)
-    assert "postgres: " in ping.wrong(answer) and "; oracle: " in ping.wrong(answer)
-    assert len(ping.wrong(answer).splitlines()) == 1
+    assert "mistyped" not in str(answer)
+    assert "postgres: " in ping.find_fault(answer) and "; oracle: " in ping.find_fault(answer)
+    assert len(ping.find_fault(answer).splitlines()) == 1

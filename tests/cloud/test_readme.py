@@ -39,7 +39,7 @@ def cfg(run) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("block", [one for one in PAGE if one.runs], ids=lambda one: f"{one.number} {one.heading}")
-def test_a_block_runs_and_prints_what_stands_below_it(run, block):
+def test_block_runs_and_prints_what_is_below_it(run, block):
     wrong = readme.fault(block, *run.result(block))
     assert not wrong, wrong
 

@@ -1,18 +1,21 @@
-"""What an operator does when a closing did not go as it should, by the operator's own commands."""
+"""The repair of closings by the operator's own commands: rerun, cancel, resolve, stop-job."""
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
-from invoke import Exit
+from invoke import Context, Exit
 from support.helpers import STATE, administer, close, inv, run_rows, starts
 
 from local.oracle.faults import Faults
-from ops import closings
+from ops import closings, repair
 from ops.shell import request
+from ops.target import Target
 
 FAULTS = Faults(STATE / "genius")
+AGAIN = "the PROCEDURE RUNS AGAIN"
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +23,17 @@ def no_faults():
     yield
     for fault in FAULTS.folder.iterdir():
         fault.unlink()
+
+
+def commands(printed: str) -> list[str]:
+    return re.findall(r"^(?:curl|printf|aws|restate) .*", printed, re.MULTILINE)
+
+
+def dry_then_real(*words: str):
+    """Run a task with --dry and then for real: both must print the same commands, and the dry run sends none."""
+    dry, done = inv("--dry", *words), inv(*words)
+    assert commands(dry.stdout) == commands(done.stdout) != []
+    return done
 
 
 def rerun(date: str, *words: str, check: bool = True):
@@ -37,8 +51,18 @@ def await_state(cfg: dict, date: str, state: str) -> dict:
     pytest.fail(f"{date} never came to {state}: {progress}")
 
 
+def pause(cfg: dict, date: str) -> None:
+    """Pause the period's close of a date, as Restate does after the last retry."""
+    close = closings.invocation_of(cfg, "ClosingPeriod", date[:7], "close")
+    assert request(cfg, "PATCH", f"{cfg['RESTATE_ADMIN_URL']}/invocations/{close['id']}/pause")[0] < 300
+    deadline = time.monotonic() + 20
+    while closings.invocation_of(cfg, "ClosingPeriod", date[:7], "close")["status"] != "paused":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def kill(cfg: dict, date: str) -> None:
-    """Kill a closing as an operator in a hurry does, past all that cleans up after it."""
+    """Kill a closing with `restate invocations kill`, which skips its clean-up."""
     run = closings.invocation_of(cfg, "DailyClosing", date, "run")
     assert request(cfg, "PATCH", f"{cfg['RESTATE_ADMIN_URL']}/invocations/{run['id']}/kill")[0] < 300
     deadline = time.monotonic() + 20
@@ -46,7 +70,7 @@ def kill(cfg: dict, date: str) -> None:
         time.sleep(0.1)
 
 
-def test_a_rerun_goes_on_at_the_first_step_that_has_not_succeeded(local, deployed):
+def test_rerun_goes_on_at_the_first_step_that_has_not_succeeded(local, deployed):
     name = "financial_report.calculate_financial_metrics(uuid, integer, integer)"
     administer(local, f"ALTER FUNCTION {name} RENAME TO away")
     try:
@@ -55,10 +79,15 @@ def test_a_rerun_goes_on_at_the_first_step_that_has_not_succeeded(local, deploye
         while "does not exist" not in closings.current_step(deployed, "2025-07-02") and time.monotonic() < deadline:
             time.sleep(0.2)
         assert "calculate_financial_metrics" in closings.current_step(deployed, "2025-07-02")
-        assert "is cancelled" in inv("cancel", "--env", "local", "--date", "2025-07-02", "--yes").stdout
+        pause(deployed, "2025-07-02")
+        cancelled = dry_then_real("cancel", "--env", "local", "--date", "2025-07-02", "--yes").stdout
+        assert [line.rpartition("/")[2] for line in commands(cancelled)] == ["cancel", "resume"]
+        assert "is cancelled" in cancelled
     finally:
         administer(local, "ALTER FUNCTION financial_report.away RENAME TO calculate_financial_metrics")
-    done = rerun("2025-07-02")
+    done = dry_then_real("rerun", "--env", "local", "--date", "2025-07-02", "--yes", "--watch")
+    purge, send = commands(done.stdout)
+    assert purge.endswith("/purge") and "/run/send" in send
     assert "keeps genius, ledger; goes on with metrics" in done.stdout
     first, second = run_rows(deployed, "2025-07-02")
     assert (first["status"], second["status"]) == ("cancelled", "succeeded")
@@ -67,13 +96,13 @@ def test_a_rerun_goes_on_at_the_first_step_that_has_not_succeeded(local, deploye
     assert second["job"] not in [start["job"] for start in starts("2025-07")]
 
 
-def test_a_closed_date_stays_closed_even_after_restate_has_forgotten_it(deployed):
+def test_closed_date_stays_closed_after_restate_has_forgotten_it(deployed):
     close("2025-07-03")
     refused = rerun("2025-07-03", check=False)
     assert refused.returncode == 1
     assert "2025-07-03 is closed already" in refused.stderr
     run = closings.invocation_of(deployed, "DailyClosing", "2025-07-03", "run")
-    closings.purge(deployed, run["id"])
+    closings.purge(Target(Context(), deployed, "local"), run["id"])
     again = close("2025-07-03", check=False)
     assert again.returncode == 1
     assert "is closed already" in again.stderr
@@ -82,13 +111,14 @@ def test_a_closed_date_stays_closed_even_after_restate_has_forgotten_it(deployed
     assert len(starts("2025-07")) == before + 1
 
 
-def test_a_job_that_nobody_can_know_of_blocks_its_period_until_a_person_speaks(deployed):
-    """The person says that it succeeded; the README's own run has one that failed."""
-    date, word = "2025-08-01", "succeeded"
-    FAULTS.inject("procedure_seconds", "4")
+def test_job_with_unknown_result_blocks_its_period_until_resolved(deployed):
+    """Resolved as succeeded; the README's own run has one that failed."""
+    date, result = "2025-08-01", "succeeded"
+    FAULTS.inject("procedure_seconds", "30")
     inv("close", "--env", "local", "--date", date)
     await_state(deployed, date, "RUNNING")
-    assert "SUCCEEDED" not in inv("stop-job", "--env", "local", "--date", date, "--yes").stdout
+    stopped = dry_then_real("stop-job", "--env", "local", "--date", date, "--yes").stdout
+    assert "SUCCEEDED" not in stopped and commands(stopped)[0].endswith("/ClosingPeriod/2025-08/stop_job")
     with pytest.raises(Exit, match="is blocked since the closing of"):
         closings.follow(deployed, date)
     FAULTS.clear("procedure_seconds")
@@ -98,22 +128,22 @@ def test_a_job_that_nobody_can_know_of_blocks_its_period_until_a_person_speaks(d
     assert f"inv resolve --env ENV --period {period}" in refused.stderr
     assert "is blocked by" in rerun(date, check=False).stderr
     (start,) = starts(period)
-    said = inv("resolve", "--env", "local", "--period", period, "--as", word, "--who", "siti", "--yes").stdout
-    assert f"{start['job']} {word}, says siti" in said
+    words = ("resolve", "--env", "local", "--period", period, "--as", result, "--who", "siti", "--yes")
+    assert f"{start['job']} {result}, decided by siti" in dry_then_real(*words).stdout
     (row,) = run_rows(deployed, date)
-    assert (row["status"], row["genius"], row["detail"]["resolved"]["who"]) == ("blocked", word, "siti")
+    assert (row["status"], row["genius"], row["detail"]["resolved"]["who"]) == ("blocked", result, "siti")
     rerun(date)
     assert len(starts(period)) == 1
     assert run_rows(deployed, date)[-1]["status"] == "succeeded"
 
 
-def test_resolve_is_refused_where_nothing_is_blocked(deployed):
+def test_resolve_of_a_period_that_is_not_blocked_is_refused(deployed):
     refused = inv("resolve", "--env", "local", "--period", "2025-12", "--as", "failed", "--yes", check=False)
     assert refused.returncode == 1
     assert "2025-12 is not blocked" in refused.stderr
 
 
-def test_the_job_of_a_killed_closing_is_taken_over_only_when_a_person_says_so(deployed):
+def test_job_of_a_killed_closing_is_taken_over_only_with_adopt(deployed):
     FAULTS.inject("procedure_seconds", "5")
     inv("close", "--env", "local", "--date", "2025-10-01")
     await_state(deployed, "2025-10-01", "RUNNING")
@@ -131,13 +161,12 @@ def test_the_job_of_a_killed_closing_is_taken_over_only_when_a_person_says_so(de
     assert (second["status"], second["genius"], second["ledger"]) == ("succeeded", "reused", "succeeded")
 
 
-def test_the_next_date_waits_for_the_job_of_a_cancelled_one(deployed):
+def test_next_date_waits_for_the_job_of_a_cancelled_closing(deployed):
     before = len(starts("2025-11", event=None))
-    FAULTS.inject("procedure_seconds", "5")
+    FAULTS.inject("procedure_seconds", "12")
     inv("close", "--env", "local", "--date", "2025-11-03")
     await_state(deployed, "2025-11-03", "RUNNING")
-    said = inv("cancel", "--env", "local", "--date", "2025-11-03", "--yes").stdout
-    assert "is RUNNING" in said
+    assert "is RUNNING" in dry_then_real("cancel", "--env", "local", "--date", "2025-11-03", "--yes").stdout
     assert closings.invocation_of(deployed, "ClosingPeriod", "2025-11", "close")["status"] == "completed"
     FAULTS.clear("procedure_seconds")
     close("2025-11-04")
@@ -147,8 +176,37 @@ def test_the_next_date_waits_for_the_job_of_a_cancelled_one(deployed):
     assert (first["status"], first["genius"]) == ("cancelled", "succeeded")
 
 
-def test_a_rerun_asks_first(deployed):
+def test_rerun_that_is_not_confirmed_changes_nothing(deployed):
     asked = inv("rerun", "--env", "local", "--date", "2025-12-01", check=False)
     assert asked.returncode == 1
     assert "Not confirmed; nothing was changed" in asked.stderr
     assert closings.invocation_of(deployed, "DailyClosing", "2025-12-01", "run") is None
+
+
+def test_cancel_that_is_not_confirmed_changes_nothing(deployed):
+    FAULTS.inject("procedure_seconds", "4")
+    inv("close", "--env", "local", "--date", "2025-12-05")
+    asked = inv("cancel", "--env", "local", "--date", "2025-12-05", check=False)
+    assert (asked.returncode, commands(asked.stdout)) == (1, [])
+    assert "Not confirmed; nothing was changed" in asked.stderr
+    closings.follow(deployed, "2025-12-05")
+
+
+@pytest.mark.parametrize(
+    ("closing", "rows", "from_", "says"),
+    [
+        (None, [], "", "goes on with genius: the PROCEDURE RUNS"),
+        (None, ["succeeded"], "", "keeps genius; goes on with ledger"),
+        (None, ["succeeded"], "genius", "goes on with genius: the PROCEDURE RUNS"),
+        ({"job": "J"}, [], "genius", f"waits for the end of J, then {AGAIN}"),
+        (
+            {"job": "J"},
+            [],
+            "",
+            "waits for the end of J, then goes on from its result; if it failed, the PROCEDURE RUNS AGAIN",
+        ),
+    ],
+)
+def test_rerun_names_every_case_in_which_the_procedure_runs(closing, rows, from_, says):
+    runs = [{"genius": one, "ledger": "failed", "metrics": "failed"} for one in rows]
+    assert repair.intention({"state": {"closing": closing}, "runs": runs}, "2025-01-31", from_) == says

@@ -160,7 +160,7 @@ def test_a_start_makes_up_at_once_for_a_killed_tick(stopped):
     stopped.ask("PATCH", f"{stopped.cfg['RESTATE_ADMIN_URL']}/invocations/{tick}/kill")
     wait_for(lambda: not stopped.planned())
     status = inv("schedule", "status", "--env", "local", check=False)
-    assert (status.returncode, "is gone" in status.stdout) == (1, True)
+    assert (status.returncode, "was cancelled or killed" in status.stdout) == (1, True)
     # Three days later: the tick of the first evening is overdue, with those of the two after it.
     stopped.deploy(clock_of("2025-08-07"))
     again = stopped.call("start")
@@ -171,8 +171,8 @@ def test_a_start_makes_up_at_once_for_a_killed_tick(stopped):
     assert state["next"]["at"] == "2025-08-07T20:00:00+07:00"
     assert state["last"]["dates"] == ["2025-08-06"]
     assert state["covered"] == [{"from": "2025-08-04", "to": "2025-08-05", "by": "2025-08-06"}]
-    last, covers, closing = schedule.told(stopped.cfg, state)
-    assert last.startswith("last tick 2025-08-07T07:0") and last.endswith(", closed 2025-08-06")
+    last, covers, closing = schedule.past(stopped.cfg, state)
+    assert last.startswith("last run 2025-08-07T07:0") and last.endswith(", closed 2025-08-06")
     assert covers == "2025-08-06 covers 2025-08-04 to 2025-08-05"
     assert closing.startswith("last closing 2025-08-06") and "closed already" in closing
     assert len(stopped.planned()) == 1
@@ -184,8 +184,8 @@ def test_the_commands_of_an_operator_and_the_reminder_of_a_deploy(stopped):
     planned = inv("--dry", "schedule", "start", "--env", "local").stdout
     assert planned.strip() == f"curl -X POST {schedule.url(stopped.cfg, 'start')}"
     assert stopped.planned() == []
-    assert "runs; next tick" in inv("schedule", "start", "--env", "local").stdout
-    assert "was running already" in inv("schedule.start", "--env", "local").stdout
+    assert "runs; next run" in inv("schedule", "start", "--env", "local").stdout
+    assert "was already running" in inv("schedule.start", "--env", "local").stdout
     (tick,) = stopped.planned()
     assert "not running" not in inv("deploy", "--env", "local").stdout
     assert stopped.planned() == [tick]

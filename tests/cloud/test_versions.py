@@ -11,7 +11,7 @@ from invoke import Context
 from support.helpers import ROOT, STATE, like_local
 from support.helpers import inv as shared_inv
 
-from ops import commands, config, deploy, roles, shell
+from ops import commands, config, deploy, logs, roles, shell
 from ops.shell import request, sql
 from ops.target import Target
 
@@ -141,7 +141,7 @@ def test_into_a_vpc_and_out_of_it(cfg, two):
     inv("deploy", "--env", "testversions")
     found = shell.query_json(C, cfg, commands.get_function(cfg))["Configuration"]
     assert deploy.network_of(found) == [["subnet-0a", "subnet-0b"], ["sg-0c"]]
-    (group,) = shell.query_json(C, cfg, commands.find_log_group(cfg))["logGroups"]
+    (group,) = shell.query_json(C, cfg, logs.describe_log_groups(cfg))["logGroups"]
     assert group["retentionInDays"] == 30
     assert "nothing changed" in inv("deploy", "--env", "testversions").stdout
     assert "lambda-vpc stays with finance-closing-lambda-role" in inv("deploy", "--env", "local").stdout

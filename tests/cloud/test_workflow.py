@@ -14,7 +14,8 @@ from invoke import Context
 from support.helpers import ROOT, UNUSED, inv
 from support.instantclient import AIO
 
-from ops import config, doctor_aws, doctor_service, names, release
+from ops import doctor, names, release
+from ops.target import Target
 
 WORKFLOW = yaml.safe_load((ROOT / names.WORKFLOW).read_text())
 C = Context()
@@ -86,13 +87,13 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
         newest = next(one for one in release.deployments(deployed) if one["id"] == release.newest(deployed))
         for name in REFERRING:
             monkeypatch.setenv(name, runner.filled(WORKFLOW["jobs"]["deploy"]["env"][name]))
-        known = config.load("testci")
-        examined = [*doctor_aws.function(C, known, "testci"), *doctor_service.ping_deep(C, known, "testci")]
+        target = Target.load(C, "testci")
+        examined = [*doctor.function(target), *doctor.ping_deep(target)]
     finally:
         (ROOT / "env" / "testci.env").unlink(missing_ok=True)
         inv("deploy", "--env", "local")
     assert newest["assume_role_arn"] == ROLE
-    assert "keeps its own PG_HOST" in said and [one for one in examined if not one.ok] == []
+    assert "keeps its own PG_HOST" in said and [one for one in examined if not one.passed] == []
     assert ":layer:test-ci:1" in said and "is live" in said
     allowed = re.findall(r'"(\w+:\w+)"', (ROOT / "policies" / "deploy.json").read_text())
     called = {call.action for call in recorder.calls() if call.task == "workflow"}

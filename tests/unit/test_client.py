@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from oracledb import errors
 from support import instantclient
 from support.instantclient import AIO, check_client
 
@@ -68,6 +69,30 @@ def test_the_cause_and_the_command_that_mends_it(said, found, cause):
     assert "\n" not in line
     assert "make layer publish ENV=E" in line
     assert said.splitlines()[:1] == [] or said.splitlines()[0] in line
+
+
+# As the driver and the database write them; the driver's own text where this machine has it.
+TEXTS = {
+    "DPI-1047": dpi_1047("libclntsh.so: cannot open shared object file: No such file or directory"),
+    "DPI-1050": "DPI-1050: Oracle Client library is at version 12.1 but version 19.1 or higher is needed",
+    "DPY-3010": errors._get_error_text(errors.ERR_SERVER_VERSION_NOT_SUPPORTED),
+    "ORA-12170": "ORA-12170: TNS:Connect timeout occurred",
+    "ORA-12541": "ORA-12541: TNS:no listener",
+    "ORA-12737": "ORA-12737: Instant Client Light: unsupported server character set TH8TISASCII",
+    "ORA-01017": "ORA-01017: invalid username/password; logon denied",
+    "ORA-28000": "ORA-28000: the account is locked",
+}
+
+
+def test_each_known_error_is_explained_with_cause_and_fix():
+    assert TEXTS.keys() == client.ERRORS.keys()
+    for code, text in TEXTS.items():
+        cause, fix = client.ERRORS[code]
+        assert client.explain(text) == f"{text}: {cause}; {fix}"
+
+
+def test_unknown_error_is_not_explained():
+    assert client.explain("ORA-00600: internal error code") == "ORA-00600: internal error code"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import time
 import pytest
 
 
-def test_a_database_that_says_nothing_is_not_waited_for():
+def test_database_that_does_not_answer_is_not_waited_for():
     from handler import health
 
     begin = time.monotonic()
@@ -18,7 +18,7 @@ def test_a_database_that_says_nothing_is_not_waited_for():
 
 
 @pytest.mark.parametrize("event", ['{"ping": "deep"}', '{"schema": true}', '{"history": 5}'])
-def test_a_function_url_gets_none_of_our_events(event, monkeypatch):
+def test_function_url_accepts_none_of_our_events(event, monkeypatch):
     from handler import app, health
 
     monkeypatch.setattr(health, "measure", lambda *_: pytest.fail("a database was opened"))
@@ -28,7 +28,7 @@ def test_a_function_url_gets_none_of_our_events(event, monkeypatch):
     assert app.handler(url, None) == {"statusCode": 404, "got": "/ping"}
 
 
-def test_the_first_event_of_a_process_is_cold(monkeypatch):
+def test_first_event_of_a_process_is_a_cold_start(monkeypatch):
     from handler import app, health
 
     monkeypatch.setattr(health.ColdStart, "events", 0)

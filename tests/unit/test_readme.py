@@ -1,4 +1,4 @@
-"""README.md: what it names is there, and what is made from the code is fresh."""
+"""README.md and docs/: what they name exists, and their generated parts are up to date."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from support import readme_script as readme
 from support.helpers import ROOT
 
 import tasks
-from ops import docs as made
+from ops import docs
 from ops.config import ALL_SETTINGS
 
 TEXT = readme.README.read_text()
 PAGE = readme.blocks(TEXT)
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 # In prose a command stands in backticks and may be broken over two lines.
 PROSE = readme.FENCE.sub("", TEXT)
 OTHER_PAGES = "".join((ROOT / name).read_text() for name in (".github/CONTRIBUTING.md", "CHANGELOG.md"))
@@ -34,15 +35,16 @@ OTHER_NAMES = {
 }
 
 
-def test_what_is_made_is_fresh():
-    assert made.made(TEXT) == TEXT, "run `inv readme`"
+@pytest.mark.parametrize("page", docs.PAGES, ids=lambda page: page.name)
+def test_generated_parts_are_up_to_date(page):
+    assert docs.generate(page.read_text()) == page.read_text(), "run `inv docs`"
 
 
 @pytest.mark.parametrize(
     ("shown", "came"),
     [("a\n…\nc 1.2 s\n", "a\nb\nc 9.9 s\n"), ("…\nb\n", "a\nb\n"), ("a\n…\n", "a\nb\n"), ("a\n…\n", "a\n"), ("", "\n")],
 )
-def test_an_output_is_as_shown(shown, came):
+def test_output_that_is_as_shown_has_no_difference(shown, came):
     assert readme.difference(shown, came) == ""
 
 
@@ -50,11 +52,11 @@ def test_an_output_is_as_shown(shown, came):
     ("shown", "came"),
     [("a\nd\n", "a\nb\n"), ("b\na\n", "a\nb\n"), ("a\n", "a\nb\n"), ("…\na\n", "a\nb\n"), ("a\nb", "a")],
 )
-def test_an_output_that_is_another_is_seen(shown, came):
+def test_output_that_differs_has_a_difference(shown, came):
     assert readme.difference(shown, came)
 
 
-def test_a_block_has_to_fail_where_the_page_says_so():
+def test_block_must_fail_if_the_page_says_so():
     failing = readme.Block(0, "", "false # exit 1\n", None)
     assert readme.fault(failing, 0, "")
     assert not readme.fault(failing, 1, "")
@@ -67,25 +69,25 @@ def words_after(name: str) -> list[list[str]]:
     return [shlex.split(match[1].replace("'", "").replace('"', "")) for match in found if match]
 
 
-def test_every_task_and_option_is_there():
+def test_every_task_and_option_exists():
     known = {name: one for one in tasks.namespace.to_contexts() for name in (one.name, *one.aliases)}
     for words in words_after("(?:.venv/bin/)?inv"):
-        task, *rest = [word for word in words if word not in ("--dry", "--list", "--help")] or ["readme"]
+        task, *rest = [word for word in words if word not in ("--dry", "--list", "--help")] or ["help"]
         assert task == "TASK" or task in known, words
         options = {word.partition("=")[0] for word in rest if word.startswith("--")}
         assert task == "TASK" or options <= known[task].flags.keys(), words
 
 
-def test_every_verb_of_make_is_there():
+def test_every_verb_of_make_exists():
     targets = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for words in words_after("make"):
         after_folder = words[words.index("-C") + 2 :] if "-C" in words else words
         assert {word for word in after_folder if not re.match(r"-|[A-Z_]+=", word)} <= targets, words
 
 
-def test_every_key_of_an_environment_is_there_and_the_other_way_round():
+def test_reference_lists_exactly_the_settings():
     names = {setting.name for setting in ALL_SETTINGS}
-    assert set(re.findall(r"^\| `([A-Z_]+)` \|", TEXT, re.MULTILINE)) == names
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", REFERENCE, re.MULTILINE)) == names
     used = set(re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", PROSE))
     assert used - names == OTHER_NAMES
 
@@ -98,6 +100,12 @@ def test_every_error_of_the_table_is_raised_by_a_test_or_its_source_is_named():
             assert code in tested or "documents)" in row, f"{code} is raised by no test"
 
 
-def test_every_heading_that_is_linked_to_is_there():
-    anchors = {re.sub(r"[^\w\- ]", "", one).lower().replace(" ", "-") for one in readme.HEADING.findall(PROSE)}
-    assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
+def test_every_heading_that_is_linked_to_exists():
+    for page in docs.PAGES:
+        for file, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text()):
+            assert anchor in anchors(page.parent / file if file else page), f"{page.name} links to {file}#{anchor}"
+
+
+def anchors(page) -> set[str]:
+    headings = readme.HEADING.findall(readme.FENCE.sub("", page.read_text()))
+    return {re.sub(r"[^\w\- ]", "", one).lower().replace(" ", "-") for one in headings}
