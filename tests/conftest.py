@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
     in_cloud = {item.path for item in items if "local" in item.fixturenames}
     with_zips = {item.path for item in items if "zips" in item.fixturenames}
     for item in items:
-        alone = "zips" if item.path in with_zips else str(item.path)
+        alone = "zips" if item.path in with_zips else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group("cloud" if item.path in in_cloud else alone))
     items.sort(key=lambda item: item.path not in in_cloud)
 

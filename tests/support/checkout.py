@@ -27,16 +27,19 @@ def files() -> list[str]:
 def copy(folder: Path) -> Path:
     """Make a folder a copy of the checkout with its .venv, whatever was in it before; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = files()
-    remove_others(folder, {folder / name for name in wanted} | {folder / ".venv"})
+    link, wanted = folder / ".venv", files()
+    if link.is_dir() and not link.is_symlink():
+        # A `make` in the copy makes .venv if the one of the checkout is out of date.
+        shutil.rmtree(link)
+    remove_others(folder, {folder / name for name in wanted} | {link})
     for name in wanted:
         source, target = CHECKOUT / name, folder / name
         if not (target.exists() and same(source, target)):
             target.parent.mkdir(parents=True, exist_ok=True)
             # With its time: make and Python compare times.
             shutil.copy2(source, target)
-    if not (folder / ".venv").is_symlink():
-        (folder / ".venv").symlink_to(CHECKOUT / ".venv")
+    if not link.is_symlink():
+        link.symlink_to(CHECKOUT / ".venv")
     return folder
 
 
