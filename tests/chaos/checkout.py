@@ -30,7 +30,7 @@ MUTANTS = {
     "auto-drop": ("genius.py", "auto_drop => FALSE", "auto_drop => TRUE"),
     "workflow-owner": ("period.py", "ctx.request().id, request[", '"DailyClosing" + request["date"], request['),
     "no-guard": ("genius.py", "  IF v_other IS NOT NULL THEN", "  IF 1 = 0 THEN"),
-    "wrong-cent": ("ledger.py", "rollup.check_written(session, period)", f'session.run(f"{WRONG_CENT}")'),
+    "wrong-cent": ("rollup.py", "check_written(session, year, month)", f'(session.run(f"{WRONG_CENT}"), [])[1]'),
 }
 
 

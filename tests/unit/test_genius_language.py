@@ -30,8 +30,8 @@ def test_a_look_without_escapes_sees_too_much(stand_in, handler_settings, monkey
     ("old", "new", "answer", "starts"),
     [
         ("Package_Rpt_Ac_Fi806.get_master_data", "-- get_master_data", "failed", 0),
-        ("v_status = '0'", "v_status = '1'", "failed", 1),
-        ("v_status IS NULL OR v_status = '0'", "FALSE", "succeeded", 1),
+        ("v_status {failure}", "v_status = '1'", "failed", 1),
+        ("v_status IS NULL OR v_status {failure}", "FALSE", "succeeded", 1),
         ("'{year}', '{month}'", "'1999', '{month}'", "failed", 1),
         ("_S'", "_S_of_a_name_that_is_too_long'", "failed", 0),
         ("Package_Rpt_Ac_Fi806", "Package_Rpt_Ac_Fi807", "failed", 0),
