@@ -1,4 +1,4 @@
-"""One local cloud for all tests but the README's, in a state folder of its own; a stand-in for who asks for one."""
+"""Fixtures of all tests: the shared local cloud, a Genius stand-in of a test's own, and the checks of the whole run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.helpers import ROOT, STATE, as_superuser, inv
 
 from handler import genius, settings
 
-# A real Oracle for the tests of handler/genius.py; what needs a fault is then skipped by name.
+# A real Oracle for the tests of handler/genius.py; tests that inject a fault are then skipped.
 REAL = os.environ.get("ORACLE_TEST_CONNECT_STRING")
 
 
@@ -58,12 +58,12 @@ def recorder():
         for name, value in made.environment.items():
             patch.setenv(name, value)
         yield made
-    assert not [call for call in made.calls() if call.task.startswith("--dry") and not call.looks]
+    assert not [call for call in made.calls() if call.task.startswith("--dry") and not call.is_query]
 
 
 @pytest.fixture(scope="session")
 def local():
-    """The cloud on this machine, up and empty; ended with the run."""
+    """The local cloud that tests share, up and empty; it goes down at the end of the run."""
     from local import cloud
 
     there = cloud.Cloud(STATE, report=lambda line: None)

@@ -39,14 +39,14 @@ def caught(name: str, lines: list[str]) -> list[str]:
     return [json.loads(one)["date"] for one in lines if matches(WANTED[name]["filter"]["filterPattern"], one)]
 
 
-def test_each_end_is_counted_once_and_by_its_own_filter(lines):
+def test_each_outcome_is_counted_once_by_its_own_filter(lines):
     assert caught("no-closing", lines) == [WHOLE]
     assert caught("closing-failed", lines) == [FAILED]
     assert caught("time-outs", lines) == []
 
 
 @pytest.mark.slow
-def test_they_are_put_once(deployed):
+def test_alarms_are_made_once(deployed):
     first = inv("alarms", "--env", "local", "--to", "ops@example.com").stdout
     assert first.count("put-metric-alarm") == 5 and first.count("put-metric-filter") == 3
     again = inv("alarms", "--env", "local", "--to", "ops@example.com").stdout

@@ -115,7 +115,7 @@ def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, rec
     assert "ClosingPeriod/2025-12/close" in messages["paused"] and "calculate_financial_metrics" in messages["paused"]
     assert left == []
     # The ping that it sends is the one thing that is no look by its name.
-    assert {call.action for call in recorder.calls() if call.task == "doctor" and not call.looks} == {PING}
+    assert {call.action for call in recorder.calls() if call.task == "doctor" and not call.is_query} == {PING}
     others = {"cli", "env file", "credentials", "network", "ping", "layer", "postgres", "oracle", "schema", "charset"}
     assert set(first) == {*messages, *others}
     assert not any(secret in str(first) for secret in (deployed["PG_PASSWORD"], deployed["ORACLE_PASSWORD"]))

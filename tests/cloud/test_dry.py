@@ -123,7 +123,7 @@ def run(environment, recorder, monkeypatch, capfd):
         except Exit as stop:
             failure = stop.message or ""
             assert stop.code == 1 and len(failure.splitlines()) <= 1
-        changed = [call.action for call in recorder.calls() if call.task == client and not call.looks]
+        changed = [call.action for call in recorder.calls() if call.task == client and not call.is_query]
         changed += [one for proxy in environment for one in proxy.requests if not LOOKUPS.match(one)]
         assert tree() == before
         captured = capfd.readouterr()

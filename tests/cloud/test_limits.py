@@ -13,7 +13,7 @@ from ops import bundle, limits, shell, upload
 from ops.target import Target
 
 
-def test_the_bucket_is_a_way_to_lambda(cfg, monkeypatch, tmp_path):
+def test_code_in_the_bucket_reaches_lambda(cfg, monkeypatch, tmp_path):
     """The commands themselves, with a small bundle that counts as large."""
     monkeypatch.setattr(limits, "DIRECT_BYTES", 10)
     (ROOT / "build").mkdir(exist_ok=True)
@@ -49,7 +49,7 @@ def run(cfg: dict, command: str) -> str:
     return done.stdout
 
 
-def test_a_layer_of_the_local_cloud_is_measured(cfg, tmp_path):
+def test_layer_of_the_local_cloud_is_measured(cfg, tmp_path):
     zipped = tmp_path / "layer.zip"
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("lib/large", bytes(123_456))
@@ -59,7 +59,7 @@ def test_a_layer_of_the_local_cloud_is_measured(cfg, tmp_path):
     assert limits.unzipped_behind(found["Content"]["Location"]) == 123_456
 
 
-def test_a_layer_that_cannot_be_measured_is_no_obstacle(cfg, capsys):
+def test_layer_of_unknown_size_does_not_stop_a_deploy(cfg, capsys):
     from invoke import Context
 
     arn = f"arn:aws:lambda:{cfg['AWS_REGION']}:000000000000:layer:nowhere:1"

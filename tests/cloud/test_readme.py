@@ -44,13 +44,13 @@ def test_block_runs_and_prints_what_is_below_it(run, block):
     assert not wrong, wrong
 
 
-def test_no_secret_was_printed(run, cfg):
-    printed = "".join(came for _, came in run.came.values())
+def test_no_block_prints_a_secret(run, cfg):
+    printed = "".join(output for _, output in run.results.values())
     assert not any(cfg[one.name] in printed for one in ALL_SETTINGS if one.secret and cfg[one.name])
     assert not list((run.checkout / "build").glob("*.environment.json"))
 
 
-def test_a_job_that_failed_and_one_that_nobody_knows_of_are_made_good(run, cfg):
+def test_repairs_of_the_page_close_the_failed_and_the_unknown_date(run, cfg):
     """What the repairs of the page have left in closing_runs."""
     run.result([one for one in PAGE if one.runs][-1])
     for date, status in (("2025-05-28", "failed"), ("2025-05-30", "cancelled")):

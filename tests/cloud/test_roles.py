@@ -28,7 +28,7 @@ def environment(cfg):
 
 
 @pytest.mark.slow
-def test_roles_are_made_once_and_a_rehearsal_makes_none(environment):
+def test_roles_are_made_once_and_none_in_a_dry_run(environment):
     rehearsed = inv("--dry", "roles", "--env", "testroles").stdout
     assert "8 changes would be made" in rehearsed
     assert "8 changes made" in inv("roles", "--env", "testroles").stdout
@@ -48,6 +48,6 @@ def test_roles_are_made_once_and_a_rehearsal_makes_none(environment):
     assert "1 change made" in changed
 
 
-def test_the_provider_is_made_once(cfg):
+def test_provider_is_made_once(cfg):
     inv("oidc", "--env", "local")
     assert "there already" in inv("oidc", "--env", "local").stdout

@@ -1,4 +1,4 @@
-"""Which operations of AWS the commands really call: the CLI tells each one by UDP (client-side monitoring)."""
+"""Which operations of AWS the commands really call: the CLI reports each one by UDP (client-side monitoring)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import socket
 import threading
 from typing import NamedTuple
 
-# What only looks. Everything else changes something, an operation that nobody has thought of yet included.
-LOOKS = re.compile(r"(Get|List|Describe|Head|Filter)[A-Z]\w*")
+# Operations that change nothing. All others count as changes, also those that nobody has thought of yet.
+QUERIES = re.compile(r"(Get|List|Describe|Head|Filter)[A-Z]\w*")
 # How the CLI names an operation where the IAM action is another one; the rest is service:Operation.
 ACTIONS = {
     "lambda:Invoke": "lambda:InvokeFunction",
@@ -24,14 +24,14 @@ SETTLED = b"settled"
 
 
 class Call(NamedTuple):
-    """One operation, and the task that called it: its name, after `--dry ` in a rehearsal; "" outside of a task."""
+    """One operation, and the task that called it: its name, after `--dry ` in a dry run; "" outside of a task."""
 
     task: str
     action: str
 
     @property
-    def looks(self) -> bool:
-        return bool(LOOKS.fullmatch(self.action.partition(":")[2]))
+    def is_query(self) -> bool:
+        return bool(QUERIES.fullmatch(self.action.partition(":")[2]))
 
 
 class Recorder:
@@ -40,7 +40,7 @@ class Recorder:
     def __init__(self):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
-        self.heard: list[Call] = []
+        self.recorded: list[Call] = []
         self.settled = threading.Event()
         host, port = self.socket.getsockname()
         self.environment = {"AWS_CSM_ENABLED": "true", "AWS_CSM_HOST": host, "AWS_CSM_PORT": str(port)}
@@ -54,14 +54,14 @@ class Recorder:
                 continue
             event = json.loads(datagram)
             if event["Type"] == "ApiCall":
-                self.heard.append(Call(event["ClientId"], action_of(event["Service"], event["Api"])))
+                self.recorded.append(Call(event["ClientId"], action_of(event["Service"], event["Api"])))
 
     def calls(self) -> list[Call]:
         """All so far, the ones of commands that have just ended included: loopback keeps the order."""
         self.settled.clear()
         self.socket.sendto(SETTLED, self.socket.getsockname())
-        assert self.settled.wait(10), "the recorder has died"
-        return list(self.heard)
+        assert self.settled.wait(10), "the recorder has stopped"
+        return list(self.recorded)
 
 
 def action_of(service: str, operation: str) -> str:

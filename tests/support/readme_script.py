@@ -1,7 +1,7 @@
-"""README.md as a script: its blocks of commands in order, what each shall print, and a shell that runs them.
+"""README.md as a script: its blocks of commands in order, the expected output of each, and a shell that runs them.
 
-A block of `sh` is run, unless its first line is `# AWS only`. One whose last line ends with `# exit 1` has to fail. A
-block of `text` right behind it is what it prints: each of its lines has to come, in that order, and `…` stands for any.
+A block of `sh` is run, unless its first line is `# AWS only`. It must fail if its last line ends with `# exit 1`. A
+block of `text` right behind it is its expected output: each line must be printed, in that order; `…` is any lines.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ README = ROOT / "README.md"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 AWS_ONLY, FAILS, ANYTHING = "# AWS only\n", "# exit 1\n", "…"
-# What a task of repair.py asks a person to type.
+# The word that a task of repair.py asks a person to type.
 ASKED = re.compile(r"^inv (?:rerun|cancel|resolve|stop-job)\b.* --(?:date|period) (\S+)", re.MULTILINE)
 SECONDS = 120
-# How a closing is seen to get on depends on the machine; only its end does not.
+# The progress lines of a closing depend on the machine; its result does not.
 PROGRESS = re.compile(r"^ *\d+\.\d s  (submit|wait|ledger|metrics|other job)")
-# What differs from run to run, and the word that stands for it.
+# Text that differs from run to run, and the word that replaces it.
 VOLATILE = [
     (r"\b(inv|dp)_\w{20,}", r"\1_ID"),
     (r"\bGNS_(\d{6})_[0-9A-F]{12}\b", r"GNS_\1_DIGEST"),
@@ -48,7 +48,7 @@ VOLATILE = [
 
 
 class Block(NamedTuple):
-    """heading: the one it stands under; output: None where the README does not show it."""
+    """heading: the nearest one above the block; output: None if the README does not show it."""
 
     number: int
     heading: str
@@ -89,9 +89,9 @@ def masked(text: str) -> list[str]:
     return lines
 
 
-def difference(expected: str, came: str) -> str:
-    """The first line that came and is not shown, or is shown and did not come; empty where there is none."""
-    lines, place, gap = masked(came), 0, False
+def difference(expected: str, printed: str) -> str:
+    """Return the first line that is printed but not expected, or expected but not printed; "" if there is none."""
+    lines, place, gap = masked(printed), 0, False
     for line in masked(expected):
         if line == ANYTHING:
             gap = True
@@ -99,13 +99,13 @@ def difference(expected: str, came: str) -> str:
         if gap and line in lines[place:]:
             place = lines.index(line, place)
         if lines[place : place + 1] != [line]:
-            return f"expected {line!r}" + ("" if gap else f", and {lines[place : place + 1]} came")
+            return f"expected {line!r}" + ("" if gap else f", printed {lines[place : place + 1]}")
         place, gap = place + 1, False
-    return "" if gap or place == len(lines) else f"{lines[place]!r} came and is not shown"
+    return "" if gap or place == len(lines) else f"{lines[place]!r} is printed but not expected"
 
 
 class Terminal:
-    """The shell of a reader who pastes block after block: what one exports the next one has.
+    """The shell of a reader who pastes block after block: a variable that a block exports is set in the next one.
 
     checkout: the folder to paste in; scratch: a folder for the shell's own files; extra: variables of the reader's.
     """
@@ -115,17 +115,17 @@ class Terminal:
         self.exports, self.script = scratch / "exports", scratch / "block"
         self.exports.write_text("")
         self.environ = {key: value for key, value in os.environ.items() if key not in UNUSED} | extra
-        self.came: dict[int, tuple[int, str]] = {}
+        self.results: dict[int, tuple[int, str]] = {}
 
     def result(self, block: Block) -> tuple[int, str]:
-        """What a block gave; it is run at the first question, after all that stand before it."""
+        """Return the exit code and the output of a block; the first call runs it, after all blocks before it."""
         for one in self.page[: block.number + 1]:
-            if one.runs and one.number not in self.came:
-                self.came[one.number] = self.run(one)
-        return self.came[block.number]
+            if one.runs and one.number not in self.results:
+                self.results[one.number] = self.run(one)
+        return self.results[block.number]
 
     def run(self, block: Block) -> tuple[int, str]:
-        """Exit code and all that was printed."""
+        """Run a block; returns the exit code and all that was printed."""
         self.script.write_text(block.text)
         command = f"set -eo pipefail; . {self.exports}; . {self.script}; export -p > {self.exports}"
         typed = "".join(f"{word}\n" for word in ASKED.findall(block.text))
@@ -142,9 +142,9 @@ class Terminal:
         return done.returncode, done.stdout
 
 
-def fault(block: Block, code: int, came: str) -> str:
-    """What is wrong with what a block gave; empty where nothing is."""
+def fault(block: Block, code: int, printed: str) -> str:
+    """Return how the result of a block differs from the page; "" if it does not."""
     if code != int(block.fails):
-        return f"exit {code}\n{block.text}\n{came}"
-    unlike = "" if block.output is None else difference(block.output, came)
-    return f"{unlike}\n{block.text}\n{came}" if unlike else ""
+        return f"exit {code}\n{block.text}\n{printed}"
+    differs = "" if block.output is None else difference(block.output, printed)
+    return f"{differs}\n{block.text}\n{printed}" if differs else ""

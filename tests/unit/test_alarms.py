@@ -15,7 +15,7 @@ WANTED = alarms.wanted_alarms(CFG, TOPIC)
 TIMED_OUT = "2026-01-02T03:04:05.678Z 5a3c3f2e-0000-4000-8000-000000000000 Task timed out after 900.10 seconds"
 
 
-def test_a_time_out_is_counted():
+def test_time_out_is_counted():
     assert matches(WANTED["time-outs"]["filter"]["filterPattern"], TIMED_OUT)
     assert not matches(WANTED["no-closing"]["filter"]["filterPattern"], TIMED_OUT)
     assert not matches(
@@ -23,7 +23,7 @@ def test_a_time_out_is_counted():
     )
 
 
-def test_silence_for_26_hours_is_an_alarm():
+def test_no_closing_for_26_hours_is_an_alarm():
     alarm = WANTED["no-closing"]["alarm"]
     assert alarm["Period"] * alarm["EvaluationPeriods"] == 26 * 3600 and alarm["DatapointsToAlarm"] == 26
     # CloudWatch's limit for periods of an hour and longer.
@@ -32,7 +32,7 @@ def test_silence_for_26_hours_is_an_alarm():
 
 
 @pytest.mark.parametrize("name", sorted(WANTED))
-def test_each_alarm_says_what_to_do_and_whom_to_tell(name):
+def test_alarm_has_a_next_step_and_a_topic(name):
     alarm = WANTED[name]["alarm"]
     assert alarm["AlarmName"] == f"finance-closing-{name}" and alarm["AlarmActions"] == [TOPIC]
     assert ": " in alarm["AlarmDescription"] and "${" not in json.dumps(WANTED[name])

@@ -8,7 +8,7 @@ from invoke import Exit
 from ops import keep_warm
 
 
-def test_what_is_wrong_is_told_apart():
+def test_each_fault_of_the_rule_has_its_own_report():
     alias = "arn:aws:lambda:r:1:function:f:live"
     well = {
         "rule": {"Name": "f-keep-warm", "State": "ENABLED"},
@@ -25,11 +25,11 @@ def test_what_is_wrong_is_told_apart():
 @pytest.mark.parametrize(
     ("every", "expression"), [("5m", "rate(5 minutes)"), ("1m", "rate(1 minute)"), ("2h", "rate(2 hours)")]
 )
-def test_intervals(every, expression):
+def test_interval_becomes_a_rate_expression(every, expression):
     assert keep_warm.rate(every) == expression
 
 
 @pytest.mark.parametrize("every", ["5", "0m", "5s", "m", "5 m"])
-def test_an_interval_that_is_none_is_refused(every):
+def test_malformed_interval_is_refused(every):
     with pytest.raises(Exit, match="is malformed: expected"):
         keep_warm.rate(every)

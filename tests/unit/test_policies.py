@@ -41,19 +41,19 @@ def test_every_placeholder_has_a_value():
         ('"Effect": "Allow",', "", "MALFORMED"),
     ],
 )
-def test_what_is_wrong_in_a_policy_is_found(old, new, finding):
+def test_fault_in_a_policy_is_found(old, new, finding):
     document = policies.filled(ROOT / "policies" / "deploy.json").replace(old, new)
     assert any(line.startswith(finding) for line in policies.findings(document))
 
 
-def test_what_is_wrong_in_a_trust_is_found():
+def test_fault_in_a_trust_is_found():
     document = policies.filled(ROOT / "policies" / "deploy-trust.json")
     for old, new in (("sts:AssumeRoleWithWebIdentity", "sts:AssumeRoles"), (":sub", ":subject")):
         assert policies.findings(document.replace(old, new))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_bare_star_is_only_for_what_takes_nothing_else(name):
+def test_bare_star_is_only_for_actions_without_resource(name):
     """A look-up that AWS cannot narrow; parliament's own finding is any other action on *."""
     for statement in statements(name):
         assert "*" not in str(statement["Action"])
@@ -61,14 +61,14 @@ def test_a_bare_star_is_only_for_what_takes_nothing_else(name):
             assert re.sub(r"\w+:(Describe|List)\w+", "", str(statement["Action"])).strip("[]', ") == ""
 
 
-def test_one_role_alone_is_passed_and_to_lambda_alone():
+def test_only_one_role_is_passed_and_only_to_lambda():
     (passing,) = [one for name in NAMES for one in statements(name) if "iam:PassRole" in one["Action"]]
     assert passing["Resource"] == "arn:aws:iam::${ACCOUNT_ID}:role/${ROLE_NAME}"
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
 
 
 @pytest.mark.parametrize("name", ["lambda-execution", "deploy"])
-def test_logs_are_written_to_the_functions_own_group(name):
+def test_logs_go_only_to_the_group_of_the_function(name):
     own = "arn:aws:logs:${AWS_REGION}:${ACCOUNT_ID}:log-group:/aws/lambda/${FUNCTION_NAME}"
     writing = [one for one in statements(name) if "logs:" in str(one["Action"]) and one["Resource"] != "*"]
     resources = {
@@ -77,12 +77,12 @@ def test_logs_are_written_to_the_functions_own_group(name):
     assert writing and resources <= {own, f"{own}:*"}
 
 
-def test_a_deploy_never_removes_the_function_itself():
+def test_deploy_role_cannot_delete_the_function():
     (removing,) = [one for one in statements("deploy") if re.search(r"DeleteFunction\b", str(one["Action"]))]
     assert removing["Action"] == "lambda:DeleteFunction" and removing["Resource"].endswith(":${FUNCTION_NAME}:*")
 
 
-def test_github_deploys_from_main_and_the_environment_alone():
+def test_github_deploys_only_from_main_and_the_environment():
     (trust,) = statements("deploy-trust")
     conditions = trust["Condition"]
     assert list(conditions) == ["StringEquals"]
@@ -95,7 +95,7 @@ def test_github_deploys_from_main_and_the_environment_alone():
     }
 
 
-def test_restate_assumes_its_role_for_our_environment_alone():
+def test_restate_assumes_its_role_only_for_our_environment():
     cloud, tag = statements("restate-cloud-trust")
     assert cloud["Condition"]["StringEquals"] == {
         "sts:ExternalId": "${RESTATE_EXTERNAL_ID}",
@@ -109,7 +109,7 @@ def test_restate_assumes_its_role_for_our_environment_alone():
     assert invoke["Action"] == "lambda:InvokeFunction"
 
 
-def test_values_are_put_in_as_they_are(monkeypatch):
+def test_values_are_inserted_unchanged(monkeypatch):
     """By sed, whose own signs they may hold; an empty one is refused by name."""
     cfg = {**policies.PLAUSIBLE, "RESTATE_EXTERNAL_ID": "a&b|c"}
     command = roles.fill_policy("restate-server-trust", cfg, "123456789012")
@@ -120,7 +120,7 @@ def test_values_are_put_in_as_they_are(monkeypatch):
         roles.fill_policy("restate-server-trust", {**cfg, "RESTATE_EXTERNAL_ID": ""}, "123456789012")
 
 
-def test_bucket_and_network_are_a_deploys_only_where_they_are_named():
+def test_deploy_role_gets_bucket_and_network_only_if_settings_name_them():
     bare = {"DEPLOY_BUCKET": "", "VPC_SUBNET_IDS": ""}
     assert roles.deploy_policies(bare) == ["deploy"]
     assert roles.deploy_policies({"DEPLOY_BUCKET": "b", "VPC_SUBNET_IDS": "subnet-1"}) == [

@@ -41,19 +41,19 @@ def test_generated_parts_are_up_to_date(page):
 
 
 @pytest.mark.parametrize(
-    ("shown", "came"),
+    ("expected", "printed"),
     [("a\n…\nc 1.2 s\n", "a\nb\nc 9.9 s\n"), ("…\nb\n", "a\nb\n"), ("a\n…\n", "a\nb\n"), ("a\n…\n", "a\n"), ("", "\n")],
 )
-def test_output_that_is_as_shown_has_no_difference(shown, came):
-    assert readme.difference(shown, came) == ""
+def test_output_that_is_as_shown_has_no_difference(expected, printed):
+    assert readme.difference(expected, printed) == ""
 
 
 @pytest.mark.parametrize(
-    ("shown", "came"),
+    ("expected", "printed"),
     [("a\nd\n", "a\nb\n"), ("b\na\n", "a\nb\n"), ("a\n", "a\nb\n"), ("…\na\n", "a\nb\n"), ("a\nb", "a")],
 )
-def test_output_that_differs_has_a_difference(shown, came):
-    assert readme.difference(shown, came)
+def test_output_that_differs_has_a_difference(expected, printed):
+    assert readme.difference(expected, printed)
 
 
 def test_block_must_fail_if_the_page_says_so():

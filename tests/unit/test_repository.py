@@ -45,30 +45,30 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
-def test_each_database_is_known_to_one_module(module):
+def test_driver_is_imported_by_its_own_module_alone(module):
     for package, modules in ALLOWED.items():
         assert package not in imported(module) or module.name in modules
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "handler").glob("*.*")), ids=lambda path: path.name)
-def test_nothing_in_handler_knows_of_a_local_cloud(path):
+def test_handler_does_not_name_the_local_cloud(path):
     assert not re.search(r"ministack|stand-?in|127\.0\.0\.1|localhost|local cloud", path.read_text(), re.IGNORECASE)
 
 
-def test_every_make_verb_is_in_the_help():
+def test_make_help_lists_every_verb():
     text = (ROOT / "Makefile").read_text()
     phony = re.findall(r"^\.PHONY: (\S+)$", text, re.MULTILINE)
     shown = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert [line.split()[0] for line in shown.splitlines()] == phony
 
 
-def test_every_statement_of_a_policy_says_why():
+def test_policy_statement_has_its_reason_as_sid():
     for path in (ROOT / "policies").glob("*.json"):
         for statement in json.loads(path.read_text())["Statement"]:
             assert re.fullmatch(r"[A-Z][A-Za-z]{9,}", statement["Sid"]), (path.name, statement)
 
 
-def test_a_name_that_nothing_knows_is_told_with_its_neighbour(tmp_path):
+def test_unknown_name_is_reported_with_the_most_similar_name(tmp_path):
     for folder in ("env", "policies", "alarms", ".github"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=lambda _, found: {"__pycache__"} & {*found})
     slips = {
@@ -87,11 +87,11 @@ def test_a_name_that_nothing_knows_is_told_with_its_neighbour(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["example", "local"])
-def test_each_environment_has_all_keys_in_one_order(name):
+def test_environments_have_all_keys_in_one_order(name):
     assert list(dotenv_values(ROOT / "env" / f"{name}.env", interpolate=False)) == [one.name for one in ALL_SETTINGS]
 
 
-def test_the_example_shows_the_defaults():
+def test_example_has_the_defaults():
     example = dotenv_values(ROOT / "env" / "example.env", interpolate=False)
     for setting in ALL_SETTINGS:
         if setting.default:
@@ -107,7 +107,7 @@ def test_settings_have_their_defaults():
 
 
 @pytest.mark.parametrize("name", sorted(COMPLETE))
-def test_a_missing_setting_is_named(name):
+def test_missing_setting_is_named(name):
     with pytest.raises(SettingsError, match=f"{name} is missing: expected"):
         parse({key: value for key, value in COMPLETE.items() if key != name})
 
@@ -130,18 +130,18 @@ def test_a_missing_setting_is_named(name):
         ("PG_HOST", " "),
     ],
 )
-def test_a_malformed_setting_is_named_with_what_is_expected(name, value):
+def test_malformed_setting_is_named_with_its_expected_form(name, value):
     with pytest.raises(SettingsError, match=f"{name} .*is malformed: expected"):
         parse({**COMPLETE, name: value})
 
 
-def test_a_malformed_secret_is_not_shown():
+def test_malformed_secret_is_not_printed():
     with pytest.raises(SettingsError) as caught:
         parse({**COMPLETE, "PG_PASSWORD": "   "})
     assert "   " not in str(caught.value)
 
 
-def test_all_faults_are_named_at_once():
+def test_all_faults_of_settings_are_named_at_once():
     with pytest.raises(SettingsError) as caught:
         parse({"PG_PORT": "x"})
     assert all(one.name in str(caught.value) for one in SETTINGS if one.default is None)
