@@ -17,29 +17,29 @@ COPIES = STATE.with_name("test-copies")
 KEPT = {"__pycache__", "packages"}
 
 
-def files() -> list[str]:
+def files(checkout: Path = CHECKOUT) -> list[str]:
     """Return the paths of the files that git holds or would add: neither build/ nor a person's own env/NAME.env."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True, text=True).stdout
-    return [name for name in listed.split("\0") if name and (CHECKOUT / name).is_file()]
+    listed = subprocess.run(command, cwd=checkout, capture_output=True, check=True, text=True).stdout
+    return [name for name in listed.split("\0") if name and (checkout / name).is_file()]
 
 
-def copy(folder: Path) -> Path:
+def copy(folder: Path, checkout: Path = CHECKOUT) -> Path:
     """Make a folder a copy of the checkout with its .venv, whatever was in it before; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    link, wanted = folder / ".venv", files()
+    link, wanted = folder / ".venv", files(checkout)
     if link.is_dir() and not link.is_symlink():
         # A `make` in the copy makes .venv if the one of the checkout is out of date.
         shutil.rmtree(link)
     remove_others(folder, {folder / name for name in wanted} | {link})
     for name in wanted:
-        source, target = CHECKOUT / name, folder / name
+        source, target = checkout / name, folder / name
         if not (target.exists() and same(source, target)):
             target.parent.mkdir(parents=True, exist_ok=True)
             # With its time: make and Python compare times.
             shutil.copy2(source, target)
     if not link.is_symlink():
-        link.symlink_to(CHECKOUT / ".venv")
+        link.symlink_to(checkout / ".venv")
     return folder
 
 
@@ -77,8 +77,8 @@ def own_copy() -> tuple[Path, IO]:
     raise AssertionError
 
 
-def status() -> set[str]:
+def status(checkout: Path = CHECKOUT) -> set[str]:
     """Return what git reports as changed or new in the checkout, and each file of env/, ignored ones included."""
     command = ["git", "status", "--porcelain", "--untracked-files=all"]
-    listed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True, text=True).stdout
-    return {*listed.splitlines(), *(f"env/{path.name}" for path in (CHECKOUT / "env").iterdir())}
+    listed = subprocess.run(command, cwd=checkout, capture_output=True, check=True, text=True).stdout
+    return {*listed.splitlines(), *(f"env/{path.name}" for path in (checkout / "env").iterdir())}
