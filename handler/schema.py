@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import settings
-from .errors import Refused
+from .errors import Refused, Unavailable
 from .postgres import Session, connected, transaction
 
 PING_SECONDS = 5
@@ -84,16 +84,29 @@ def apply() -> str:
     """
     schema = settings.current().pg_schema
     with connected() as session:
-        rights = session.run(RIGHTS, schema=schema)
-        # A table that is there needs no CREATE, which an administrator may have taken back since.
-        if rights and rights[0][0] and (rights[0][1] or not absent(session, schema, OWN_TABLES)):
-            with transaction(session):
-                for statement in statements((Path(__file__).parent / "schema.sql").read_text()):
-                    session.run(statement)
-        faults = find_faults(session)
+        failure = create(session, schema)
+        faults = find_faults(session) or failure
     if faults:
         raise Refused(f"{'; '.join(faults)}; then `inv schema` again")
     return schema
+
+
+def create(session: Session, schema: str) -> list[str]:
+    """Run schema.sql where the user may; returns why it failed, if it did."""
+    rights = session.run(RIGHTS, schema=schema)
+    # A table that is there needs no CREATE, which an administrator may have taken back since.
+    if not rights or not rights[0][0] or not (rights[0][1] or not absent(session, schema, OWN_TABLES)):
+        return []
+    try:
+        with transaction(session):
+            for statement in statements((Path(__file__).parent / "schema.sql").read_text()):
+                session.run(statement)
+    except (Refused, Unavailable) as error:
+        if session.broken:
+            raise
+        # An administrator may own our tables; whether they are as needed is what find_faults reports.
+        return [] if "must be owner of" in str(error) else [str(error)]
+    return []
 
 
 def ping() -> dict:

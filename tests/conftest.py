@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import closing, suppress
 from pathlib import Path
 
 import oracledb
@@ -174,3 +175,35 @@ def own_schema(cfg, admin):
         schema.apply()
         yield
     settings.current.cache_clear()
+
+
+@pytest.fixture
+def other_database(own_schema, local, admin, monkeypatch):
+    """other_database(encoding): the ledger's modules at work in a database of that encoding, with our own tables."""
+    from handler import schema
+    from handler.errors import Refused
+    from local import postgres
+
+    name = "other_encoding"
+
+    def make(encoding: str) -> None:
+        drop()
+        admin.run(
+            f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' OWNER finance"
+        )
+        with closing(postgres.connect_admin(local.settings(), name)) as connection:
+            for file in sorted(postgres.SQL.glob("*.sql")):
+                connection.execute_simple(file.read_text())
+            connection.execute_simple("GRANT ALL ON ALL TABLES IN SCHEMA financial_report TO finance")
+            connection.execute_simple("COMMIT")
+        now = settings.current()
+        monkeypatch.setattr(now, "pg_database", name)
+        monkeypatch.setattr(now, "pg_schema", "financial_report")
+        with suppress(Refused):
+            schema.apply()
+
+    def drop() -> None:
+        admin.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    yield make
+    drop()
