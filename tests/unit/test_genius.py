@@ -6,12 +6,15 @@ needs the stand-in is skipped by name.
 
 from __future__ import annotations
 
+import json
+import time
+from datetime import datetime
 from decimal import Decimal
 
 import pytest
 from support.closing_jobs import BRANCHES, PERIOD, SEED, ask, await_state, create, evaluated, outcome, submit
 
-from handler import genius
+from handler import genius, settings
 from handler.errors import Refused
 from local.oracle import ledger
 
@@ -196,3 +199,114 @@ def test_a_message_of_any_length_ends_a_job_as_failed(stand_in, owner):
     stand_in.faults.inject("procedure_message", "Kas & Bank – é" * 100)
     answer, told = outcome(submit(owner))
     assert answer == "failed" and "Kas & Bank – é" * 100 in told
+
+
+# The job's own record of its end
+
+
+@pytest.mark.parametrize(
+    ("injected", "end"),
+    [
+        ({}, {"outcome": "succeeded", "status": "1"}),
+        ({"procedure_status": "OK"}, {"outcome": "succeeded", "status": "OK"}),
+        ({"procedure_status": "0"}, {"outcome": "failed", "status": "0"}),
+        ({"procedure_status": "NULL"}, {"outcome": "failed", "status": ""}),
+        ({"procedure_error": "ORA-01555: snapshot too old"}, {"outcome": "failed", "status": "ORA-1555"}),
+    ],
+)
+def test_a_job_records_its_end_and_the_procedures_status(stand_in, owner, injected, end):
+    for name, value in injected.items():
+        stand_in.faults.inject(name, value)
+    known = evaluated(submit(owner))
+    assert (known["outcome"], known["procedureStatus"]) == (end["outcome"], end["status"])
+    assert genius.poll_job(genius.job_name(PERIOD, owner))["end"] == end
+    # The record changes nothing of how the job itself ends.
+    if "procedure_error" in injected:
+        assert known["message"].startswith("ORA-01555: snapshot too old")
+
+
+def test_a_job_whose_record_cannot_be_written_ends_as_without_it(stand_in, owner):
+    ask("BEGIN DBMS_SCHEDULER.CREATE_SCHEDULE(:n, NULL, 'FREQ=YEARLY'); END;", n=f"{genius.job_name(PERIOD, owner)}_R")
+    assert outcome(submit(owner)) == ("succeeded", "")
+
+
+def test_a_stopped_job_records_no_end(stand_in, owner):
+    stand_in.faults.inject("procedure_seconds", 60)
+    job = submit(owner)
+    await_state(job, "RUNNING")
+    assert genius.stop_job(job)["end"] is None
+    assert outcome(job)[0] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("listed", "status", "expected"),
+    [
+        ("", "7", "succeeded"),
+        ("1,OK", "OK", "succeeded"),
+        ("1,OK", "7", "failed"),
+        ("1", "NULL", "failed"),
+        ("1", "0", "failed"),
+    ],
+)
+def test_the_statuses_of_success_can_be_listed(stand_in, owner, monkeypatch, listed, status, expected):
+    monkeypatch.setattr(genius.settings.current(), "genius_success_status", settings.statuses(listed))
+    stand_in.faults.inject("procedure_status", status)
+    found, message = outcome(submit(owner))
+    assert found == expected
+    if listed and found == "failed":
+        assert f"no message and the status {status}, which GENIUS_SUCCESS_STATUS does not list" in message
+
+
+@pytest.mark.parametrize("listed", ["0", "1,0", "1,", "a b", "'", "x" * 31])
+def test_a_list_of_statuses_that_cannot_stand_in_a_job_is_malformed(listed):
+    with pytest.raises(ValueError, match=r".*"):
+        settings.statuses(listed)
+
+
+# What Genius gives, as PostgreSQL needs it
+
+
+@pytest.fixture
+def zone(monkeypatch):
+    """The stand-in's machine in a zone of its own."""
+    yield lambda name: (monkeypatch.setenv("TZ", name), time.tzset())
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("name", ["UTC", "Asia/Singapore", "America/New_York"])
+def test_times_of_a_job_are_in_utc_whatever_the_databases_zone(stand_in, owner, zone, name):
+    zone(name)
+    before = time.time()
+    known = evaluated(submit(owner))
+    for text in (known["startedAt"], known["endedAt"]):
+        assert text.endswith("+00:00")
+        assert before - 1 < datetime.fromisoformat(text).timestamp() < time.time() + 1
+
+
+def test_blanks_behind_account_and_branch_are_trimmed_where_they_are_summed(stand_in, handler_settings):
+    """A CHAR column pads; a padded and a bare row of one account are one balance."""
+    amounts = ["1", "0", "0", "0", "1", "0"]
+    rows = [[PERIOD, code, "Kas", branch, *amounts] for code, branch in (("X1", "7"), ("X1   ", "7  "), ("X2 ", "7"))]
+    rows.append([PERIOD, "   ", "Kas", "7", *amounts])
+    stand_in.faults.inject("open_balances", json.dumps(rows))
+    with genius.open_balances(PERIOD) as (totals, balances):
+        found = list(balances())
+    ours = {(one.account, one.branch): one.beginning_debit for one in found if one.branch == "7"}
+    assert ours == {("X1", "7"): 2, ("X2", "7"): 1, (None, "7"): 1}
+    assert totals["rows"] == len(found)
+
+
+def test_text_that_is_not_valid_utf8_arrives_so_that_its_account_can_be_named(stand_in, handler_settings):
+    row = [PERIOD, "X1", "Kas \udcff", "7", "1", "0", "0", "0", "1", "0"]
+    stand_in.faults.inject("open_balances", json.dumps([row]))
+    with genius.open_balances(PERIOD) as (_, balances):
+        assert [one.description for one in balances() if one.account == "X1"] == ["Kas \udcff"]
+
+
+@pytest.mark.parametrize(("message", "cleaned"), [("journal\0 4711", "journal? 4711"), ("Kas \udcff", "Kas ?")])
+def test_a_message_with_bytes_that_no_store_takes_is_cleaned(stand_in, owner, message, cleaned):
+    stand_in.faults.inject("procedure_status", "0")
+    stand_in.faults.inject("procedure_message", message)
+    found, text = outcome(submit(owner))
+    assert (found, text.splitlines()[0]) == ("failed", f"ORA-20806: {cleaned}")
