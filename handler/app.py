@@ -6,7 +6,7 @@ import base64
 
 import restate
 
-from . import deadline, health, runs, schema, settings
+from . import deadline, health, request, runs, schema, settings
 from .closing import closing
 from .period import period
 from .scheduler import scheduler
@@ -19,10 +19,11 @@ serve = restate.app(SERVICES, identity_keys=KEYS)
 def handler(event: dict, context) -> dict:
     """Answer one Lambda event.
 
-    {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds"}; {"ping": "deep"} -> the same with what health.deep
-    found; {"schema": true} applies schema.sql; {"history": N} -> {"runs"}, the newest N; {"handlers": true} ->
-    {"handlers"}, their names by service. Restate's own events and Function URL events (payload v2) go to the SDK, so
-    that nobody can ask for one of ours through a URL. The SDK answers 401 to a call that none of the keys has signed.
+    {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds"}; {"ping": "deep"} -> the same with the result of
+    health.deep; {"schema": true} applies schema.sql; {"history": N} -> {"runs"}, the newest N; {"handlers": true} ->
+    {"handlers", "protocol"}: their names by service, and the version of the requests that they understand. Restate's
+    own events and Function URL events (payload v2) go to the SDK, so that nobody can send one of ours through a URL.
+    The SDK answers 401 to a call that none of the keys has signed.
     """
     deadline.begin(context)
     health.ColdStart.events += 1
@@ -36,7 +37,8 @@ def handler(event: dict, context) -> dict:
     if "history" in event:
         return {"ok": True, "runs": runs.newest(int(event["history"]))}
     if "handlers" in event:
-        return {"ok": True, "handlers": {one.name: sorted(one.handlers) for one in SERVICES}}
+        named = {one.name: sorted(one.handlers) for one in SERVICES}
+        return {"ok": True, "handlers": named, "protocol": request.protocol()}
     return serve(event, context)
 
 

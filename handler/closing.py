@@ -1,13 +1,13 @@
-"""DailyClosing: one run a date, the face to callers."""
+"""DailyClosing: one run a date, which callers start and ask."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from restate import TerminalError, Workflow, WorkflowContext, WorkflowSharedContext
 
-from . import period, settings
-from .request import check_request
+from . import entry, period, settings
+from .request import check_request, real_date
 
 SETTINGS = settings.current()
 
@@ -15,36 +15,30 @@ closing = Workflow(
     "DailyClosing",
     abort_timeout=timedelta(seconds=SETTINGS.abort_timeout_seconds),
     journal_retention=timedelta(days=SETTINGS.retention_days),
-    invocation_retry_policy=period.RETRY_THEN_PAUSE,
+    invocation_retry_policy=entry.retries("pause"),
 )
 
 
-@closing.main(workflow_retention=timedelta(days=SETTINGS.retention_days))
-async def run(ctx: WorkflowContext, body: dict) -> dict:
-    """Close the date that is this workflow's key; returns what ClosingPeriod.close returns."""
-    today = datetime.fromtimestamp(await ctx.time(), SETTINGS.schedule_zone).date()
+@closing.main(workflow_retention=timedelta(days=SETTINGS.retention_days), input_serde=entry.Body())
+@entry.checked(check_request)
+async def run(ctx: WorkflowContext, request: dict) -> dict:
+    """Close the date that is this workflow's key; returns the result of ClosingPeriod.close."""
+    key = request["date"][:7]
+    ctx.set("status", {"status": "running", "period": key})
     try:
-        request = check_request(ctx.key(), body, today)
-    except ValueError as error:
-        raise refuse(ctx, str(error)) from None
-    ctx.set("status", {"status": "running", "period": request["date"][:7]})
-    try:
-        result = await ctx.object_call(period.close, key=request["date"][:7], arg=request)
+        # A cancellation reaches close, too, and the result of close is the result of this run.
+        result = await entry.outlast(ctx.object_call(period.close, key=key, arg=request))
     except TerminalError as error:
-        ctx.set("status", {"status": "failed", "period": request["date"][:7], "message": error.message})
+        ctx.set("status", {"status": "failed", "period": key, "message": error.message})
         raise
     ctx.set("status", {"status": "succeeded", **result})
     return result
 
 
-def refuse(ctx: WorkflowContext, message: str) -> TerminalError:
-    ctx.set("status", {"status": "refused", "message": message})
-    return TerminalError(message, status_code=400)
-
-
-@closing.handler(name="getStatus")
+@closing.handler(name="getStatus", invocation_retry_policy=entry.retries("kill"))
+@entry.checked(real_date)
 async def get_status(ctx: WorkflowSharedContext) -> dict:
-    """How this date's closing stands: {"date", "status", …}, with "progress" while it runs; answers at once."""
+    """Return the state of this date's closing at once: {"date", "status", …}, with "progress" while it runs."""
     known = await ctx.get("status", type_hint=dict) or {"status": "unknown"}
     if known["status"] == "running":
         now = await ctx.object_call(period.status, key=known["period"], arg=None)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from . import client, deadline, settings
 from .errors import Refused, Unavailable, clean
+from .request import PERIOD, USER_ID
 
 CONNECT_SECONDS = 10
 PING_SECONDS = 5
@@ -22,6 +23,11 @@ CALL_SECONDS = 30
 FETCH_SECONDS = 300
 # Retrying these cannot help, and a wrong password that is tried again locks the account.
 LOGIN_REFUSED = {"ORA-01017", "ORA-28000", "ORA-28001", "ORA-01045"}
+
+# A name of one of our jobs, short enough for the name of its start mark.
+JOB = r"[A-Z0-9_]{1,28}"
+# A procedure status in GENIUS_SUCCESS_STATUS.
+STATUS = r"[A-Za-z0-9_.-]{1,30}"
 
 AMOUNTS = (
     "BEGINNING_DEBIT",
@@ -60,7 +66,8 @@ BEGIN
       raise_application_error(-20808, '{job} has started once already');
   END;
   SELECT MIN(job_name) INTO v_other FROM user_scheduler_jobs
-   WHERE state = 'RUNNING' AND job_name <> '{job}' AND ({of_period});
+   WHERE state = 'RUNNING' AND job_name <> '{job}'
+     AND (job_name LIKE '{long_name}' ESCAPE '\\' OR job_name LIKE '{short_name}' ESCAPE '\\');
   IF v_other IS NOT NULL THEN
     raise_application_error(-20807, v_other || ' is running; {job} has not called the procedure');
   END IF;
@@ -113,7 +120,8 @@ BEGIN
 END;"""
 STOP_JOB = "BEGIN DBMS_SCHEDULER.STOP_JOB(job_name => :job, force => FALSE); END;"
 
-JOBS_OF_PERIOD = "SELECT job_name, comments FROM user_scheduler_jobs WHERE {of_period} ORDER BY job_name"
+NAMED = "(job_name LIKE :long_name ESCAPE '\\' OR job_name LIKE :short_name ESCAPE '\\')"
+JOBS_OF_PERIOD = f"SELECT job_name, comments FROM user_scheduler_jobs WHERE {NAMED} ORDER BY job_name"
 JOB_STATE = "SELECT state, enabled FROM user_scheduler_jobs WHERE job_name = :job"
 JOB_END = "SELECT comments FROM user_scheduler_schedules WHERE schedule_name = :mark"
 # Times in UTC: times of the database's own zone cannot be compared across a change of its offset, and a named zone
@@ -122,9 +130,9 @@ RUNS_OF_JOB = """
 SELECT status, error# AS error_number, additional_info, SYS_EXTRACT_UTC(actual_start_date), run_duration,
        SYS_EXTRACT_UTC(log_date)
   FROM user_scheduler_job_run_details WHERE job_name = :job ORDER BY log_id"""
-LIVE_JOBS = """
+LIVE_JOBS = f"""
 SELECT job_name FROM user_scheduler_jobs
- WHERE job_name <> :job AND ({of_period}) AND state IN ('RUNNING', 'SCHEDULED', 'RETRY SCHEDULED', 'CHAIN_STALLED')
+ WHERE job_name <> :job AND {NAMED} AND state IN ('RUNNING', 'SCHEDULED', 'RETRY SCHEDULED', 'CHAIN_STALLED')
  ORDER BY job_name"""
 
 CHARACTER_SET = "SELECT value FROM nls_database_parameters WHERE parameter = 'NLS_CHARACTERSET'"
@@ -163,40 +171,49 @@ class Balance(NamedTuple):
     ending_credit: Decimal
 
 
+def checked_text(value: str, form: str) -> str:
+    """A value that is about to become part of an SQL text; raises Refused unless it matches the form."""
+    if not isinstance(value, str) or not re.fullmatch(form, value):
+        raise Refused(f"{value!r:.60} cannot be part of SQL: expected {form}")
+    return value
+
+
+def year_and_month(period: str) -> tuple[str, str]:
+    year, month = checked_text(period, PERIOD).split("-")
+    return year, month
+
+
 def job_name(period: str, owner: str) -> str:
-    """The name that only this owner's closing of a period can bear: at most 30 bytes, upper case."""
+    """The name that only this owner's closing of a period has: at most 30 bytes, upper case."""
     digest = hashlib.sha256(owner.encode()).hexdigest()[:12].upper()
-    return f"GNS_{period.replace('-', '')}_{digest}"
+    return f"GNS_{''.join(year_and_month(period))}_{digest}"
 
 
-def of_period(period: str) -> str:
-    """The SQL condition for the names of a period's closing jobs, those of the older service included."""
-    compact = period.replace("-", "")
-    return f"job_name LIKE 'GNS\\_{compact}\\_%' ESCAPE '\\' OR job_name LIKE 'GNS\\_{compact[2:]}\\_%' ESCAPE '\\'"
+def names_of_period(period: str) -> dict[str, str]:
+    """LIKE patterns for the names of a period's closing jobs: ours and those of the older service."""
+    year, month = year_and_month(period)
+    return {"long_name": f"GNS\\_{year}{month}\\_%", "short_name": f"GNS\\_{year[2:]}{month}\\_%"}
 
 
 def job_action(period: str, job: str, user_id: str) -> str:
     """The block that the job runs; every value in it is checked here, because a job takes no binds."""
-    for value, form in ((period, r"[0-9]{4}-[0-9]{2}"), (job, r"[A-Z0-9_]{1,28}"), (user_id, r"[A-Za-z0-9_.-]{1,30}")):
-        if not re.fullmatch(form, value):
-            raise Refused(f"{value!r} cannot stand in a closing job: expected {form}")
-    year, month = period.split("-")
+    year, month = year_and_month(period)
+    checked_text(job, JOB)
+    checked_text(user_id, USER_ID)
     listed = settings.current().genius_success_status
     return JOB_ACTION.format(
         job=job,
-        of_period=of_period(period),
         year=year,
         month=month,
         user_id=user_id,
         failure=f"NOT IN ({', '.join(map(quoted_status, listed))})" if listed else "= '0'",
         no_message=NO_MESSAGE_STRICT if listed else NO_MESSAGE,
+        **names_of_period(period),
     )
 
 
 def quoted_status(status: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,30}", status):
-        raise Refused(f"status {status!r} of GENIUS_SUCCESS_STATUS cannot stand in a closing job")
-    return f"'{status}'"
+    return f"'{checked_text(status, STATUS)}'"
 
 
 @functools.lru_cache(maxsize=1)
@@ -253,7 +270,8 @@ def call_milliseconds(seconds: float) -> int:
 
 @contextlib.contextmanager
 def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CONNECT_SECONDS):
-    """One connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
+    """One connection for one step; raises Refused for a refused login, Unavailable for a dead line and any error that
+    the block does not handle itself."""
     oracledb = driver()
     now = settings.current()
     try:
@@ -271,6 +289,8 @@ def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CO
         connection.call_timeout = call_milliseconds(call_seconds)
         connection.outputtypehandler = keep_undecodable
         yield connection
+    except (oracledb.Error, OSError) as error:
+        raise Unavailable(f"Genius: {first_line(error)}") from error
     finally:
         with contextlib.suppress(oracledb.Error):
             connection.close()
@@ -351,7 +371,7 @@ def stop_job(job: str) -> dict:
 def period_jobs(period: str) -> list[dict]:
     """All closing jobs of a period that Genius still lists: {"job", "state", "comments", "runs"}, by name."""
     with connected() as connection, connection.cursor() as cursor:
-        jobs = cursor.execute(JOBS_OF_PERIOD.format(of_period=of_period(period))).fetchall()
+        jobs = cursor.execute(JOBS_OF_PERIOD, names_of_period(period)).fetchall()
         return [{"job": job, "comments": clean(comments or ""), **read_job(cursor, job)} for job, comments in jobs]
 
 
@@ -403,14 +423,12 @@ def poll_job(job: str) -> dict:
             return {"at": time.time(), "reachable": True, **read_job(cursor, job)}
     except (Unavailable, Refused) as error:
         return {"at": time.time(), "reachable": False, "error": str(error)}
-    except driver().Error as error:
-        return {"at": time.time(), "reachable": False, "error": first_line(error)}
 
 
 def live_jobs(period: str, job: str) -> list[str]:
     """The names of the period's other closing jobs that run or still may."""
     with connected() as connection, connection.cursor() as cursor:
-        cursor.execute(LIVE_JOBS.format(of_period=of_period(period)), job=job)
+        cursor.execute(LIVE_JOBS, names_of_period(period) | {"job": job})
         return [name for (name,) in cursor]
 
 
@@ -421,7 +439,7 @@ def open_balances(period: str) -> Iterator[tuple[dict, Callable[[], Iterator[Bal
     Yields ({"rows": int, "BEGINNING_DEBIT": Decimal, …}, function): the function reads the balances and returns an
     iterator that fetches as it goes; called again it reads the same moment again.
     """
-    year, month = period.split("-")
+    year, month = year_and_month(period)
     with connected(FETCH_SECONDS) as connection, connection.cursor() as cursor:
         cursor.arraysize = 2000
         cursor.prefetchrows = 2001

@@ -1,34 +1,33 @@
-"""ClosingPeriod: lets one closing of a period in at a time and holds the period from the procedure to the metrics."""
+"""ClosingPeriod: runs one closing of a period at a time and holds the period from the procedure to the metrics."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from datetime import timedelta
 
 from restate import ObjectContext, ObjectSharedContext, RunOptions, TerminalError, VirtualObject
-from restate.retry_policy import InvocationRetryPolicy
 
-from . import genius, ledger, log, runs, settings
+from . import entry, genius, ledger, log, runs, settings
 from .errors import Refused, Unavailable
 from .job_status import evaluate, interval
+from .request import check_close, check_inspect, check_period, check_resolve
 
 SETTINGS = settings.current()
-# A step whose every retry failed waits for a person, who resumes it: journal, key and the job are kept.
-RETRY_THEN_PAUSE = InvocationRetryPolicy(
-    initial_interval=timedelta(milliseconds=500),
-    exponentiation_factor=2.0,
-    max_interval=timedelta(seconds=SETTINGS.retry_cap_seconds),
-    max_attempts=SETTINGS.retry_attempts,
-    on_max_attempts="pause",
+# A database that does not answer is asked until it does: these retries do not count for Restate's own limit.
+UNTIL_IT_ANSWERS = RunOptions(
+    initial_retry_interval=timedelta(milliseconds=500),
+    max_retry_interval=timedelta(seconds=SETTINGS.retry_cap_seconds),
+    retry_interval_factor=2.0,
 )
-# Before anything has been started a closing may as well end with an error as wait.
-FEW = RunOptions(max_attempts=3, initial_retry_interval=timedelta(milliseconds=300))
+# A handler that somebody waits for, or that has started nothing yet, asks a few times and then ends with the error.
+TRIES, TRY_SECONDS = 3, 0.3
 
-# The arguments of a step that its log line tells; Genius' own message is in them, whole.
+# The arguments of a step that its log line shows; they include the full message of Genius.
 LOGGED = ("date", "job", "outcome", "status", "message", "detail")
 
-# HTTP's "locked": the period waits for a person's word. 409 is how a cancellation arrives.
+# HTTP's "locked": the period waits for a person's decision. 409 is how a cancellation arrives.
 BLOCKED = 423
 ENDS = {409: "cancelled", BLOCKED: "blocked"}
 
@@ -36,51 +35,68 @@ period = VirtualObject(
     "ClosingPeriod",
     abort_timeout=timedelta(seconds=SETTINGS.abort_timeout_seconds),
     journal_retention=timedelta(days=SETTINGS.retention_days),
-    invocation_retry_policy=RETRY_THEN_PAUSE,
+    invocation_retry_policy=entry.retries("kill"),
 )
 
 
-async def step(ctx: ObjectContext, name: str, function, options: RunOptions | None = None, **arguments):
-    """Run one durable step; Refused ends the closing, anything else is Restate's to retry.
+def step(ctx: ObjectContext, name: str, function, *, patient: bool = True, pauses: bool = True, **arguments):
+    """Begin one durable step and return the future of its result; Refused ends the invocation.
 
+    patient: repeat the step until the databases answer, otherwise three times; pauses: see entry.checked.
     Its log line is written where it really runs, so a replay is silent.
     """
 
     @functools.wraps(function)
     def logged(**arguments):
-        told = {key: value for key, value in arguments.items() if key in LOGGED and value is not None}
-        about = {"step": name, "period": period_key, "invocation": invocation, **told}
+        known = {key: value for key, value in arguments.items() if key in LOGGED and value is not None}
+        about = {"step": name, "period": period_key, "invocation": invocation, **known}
         begin = time.monotonic()
         try:
-            result = function(**arguments)
+            result = function(**arguments) if patient else few_tries(function, **arguments)
         except Refused as error:
             log.write("step_refused", **about, error=str(error))
             raise TerminalError(str(error)) from error
-        except Exception as error:
+        except Unavailable as error:
             log.write("step_failed", **about, error=str(error))
-            raise
+            raise (error if patient else TerminalError(str(error))) from error
+        except Exception as error:
+            raise entry.own_error(error, pauses, **about) from error
         log.write("step", **about, seconds=round(time.monotonic() - begin, 3))
         return result
 
     period_key, invocation = ctx.key(), ctx.request().id
-    return await ctx.run_typed(name, logged, options or RunOptions(), **arguments)
+    return ctx.run_typed(name, logged, UNTIL_IT_ANSWERS, **arguments)
 
 
-@period.handler()
+def few_tries(function, **arguments):
+    """Call a step's function, again a moment later if a database does not answer."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(Unavailable):
+            return function(**arguments)
+        time.sleep(TRY_SECONDS)
+    return function(**arguments)
+
+
+# A step of a handler that somebody waits for.
+answer_step = functools.partial(step, patient=False, pauses=False)
+
+
+@period.handler(ingress_private=True, input_serde=entry.Body(), invocation_retry_policy=entry.retries("pause"))
+@entry.checked(check_close, pauses=True)
 async def close(ctx: ObjectContext, request: dict) -> dict:
-    """Close one date of this period, from the procedure to the metrics.
+    """Close one date of this period, from the procedure to the metrics; only DailyClosing calls it.
 
-    request: {"date", "userId", "skipGeniusClosing", "skipSyncTrialBalance", "skipFinancialMetrics"} and perhaps
-    {"resume", "fromStep", "adopt"}, as checked by DailyClosing. Returns {"date", "period", "run", "job", "genius",
-    "ledger", "metrics"}. Arguments and results change only by addition: caller and callee may run on different
-    versions.
+    request: see check_close. Returns {"date", "period", "run", "job", "genius", "ledger", "metrics"}. The result
+    changes only by addition, because the caller may run on an older version; the request carries its protocol.
     """
     await refuse_blocked(ctx)
     await refuse_unadopted(ctx, request)
     # The invocation's own id: a workflow's id comes from its key and would be the same again after a purge.
     owner, date = ctx.request().id, request["date"]
     job = None if request["skipGeniusClosing"] else genius.job_name(ctx.key(), owner)
-    begun = await step(ctx, "begin", runs.begin, FEW, owner=owner, date=date, user_id=request["userId"], job=job)
+    begun = await step(
+        ctx, "begin", runs.begin, patient=False, owner=owner, date=date, user_id=request["userId"], job=job
+    )
     try:
         await recover_previous_job(ctx, owner)
         resume, first = request.get("resume", False), request.get("fromStep")
@@ -99,24 +115,26 @@ async def close(ctx: ObjectContext, request: dict) -> dict:
 
 
 @period.handler(kind="shared")
+@entry.checked(check_period)
 async def status(ctx: ObjectSharedContext) -> dict:
-    """What this period is doing: {"progress", "closing", "blocked"}, each None where there is nothing to tell."""
+    """Return the state of this period: {"progress", "closing", "blocked"}, each None if there is none."""
     return {name: await ctx.get(name, type_hint=dict) for name in ("progress", "closing", "blocked")}
 
 
-@period.handler(kind="shared")
+@period.handler(kind="shared", input_serde=entry.Body())
+@entry.checked(check_inspect)
 async def inspect(ctx: ObjectSharedContext, request: dict) -> dict:
-    """What Genius and closing_runs know of a date: {"jobs", "runs"}, or in place of either a line why not.
+    """Return the jobs and runs of a date from Genius and closing_runs: {"jobs", "runs"}, either may be an error line.
 
     request: {"date"}.
     """
-    jobs = await step(ctx, "jobs", answer, what="jobs", argument=ctx.key())
-    rows = await step(ctx, "runs", answer, what="runs", argument=request["date"])
+    jobs = await answer_step(ctx, "jobs", answer, what="jobs", argument=ctx.key())
+    rows = await answer_step(ctx, "runs", answer, what="runs", argument=request["date"])
     return {"jobs": jobs, "runs": rows}
 
 
 def answer(what: str, argument: str) -> list | str:
-    """A look whose failure is an answer too: the operator who asks wants to see the rest as well."""
+    """Return rows, or the error of a database in one line: the operator also needs the answer of the other one."""
     try:
         return genius.period_jobs(argument) if what == "jobs" else runs.of_date(argument)
     except (Refused, Unavailable) as error:
@@ -124,26 +142,30 @@ def answer(what: str, argument: str) -> list | str:
 
 
 @period.handler(kind="shared")
+@entry.checked(check_period)
 async def stop_job(ctx: ObjectSharedContext) -> dict:
-    """Stop the job that this period's closing waits for; returns the look after it, with its name."""
+    """Stop the job that this period's closing waits for; returns its name and the poll after the stop."""
     closing = await ctx.get("closing", type_hint=dict)
     if not closing:
         raise TerminalError(f"{ctx.key()} has no closing that waits for a job; nothing was stopped", status_code=404)
-    return {"job": closing["job"], **await step(ctx, "stop job", genius.stop_job, job=closing["job"])}
+    return {"job": closing["job"], **await answer_step(ctx, "stop job", genius.stop_job, job=closing["job"])}
 
 
-@period.handler()
+@period.handler(input_serde=entry.Body())
+@entry.checked(check_resolve)
 async def resolve(ctx: ObjectContext, request: dict) -> dict:
-    """Take a person's word on the job that blocks this period, and unblock it.
+    """Record a person's decision on the job that blocks this period, and unblock it.
 
     request: {"job", "as": "succeeded" | "failed", "who"}; the job must be the one that blocks.
     """
     blocked = await ctx.get("blocked", type_hint=dict)
-    if not blocked or blocked["job"] != request["job"] or request["as"] not in ("succeeded", "failed"):
+    if not blocked or blocked["job"] != request["job"]:
         raise TerminalError(f"{ctx.key()} is not blocked by {request['job']}; nothing was changed", status_code=409)
-    said = await step(ctx, "resolve", runs.resolve, job=blocked["job"], outcome=request["as"], who=request["who"])
+    decision = await answer_step(
+        ctx, "resolve", runs.resolve, job=blocked["job"], outcome=request["as"], who=request["who"]
+    )
     ctx.clear("blocked")
-    return said
+    return decision
 
 
 async def refuse_blocked(ctx: ObjectContext) -> None:
@@ -155,18 +177,18 @@ async def refuse_blocked(ctx: ObjectContext) -> None:
 def blocked_answer(key: str, blocked: dict) -> str:
     return (
         f"{key} is blocked since the closing of {blocked['date']}: job {blocked['job']}: {blocked['message']}."
-        " Nobody can know from here whether the procedure ran; look in Genius, then say so with"
+        " It is unknown whether the procedure ran; look in Genius, then record your decision with"
         f" `inv resolve --env ENV --period {key} --as succeeded|failed`"
     )
 
 
 async def refuse_unadopted(ctx: ObjectContext, request: dict) -> None:
-    """A rerun does not guess what a person wants with the job that a killed closing of the same date left behind."""
+    """Refuse a rerun that does not name what to do with the job that a killed closing of the same date left behind."""
     earlier = await ctx.get("closing", type_hint=dict)
     chosen = request.get("adopt") or request.get("fromStep")
     if earlier and request.get("resume") and earlier["date"] == request["date"] and not chosen:
         raise TerminalError(
-            f"the job {earlier['job']} of an earlier closing of {request['date']} is not accounted for;"
+            f"the end of job {earlier['job']} of an earlier closing of {request['date']} is not recorded;"
             " `inv rerun --adopt` takes it over, `--from genius` waits for its end and runs the procedure again",
             status_code=409,
         )
@@ -212,7 +234,7 @@ async def run_procedure(ctx: ObjectContext, owner: str, request: dict, done: lis
 
 
 async def leave_out(ctx: ObjectContext, owner: str, name: str, skipped: bool, done: list[str]) -> dict | None:
-    """Record a step that this run leaves out, skipped as asked or done by an earlier run; None where it is due."""
+    """Record a step that this run leaves out, skipped as requested or done by an earlier run; None if it is due."""
     outcome = "skipped" if skipped else "reused" if name in done else None
     if outcome is None:
         return None
@@ -221,14 +243,14 @@ async def leave_out(ctx: ObjectContext, owner: str, name: str, skipped: bool, do
 
 
 async def await_live_jobs(ctx: ObjectContext, own: str) -> None:
-    """Wait until no other job of the period lives: one that a person or the older service has started."""
+    """Wait until no other job of the period is live, such as one that a person or the older service has started."""
     for job in await step(ctx, "live jobs", genius.live_jobs, period=ctx.key(), job=own):
         show(ctx, "other job", {"job": job})
         await conclude(ctx, "a date that is not known", job, await wait(ctx, job, {}), None)
 
 
 async def wait(ctx: ObjectContext, job: str, closing: dict) -> dict:
-    """Sleep and look until the job's end is known; returns what job_status.evaluate says of it.
+    """Sleep and poll until the job's end is known; returns the last result of job_status.evaluate.
 
     The clock is that of the polls, which the journal keeps: the wall clock would differ at each replay.
     """
@@ -291,14 +313,15 @@ async def compute_metrics(ctx: ObjectContext, owner: str, request: dict, done: l
 
 
 async def end(ctx: ObjectContext, owner: str, date: str, status: str, message: str, whole: bool = False) -> None:
-    await step(ctx, "end", finish, owner=owner, date=date, status=status, message=message, whole=whole)
+    """Record the end of this run. A cancellation comes too late now: row, log and result must agree."""
+    await entry.outlast(step(ctx, "end", finish, owner=owner, date=date, status=status, message=message, whole=whole))
     ctx.clear("progress")
 
 
 def finish(owner: str, date: str, status: str, message: str, whole: bool) -> None:
-    """Write how the run ended to its row, and to the log the event that alarms count.
+    """Write the end of a run to its row, and to the log the event that alarms count.
 
-    A closing with a step left out as asked closes nothing, so it must not keep the dead man's alarm quiet.
+    A closing with a skipped step closes nothing, so its event must not keep the dead man's alarm quiet.
     """
     about = {"date": date, "period": date[:7], "invocation": owner}
     try:
@@ -314,5 +337,5 @@ def finish(owner: str, date: str, status: str, message: str, whole: bool) -> Non
 
 
 def show(ctx: ObjectContext, doing: str, detail: dict) -> None:
-    """Keep what this closing is doing where getStatus reads it without waiting."""
+    """Store the current step where getStatus reads it without waiting."""
     ctx.set("progress", {"step": doing, **detail})

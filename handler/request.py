@@ -1,46 +1,194 @@
-"""What a caller may ask of DailyClosing: checked here, and by `inv close` before it sends anything."""
+"""The one place that checks a request: the key and the body of every handler, here and in `inv` before it sends one.
+
+Each check takes plain values, returns the request with all defaults and raises ValueError with one line otherwise.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import date
+
+# Of the requests between the services. A newer minor version only adds fields; a newer major one means something else.
+PROTOCOL = (1, 0)
+LARGEST_BODY = 4096
+SHOWN = 60
 
 FLAGS = ("skipGeniusClosing", "skipSyncTrialBalance", "skipFinancialMetrics")
 # What `inv rerun` sends beside them: go on at the first step that has not succeeded, take over a job left behind.
 RERUN_FLAGS = ("resume", "adopt")
 STEPS = ("genius", "ledger", "metrics")
-FIELDS = ("date", "userId", *FLAGS, *RERUN_FLAGS, "fromStep")
+OUTCOMES = ("succeeded", "failed")
+FIELDS = ("protocol", "date", "userId", *FLAGS, *RERUN_FLAGS, "fromStep")
 USER_ID = r"[A-Za-z0-9_.-]{1,30}"
+PERIOD = r"[0-9]{4}-(0[1-9]|1[0-2])"
+MAIN = "main"
+# No closing is older than Genius; an earlier year is a slip of the hand.
+FIRST_DAY = date(2000, 1, 1)
+
+
+def protocol() -> str:
+    """The protocol version that a request of this code carries."""
+    return ".".join(map(str, PROTOCOL))
+
+
+def decode(body: bytes) -> object:
+    """A body's JSON value, None for an empty one."""
+    if len(body) > LARGEST_BODY:
+        raise ValueError(f"the body has {len(body)} bytes; at most {LARGEST_BODY} are accepted")
+    if not body:
+        return None
+    try:
+        return json.loads(body.decode(), parse_constant=refuse_constant, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError("the body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ValueError("the body is not UTF-8") from None
+    except ValueError as error:
+        raise ValueError(f"the body is not JSON: {error}") from None
+
+
+def refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def unique(pairs: list[tuple[str, object]]) -> dict:
+    """An object whose names differ: of two values, a reader and this code could each mean another one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return found
+
+
+def shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def checked_fields(body: object, known: tuple[str, ...], example: str) -> dict:
+    """A body that is an object of known fields; those that a newer minor version added are dropped."""
+    if not isinstance(body, dict):
+        raise ValueError(f"the body must be a JSON object such as {example}")
+    major, minor = checked_protocol(body.get("protocol", protocol()))
+    extra = sorted(set(body) - set(known))
+    if extra and (major, minor) <= PROTOCOL:
+        raise ValueError(f"unknown field {shown(extra[0])}; known: {', '.join(known)}")
+    return {name: body[name] for name in known if name in body}
+
+
+def checked_protocol(value: object) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9][0-9]{0,2})\.([0-9]{1,3})", value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError(f"protocol {shown(value)}: expected a version such as {protocol()!r}")
+    major, minor = int(match[1]), int(match[2])
+    if major > PROTOCOL[0]:
+        raise ValueError(
+            f"protocol {value} is newer than {protocol()}, which this version understands; deploy the newer version"
+        )
+    return major, minor
 
 
 def check_request(key: str, body: object, today: date) -> dict:
-    """The request as ClosingPeriod takes it, with all defaults; raises ValueError that names the fault."""
-    if not isinstance(body, dict):
-        raise ValueError('the body must be a JSON object such as {"date": "2025-01-31"}')
-    extra = sorted(set(body) - set(FIELDS))
-    if extra:
-        raise ValueError(f"unknown field {extra[0]!r}; known: {', '.join(FIELDS)}")
-    if real_date(key) > today:
-        raise ValueError(f"{key} is in the future; today is {today} in the schedule's zone")
-    if body.get("date") != key:
-        raise ValueError(f"the body's date {body.get('date')!r} is not the key {key!r}")
-    user_id = body.get("userId", "adm")
+    """DailyClosing/run: the closing of the date that is the key, as ClosingPeriod/close takes it."""
+    given = closing_fields(body)
+    day = real_date(key)
+    if given.get("date") != key:
+        raise ValueError(f"the body's date {shown(given.get('date'))} is not the key {key!r}")
+    return checked_closing(given, day, today)
+
+
+def check_close(key: str, body: object, today: date) -> dict:
+    """ClosingPeriod/close: the closing of a date of the period that is the key."""
+    given = closing_fields(body)
+    return checked_closing(given, date_within(key, given.get("date")), today)
+
+
+def closing_fields(body: object) -> dict:
+    return checked_fields(body, FIELDS, '{"date": "2025-01-31"}')
+
+
+def checked_closing(given: dict, day: date, today: date) -> dict:
+    refuse_future(day, today)
+    user_id = given.get("userId", "adm")
     if not isinstance(user_id, str) or not re.fullmatch(USER_ID, user_id):
-        raise ValueError(f"userId {user_id!r}: expected 1 to 30 letters, digits, '_', '.' or '-'")
+        raise ValueError(f"userId {shown(user_id)}: expected 1 to 30 letters, digits, '_', '.' or '-'")
     for flag in (*FLAGS, *RERUN_FLAGS):
-        if not isinstance(body.get(flag, False), bool):
-            raise ValueError(f"{flag} {body[flag]!r}: expected true or false")
-    if body.get("fromStep") not in (None, *STEPS):
-        raise ValueError(f"fromStep {body['fromStep']!r}: expected one of {', '.join(STEPS)}")
-    flags = {flag: body.get(flag, False) for flag in (*FLAGS, *RERUN_FLAGS)}
-    return {"date": key, "userId": user_id, **flags, "fromStep": body.get("fromStep")}
+        if not isinstance(given.get(flag, False), bool):
+            raise ValueError(f"{flag} {shown(given[flag])}: expected true or false")
+    if given.get("fromStep") not in (None, *STEPS):
+        raise ValueError(f"fromStep {shown(given['fromStep'])}: expected one of {', '.join(STEPS)}")
+    flags = {flag: given.get(flag, False) for flag in (*FLAGS, *RERUN_FLAGS)}
+    fixed = {"protocol": protocol(), "date": day.isoformat(), "userId": user_id}
+    return {**fixed, **flags, "fromStep": given.get("fromStep")}
 
 
-def real_date(key: str) -> date:
-    """A date that exists, written YYYY-MM-DD in ASCII digits; raises ValueError."""
+def check_inspect(key: str, body: object, today: date) -> dict:
+    """ClosingPeriod/inspect: {"date"}, a date of the period."""
+    given = checked_fields(body, ("protocol", "date"), '{"date": "2025-01-31"}')
+    day = date_within(key, given.get("date"))
+    refuse_future(day, today)
+    return {"date": day.isoformat()}
+
+
+def check_resolve(key: str, body: object) -> dict:
+    """ClosingPeriod/resolve: {"job", "as", "who"}, a person's decision on a job."""
+    check_period(key)
+    example = '{"job": "GNS_202501_…", "as": "failed", "who": "siti"}'
+    given = checked_fields(body, ("protocol", "job", "as", "who"), example)
+    for name, limit in (("job", 128), ("who", 64)):
+        value = given.get(name)
+        if not isinstance(value, str) or not 1 <= len(value) <= limit or not value.isprintable():
+            raise ValueError(f"{name} {shown(value)}: expected 1 to {limit} printable characters")
+    if given.get("as") not in OUTCOMES:
+        raise ValueError(f"as {shown(given.get('as'))}: expected one of {', '.join(OUTCOMES)}")
+    return {name: given[name] for name in ("job", "as", "who")}
+
+
+def check_trigger(key: str, body: object) -> int | None:
+    """DailyClosingScheduler/trigger: the generation of a scheduled call, None for a person's call."""
+    check_main(key)
     try:
-        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", key):
-            raise ValueError(key)
-        return date.fromisoformat(key)
+        given = {} if body is None else checked_fields(body, ("protocol", "generation"), "{}")
+        generation = given.get("generation")
+        if "generation" in given and (type(generation) is not int or not 0 <= generation < 2**53):
+            raise ValueError(f"generation {shown(generation)}: expected a whole number")
+    except ValueError as error:
+        raise ValueError(f"{error}; to close another date than today's: `inv close --env ENV --date DATE`") from None
+    return generation
+
+
+def check_main(key: str) -> None:
+    """Another key would be another chain, closing every date beside this one."""
+    if key != MAIN:
+        raise ValueError(f"the scheduler's key is {MAIN!r}, not {shown(key)}; call DailyClosingScheduler/{MAIN}")
+
+
+def check_period(key: str) -> None:
+    if not isinstance(key, str) or not re.fullmatch(PERIOD, key) or int(key[:4]) < FIRST_DAY.year:
+        raise ValueError(f"{shown(key)} is not a period; expected one from {FIRST_DAY:%Y-%m} on, as YYYY-MM")
+
+
+def date_within(period: str, value: object) -> date:
+    check_period(period)
+    day = real_date(value)
+    if day.isoformat()[:7] != period:
+        raise ValueError(f"the date {value} is not in the period {period}")
+    return day
+
+
+def refuse_future(day: date, today: date) -> None:
+    if day > today:
+        raise ValueError(f"{day} is in the future; today is {today} in the schedule's zone")
+
+
+def real_date(value: object) -> date:
+    """A date that exists, written YYYY-MM-DD in ASCII digits."""
+    try:
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            raise ValueError(value)
+        day = date.fromisoformat(value)
     except ValueError:
-        raise ValueError(f"{key!r} is not a date; expected one that exists, as YYYY-MM-DD") from None
+        raise ValueError(f"{shown(value)} is not a date; expected one that exists, as YYYY-MM-DD") from None
+    if day < FIRST_DAY:
+        raise ValueError(f"{value} is before {FIRST_DAY}, the first date that can be closed")
+    return day

@@ -7,16 +7,15 @@ the date of the newest closing that was sent; `covered` and `leftOut` are what o
 
 from __future__ import annotations
 
-import json
 from datetime import date, timedelta
 
-from restate import ObjectContext, ObjectSharedContext, TerminalError, VirtualObject
+from restate import ObjectContext, ObjectSharedContext, VirtualObject
 from restate.retry_policy import InvocationRetryPolicy
 
-from . import closing, log, schedule_times, settings
+from . import closing, entry, log, schedule_times, settings
+from .request import MAIN, check_main, check_trigger, protocol
 
 SETTINGS = settings.current()
-MAIN = "main"
 # Entries of `covered` and of `leftOut`: one a period of an outage, so these are those of years.
 KEPT = 100
 
@@ -35,13 +34,13 @@ scheduler = VirtualObject(
 
 
 @scheduler.handler()
+@entry.checked(check_main)
 async def start(ctx: ObjectContext) -> dict:
     """Start the daily chain, in place of one that runs; also what makes a changed time take effect at once.
 
     Returns {"next", "date", "generation", "alreadyRunning", "previousNext", "changed", "done"}: the next tick, the
     date that it closes, and the last date that is accounted for; the dates between the two are due with it.
     """
-    check_key(ctx)
     now = await ctx.time()
     stored = await ctx.get("next", type_hint=dict)
     generation = (await ctx.get("generation", type_hint=int) or 0) + 1
@@ -65,9 +64,9 @@ async def start(ctx: ObjectContext) -> dict:
 
 
 @scheduler.handler()
+@entry.checked(check_main)
 async def stop(ctx: ObjectContext) -> dict:
     """End the daily chain; a closing that runs is left alone. Returns {"generation", "wasRunning", "previousNext"}."""
-    check_key(ctx)
     stored = await ctx.get("next", type_hint=dict)
     generation = await ctx.get("generation", type_hint=int) or 0
     if stored:
@@ -78,11 +77,10 @@ async def stop(ctx: ObjectContext) -> dict:
     return {"generation": generation, "wasRunning": stored is not None, "previousNext": stored and stored["at"]}
 
 
-@scheduler.handler()
-async def trigger(ctx: ObjectContext, payload: dict | None = None) -> dict:
-    """Without a payload: start today's closing beside the chain. With the chain's own: a tick of it."""
-    check_key(ctx)
-    generation = checked_generation(payload)
+@scheduler.handler(input_serde=entry.Body())
+@entry.checked(check_trigger)
+async def trigger(ctx: ObjectContext, generation: int | None) -> dict:
+    """Run the schedule time of a generation of the chain; without a generation start today's closing beside it."""
     if generation is None:
         return await close_today(ctx)
     stored = await ctx.get("next", type_hint=dict)
@@ -94,14 +92,14 @@ async def trigger(ctx: ObjectContext, payload: dict | None = None) -> dict:
     return await close_due(ctx, now)
 
 
-@scheduler.handler(kind="shared")
+@scheduler.handler(kind="shared", invocation_retry_policy=entry.retries("kill"))
+@entry.checked(check_main)
 async def status(ctx: ObjectSharedContext) -> dict:
     """How the chain stands, answered at once.
 
     Returns {"running", "generation", "next", "last", "closing", "covered", "leftOut"}; closing is what
     DailyClosing/getStatus says of the newest date that was sent.
     """
-    check_key(ctx)
     planned = await ctx.get("next", type_hint=dict)
     newest = await ctx.get("closing", type_hint=str)
     return {
@@ -113,29 +111,6 @@ async def status(ctx: ObjectSharedContext) -> dict:
         "covered": await ctx.get("covered", type_hint=list) or [],
         "leftOut": await ctx.get("leftOut", type_hint=list) or [],
     }
-
-
-def check_key(ctx: ObjectContext | ObjectSharedContext) -> None:
-    """Another key would be another chain, closing every date beside this one."""
-    if ctx.key() != MAIN:
-        raise TerminalError(
-            f"the scheduler's key is {MAIN!r}, not {ctx.key()!r}; nothing was done; call DailyClosingScheduler/{MAIN}",
-            status_code=400,
-        )
-
-
-def checked_generation(payload: object) -> int | None:
-    """The generation of a tick's payload, None for a person's call; raises TerminalError for anything else."""
-    if payload is None or payload == {}:
-        return None
-    generation = payload.get("generation") if isinstance(payload, dict) else None
-    if isinstance(generation, bool) or not isinstance(generation, int):
-        raise TerminalError(
-            f"trigger takes no payload such as {json.dumps(payload)[:100]}: it starts today's closing;"
-            " nothing was started; close another date with `inv close --env ENV --date DATE`",
-            status_code=400,
-        )
-    return generation
 
 
 async def plan(ctx: ObjectContext, generation: int, now: float, overdue: dict | None = None) -> dict:
@@ -154,7 +129,8 @@ async def plan(ctx: ObjectContext, generation: int, now: float, overdue: dict | 
     if overdue:
         planned |= {"at": overdue["at"], "date": closing_date(day - schedule_times.DAY).isoformat()}
     delay = timedelta(seconds=max(0, schedule_times.read(planned["at"]) - now))
-    handle = ctx.object_send(trigger, key=MAIN, arg={"generation": generation}, send_delay=delay)
+    payload = {"protocol": protocol(), "generation": generation}
+    handle = ctx.object_send(trigger, key=MAIN, arg=payload, send_delay=delay)
     planned["invocation"] = await handle.invocation_id()
     ctx.set("next", planned)
     return planned
@@ -173,7 +149,7 @@ async def close_today(ctx: ObjectContext) -> dict:
 
 def send(ctx: ObjectContext, day: str) -> None:
     """Start a date's closing; one that was accepted before is not started again, because the date is its key."""
-    ctx.workflow_send(closing.run, key=day, arg={"date": day})
+    ctx.workflow_send(closing.run, key=day, arg={"protocol": protocol(), "date": day})
     ctx.set("closing", day)
 
 

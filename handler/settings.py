@@ -244,11 +244,12 @@ SETTINGS = [
         "RETRY_ATTEMPTS",
         count,
         "whole number from 1 to 366",
-        "how often Restate tries a failing step before it pauses the closing for a person",
-        "70",
+        "how often Restate tries a closing that meets an error in the function's own code, or a function that does not"
+        " answer, before it pauses the closing for a person",
+        "10",
     ),
     Setting(
-        "RETRY_CAP_SECONDS", seconds, "seconds above 0", "the longest pause between two tries of a failing step", "60"
+        "RETRY_CAP_SECONDS", seconds, "seconds above 0", "the longest time between two tries of a failing step", "60"
     ),
     Setting(
         "RETENTION_DAYS",

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from invoke import Exit
 
 from handler import findings
-from handler.request import check_request, real_date
+from handler.request import check_request, protocol, real_date
 from ops import shell
 from ops.config import ENV_HELP
 from ops.shell import request, sql
@@ -50,7 +50,8 @@ def close(c, env, date, user="adm", skip_genius=False, skip_sync=False, skip_met
 
 def request_body(cfg: dict, date: str, user: str, flags: dict[str, bool]) -> dict:
     """Return the request's body, checked as the function checks it, so that a bad request does not use up its date."""
-    body = {"date": date, "userId": user, **{flag: True for flag, wanted in flags.items() if wanted}}
+    wanted = {flag: True for flag, value in flags.items() if value}
+    body = {"protocol": protocol(), "date": date, "userId": user, **wanted}
     today = datetime.now(ZoneInfo(cfg["SCHEDULE_ZONE"])).date()
     try:
         check_request(date, body, today)
@@ -66,7 +67,7 @@ def submit_url(cfg: dict, date: str) -> str:
 def curl(cfg: dict, method: str, url: str, body: object = None) -> str:
     """Format a call of Restate's HTTP API as a command; the token is not an argument, which other users could see."""
     data = "" if body is None else f" -H 'content-type: application/json' -d '{json.dumps(body)}'"
-    if not cfg["RESTATE_AUTH_TOKEN"]:
+    if not shell.needs_token(cfg, url):
         return f"curl -X {method} {url}{data}"
     return f"""printf 'authorization: Bearer %s' "$RESTATE_AUTH_TOKEN" | curl -X {method} {url} -H @-{data}"""
 
@@ -92,18 +93,17 @@ def submit(target: Target, date: str, body: dict) -> None:
         raise Exit(f"Restate refused the closing of {date} with status {status}: {message(answer)}")
     if answer["status"] == "PreviouslyAccepted":
         raise Exit(
-            f"{date} was accepted before (PreviouslyAccepted), so nothing was started: {summary(target.cfg, date)}"
+            f"{date} was accepted before (PreviouslyAccepted), so nothing was started: {summary(target.cfg, date)};"
+            f" to close it again: `inv rerun --env {target.env} --date {date}`"
         )
     print(f"{target.env}: {date} accepted as {answer['invocationId']}\n{page(target.cfg, answer['invocationId'])}")
 
 
 def purge_refused(target: Target, date: str) -> None:
-    """Purge a date's run that was refused because of its request: it started nothing, so the date is free again."""
+    """Purge a date's run that ended with 400 because of its request: it started nothing, so the date is free again."""
     run = invocation_of(target.cfg, "DailyClosing", date, "run")
-    if run and run["status"] == ENDED:
-        state = state_of(target.cfg, "DailyClosing", date)
-        if state.get("status", {}).get("status") == "refused":
-            purge(target, run["id"])
+    if run and run["status"] == ENDED and (run["completion_failure"] or "").startswith("[400"):
+        purge(target, run["id"])
 
 
 def purge(target: Target, invocation: str) -> None:
@@ -117,7 +117,7 @@ def purge(target: Target, invocation: str) -> None:
 
 def wait_until_purged(cfg: dict, invocation: str) -> None:
     for _ in range(PURGE_POLLS):
-        if not sql(cfg, f"SELECT id FROM sys_invocation WHERE id = '{invocation}'"):
+        if not sql(cfg, "SELECT id FROM sys_invocation WHERE id = ?", invocation):
             return
         time.sleep(WATCH_SECONDS)
     raise Exit(
@@ -142,7 +142,7 @@ def one_line(text: str) -> str:
 
 def state_of(cfg: dict, service: str, key: str) -> dict:
     """Return the state that Restate keeps for one key: {name: value}."""
-    rows = sql(cfg, f"SELECT key, value_utf8 FROM state WHERE service_name = '{service}' AND service_key = '{key}'")
+    rows = sql(cfg, "SELECT key, value_utf8 FROM state WHERE service_name = ? AND service_key = ?", service, key)
     return {row["key"]: json.loads(row["value_utf8"]) for row in rows}
 
 
@@ -152,8 +152,11 @@ def invocation_of(cfg: dict, service: str, key: str, handler: str) -> dict | Non
         cfg,
         "SELECT id, status, completion_result, completion_failure, last_failure, retry_count, created_at,"
         " modified_at, completed_at FROM sys_invocation"
-        f" WHERE target_service_name = '{service}' AND target_service_key = '{key}'"
-        f" AND target_handler_name = '{handler}' ORDER BY created_at DESC LIMIT 1",
+        " WHERE target_service_name = ? AND target_service_key = ?"
+        " AND target_handler_name = ? ORDER BY created_at DESC LIMIT 1",
+        service,
+        key,
+        handler,
     )
     # Columns without a value are missing in Restate's answer.
     return defaultdict(lambda: None, rows[0]) if rows else None

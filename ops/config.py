@@ -132,6 +132,13 @@ DEPLOY_SETTINGS = [
     Setting("RESTATE_INGRESS_URL", url, "a URL without a closing slash", "Restate's ingress"),
     Setting("RESTATE_AUTH_TOKEN", optional, "an API key, or empty", "Restate's API key", "", secret=True),
     Setting(
+        "RESTATE_INGRESS_AUTH",
+        one_of("on", "off"),
+        "on or off",
+        "on: the ingress, or a proxy before it, asks for the API key, too; Restate Cloud's always gets it",
+        "off",
+    ),
+    Setting(
         "RESTATE_INVOKE_ROLE_ARN",
         optional,
         "a role's ARN, or empty",

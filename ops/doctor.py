@@ -315,7 +315,7 @@ def paused(target: Target) -> Iterator[Finding]:
 def last_failure(cfg: dict, invocation: str) -> str:
     """Return the failure of a paused invocation, which only the journal's events have."""
     rows = sql(
-        cfg, f"SELECT event_json FROM sys_journal_events WHERE id = '{invocation}' ORDER BY appended_at DESC LIMIT 1"
+        cfg, "SELECT event_json FROM sys_journal_events WHERE id = ? ORDER BY appended_at DESC LIMIT 1", invocation
     )
     return str(json.loads(rows[0]["event_json"]).get("last_failure", rows[0]["event_json"])) if rows else "unknown"
 

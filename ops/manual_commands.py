@@ -12,7 +12,11 @@ from ops import alarms, bundle, closings, commands, config, keep_warm, logs, rel
 
 # Settings that add an option only if they have a value; the AWS CLI reads AWS_PROFILE from the shell.
 LEFT_OUT = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "DEPLOY_BUCKET", "VPC_SUBNET_IDS", "VPC_SECURITY_GROUP_IDS")
-KEYS = {setting.name: f"${setting.name}" for setting in config.ALL_SETTINGS} | dict.fromkeys(LEFT_OUT, "")
+KEYS = (
+    {setting.name: f"${setting.name}" for setting in config.ALL_SETTINGS}
+    | dict.fromkeys(LEFT_OUT, "")
+    | {"RESTATE_INGRESS_AUTH": "on"}
+)
 FILE, REVISION, ALIAS = "build/lambda.environment.json", "build/revision", "build/alias-revision"
 BUNDLE = bundle.Bundle(bundle.ROOT / "build" / "lambda.zip", "", "", 0, 0, "", "")
 DATE = "2025-02-27"

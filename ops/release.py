@@ -26,6 +26,12 @@ DRAINED = (
     " AND status != 'completed')"
 )
 
+# Calls that have not begun: each will begin on the newest version.
+WAITING = (
+    "SELECT target_service_name AS service, count(*) AS n FROM sys_invocation_status"
+    " WHERE pinned_deployment_id IS NULL AND status NOT IN ('completed', 'free') GROUP BY target_service_name"
+)
+
 
 def take(target: Target, version_arn, breaking, before) -> None:
     """Make a version live, compare before and ask after; Exit says what is live then and what mends it.
@@ -38,6 +44,7 @@ def take(target: Target, version_arn, breaking, before) -> None:
             take_by_url(target, version_arn, breaking)
         else:
             take_by_arn(target, version_arn, breaking)
+        refuse_public(target)
         if shell.changes > before:
             mend = f"inv rollback --env {target.env}"
             smoke(target, version_arn)
@@ -152,6 +159,34 @@ def handlers_of(target: Target, version_arn) -> dict[str, set[str]]:
     """The handlers of a version by service, as it says itself; a rehearsal asks nobody."""
     answer = invoke_event(target, {"handlers": True}, version_arn.rpartition(":")[2])
     return {service: set(names) for service, names in answer["handlers"].items()} if answer else {}
+
+
+def refuse_other_protocol(target: Target, version: str) -> None:
+    """Exit if a version understands another major version of the requests while calls wait for a version to run on."""
+    theirs, ours = (protocol_of(target, qualifier) for qualifier in (version, "live"))
+    waiting = sum(row["n"] for row in sql(target.cfg, WAITING))
+    if waiting and theirs.split(".")[0] != ours.split(".")[0]:
+        raise Exit(
+            f"{target.env}: version {version} understands requests of protocol {theirs}, the live version {ours}, and"
+            f" {waiting} calls are queued; let them end and run `inv schedule stop --env {target.env}`, then roll back."
+            " Nothing was changed."
+        )
+
+
+def protocol_of(target: Target, qualifier: str) -> str:
+    """The protocol version of a published version's requests; a dry run asks nobody."""
+    return invoke_event(target, {"handlers": True}, qualifier).get("protocol", "1.0")
+
+
+def refuse_public(target: Target) -> None:
+    """Exit unless Restate keeps ClosingPeriod/close from all callers but our own services."""
+    if target.dry:
+        return
+    status, found = request(
+        target.cfg, "GET", f"{target.cfg['RESTATE_ADMIN_URL']}/services/ClosingPeriod/handlers/close"
+    )
+    if status != 200 or found.get("public") is not False:
+        raise Exit("Restate has ClosingPeriod/close as public, so that anybody could close a period past its checks")
 
 
 def smoke(target: Target, version_arn) -> None:

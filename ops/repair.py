@@ -165,13 +165,14 @@ def live_closes(cfg: dict, period: str) -> list[dict]:
     return sql(
         cfg,
         "SELECT id, status FROM sys_invocation WHERE target_service_name = 'ClosingPeriod'"
-        f" AND target_service_key = '{period}' AND target_handler_name = 'close' AND {LIVE} ORDER BY created_at",
+        f" AND target_service_key = ? AND target_handler_name = 'close' AND {LIVE} ORDER BY created_at",
+        period,
     )
 
 
 def children(cfg: dict, run: dict) -> list[str]:
     """Return the live calls of close that a run of DailyClosing has made."""
-    rows = sql(cfg, f"SELECT id FROM sys_invocation WHERE invoked_by_id = '{run['id']}' AND {LIVE}")
+    rows = sql(cfg, f"SELECT id FROM sys_invocation WHERE invoked_by_id = ? AND {LIVE}", run["id"])
     return [row["id"] for row in rows]
 
 
@@ -179,12 +180,13 @@ def end_run(target: Target, run: dict) -> None:
     """Cancel a run of DailyClosing and wait until it and the close that it called have ended."""
     cfg, closes = target.cfg, children(target.cfg, run)
     change(target, run["id"], "cancel")
-    both = ", ".join(f"'{identity}'" for identity in [run["id"], *closes])
-    for paused in sql(cfg, f"SELECT id FROM sys_invocation WHERE status = 'paused' AND id IN ({both})"):
+    both = [run["id"], *closes]
+    among = f"id IN ({', '.join('?' * len(both))})"
+    for paused in sql(cfg, f"SELECT id FROM sys_invocation WHERE status = 'paused' AND {among}", *both):
         # A paused invocation sees its cancellation only after a resume.
         change(target, paused["id"], "resume")
     deadline = time.monotonic() + ENDING_SECONDS
-    while not target.dry and sql(cfg, f"SELECT id FROM sys_invocation WHERE id IN ({both}) AND {LIVE}"):
+    while not target.dry and sql(cfg, f"SELECT id FROM sys_invocation WHERE {among} AND {LIVE}", *both):
         if time.monotonic() > deadline:
             raise Exit(
                 f"the closing has not ended {ENDING_SECONDS} s after its cancellation;"

@@ -99,8 +99,10 @@ def blocking_call(cfg: dict) -> str:
     rows = sql(
         cfg,
         "SELECT id, status, target_handler_name, last_failure FROM sys_invocation"
-        f" WHERE target_service_name = '{SERVICE}' AND target_service_key = '{KEY}'"
+        " WHERE target_service_name = ? AND target_service_key = ?"
         f" AND status IN {HELD} ORDER BY created_at LIMIT 1",
+        SERVICE,
+        KEY,
     )
     if not rows:
         return ""
@@ -121,7 +123,7 @@ def check(cfg: dict, state: dict, env: str) -> tuple[bool, str]:
     planned, fix = state.get("next"), f"start it with `inv schedule start --env {env}`"
     if not planned:
         return False, f"the schedule is not running; {fix}"
-    rows = sql(cfg, f"SELECT status FROM sys_invocation WHERE id = '{planned['invocation']}'")
+    rows = sql(cfg, "SELECT status FROM sys_invocation WHERE id = ?", planned["invocation"])
     if not rows or rows[0]["status"] not in PLANNED:
         return False, f"the schedule's next run {planned['invocation']} was cancelled or killed; {fix}"
     blocking = blocking_call(cfg)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -165,10 +166,19 @@ def failure(command: str, done) -> str:
     return f"`{words} …` failed with exit {done.exited}: {said[-1] if said else 'it said nothing'}{mend}"
 
 
+def needs_token(cfg: dict[str, str], url: str) -> bool:
+    """Whether a call carries the token. Restate stores an ingress call's headers and hands them to the function, so
+    the ingress gets it only if it asks for it: Restate Cloud's, or one behind a proxy as the env file says."""
+    bare = url.strip("\"'")
+    host = urllib.parse.urlsplit(bare).hostname or ""
+    asked_for = cfg["RESTATE_INGRESS_AUTH"] == "on" or host.endswith(".restate.cloud")
+    return bool(cfg["RESTATE_AUTH_TOKEN"]) and (bare.startswith(cfg["RESTATE_ADMIN_URL"]) or asked_for)
+
+
 def request(cfg: dict[str, str], method: str, url: str, body: object = None) -> tuple[int, object]:
     """One call of Restate's HTTP API: (status, JSON or text); Exit in one line where nobody answers."""
     headers = {"accept": "application/json"} | ({} if body is None else {"content-type": "application/json"})
-    if cfg["RESTATE_AUTH_TOKEN"]:
+    if needs_token(cfg, url):
         headers["authorization"] = f"Bearer {cfg['RESTATE_AUTH_TOKEN']}"
     data = None if body is None else json.dumps(body).encode()
     call = urllib.request.Request(url, data, headers, method=method)
@@ -184,6 +194,13 @@ def request(cfg: dict[str, str], method: str, url: str, body: object = None) -> 
         ) from None
 
 
+def literal(value: str) -> str:
+    """A value as SQL text; Exit unless it looks like a name, key or id, because this API takes no parameters."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,200}", value):
+        raise Exit(f"{value!r:.80} is not a name, key or id; nothing was sent to Restate")
+    return f"'{value}'"
+
+
 def decoded(answer: bytes) -> object:
     try:
         return json.loads(answer) if answer else None
@@ -191,8 +208,10 @@ def decoded(answer: bytes) -> object:
         return answer.decode(errors="replace")
 
 
-def sql(cfg: dict[str, str], query: str) -> list[dict]:
-    """Rows of Restate's introspection tables."""
+def sql(cfg: dict[str, str], query: str, *values: str) -> list[dict]:
+    """Rows of Restate's introspection tables. Each ? of the query stands for one of the values: a name, key or id."""
+    first, *rest = query.split("?")
+    query = first + "".join(f"{literal(value)}{text}" for value, text in zip(values, rest, strict=True))
     status, answer = request(cfg, "POST", f"{cfg['RESTATE_ADMIN_URL']}/query", {"query": query})
     if status != 200 or not isinstance(answer, dict):
         raise Exit(f"Restate's query API answered {status}: {answer}")

@@ -19,10 +19,6 @@ RUNNING = (
     "SELECT pinned_deployment_id AS id, count(*) AS n FROM sys_invocation_status"
     " WHERE pinned_deployment_id IS NOT NULL AND status != 'completed' GROUP BY pinned_deployment_id"
 )
-WAITING = (
-    "SELECT target_service_name AS service, count(*) AS n FROM sys_invocation_status"
-    " WHERE pinned_deployment_id IS NULL AND status NOT IN ('completed', 'free') GROUP BY target_service_name"
-)
 
 
 def held(target: Target) -> dict[str, list[str]]:
@@ -60,7 +56,7 @@ def versions(c, env):
             f"{one['Version']:<8} {age(one['LastModified']):>6}  {known_as:<28} {identity or 'not registered':<28}"
             f" {running.get(identity, 0):>7}  {', '.join(marks)}".rstrip()
         )
-    for row in sql(target.cfg, WAITING):
+    for row in sql(target.cfg, release.WAITING):
         print(f"{row['n']} of {row['service']} wait and will start on Restate's newest")
 
 
@@ -93,6 +89,7 @@ def rollback(c, env, to="", breaking=False):
             f"{env}: version {old['Version']} has no RESTATE_IDENTITY_KEYS and would answer nobody behind the URL;"
             " say another with --to, or set FUNCTION_URL=off and deploy first. Nothing was changed."
         )
+    release.refuse_other_protocol(target, old["Version"])
     print(f"{env}: back to version {old['Version']}, {old.get('Description') or 'without a description'}")
     restore(target, old)
     found = target.query_json(commands.get_function(target.cfg))["Configuration"]

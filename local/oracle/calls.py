@@ -119,7 +119,8 @@ class Calls:
             self._unknown.append(self._fresh)
 
     def failure(self, error: OracleError, cursor: int = 0) -> bytes:
-        """The reply that is an error."""
+        """The reply that is an error, also as a line of the log."""
+        print(f"error     {' '.join(str(error).split())}", flush=True)
         return replies.end(self.caps, self.session.in_transaction, error, cursor=cursor)
 
     def close(self) -> None:

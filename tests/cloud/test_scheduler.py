@@ -102,7 +102,7 @@ def test_another_key_is_refused(stopped):
         url = f"{stopped.cfg['RESTATE_INGRESS_URL']}/{schedule.SERVICE}/nightly/{verb}"
         code, answer = request(stopped.cfg, "POST", url)
         assert code == 400
-        assert answer["message"].startswith("the scheduler's key is 'main', not 'nightly'; nothing was done")
+        assert answer["message"].startswith("the scheduler's key is 'main', not 'nightly'; call")
     assert stopped.planned() == []
 
 
@@ -150,7 +150,7 @@ def test_a_trigger_with_another_payload_is_refused(stopped):
     for payload in ({"date": "2025-08-01"}, {"generation": "1"}, {"generation": True}, ["x"], "x", 5, 0, False, []):
         code, answer = request(stopped.cfg, "POST", schedule.url(stopped.cfg, "trigger"), payload)
         assert (payload, code) == (payload, 400)
-        assert "nothing was started; close another date with `inv close" in answer["message"]
+        assert "to close another date than today's: `inv close" in answer["message"]
     assert "closing" not in stopped.state()
 
 

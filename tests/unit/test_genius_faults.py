@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import oracledb
 import pytest
 from support.closing_jobs import BOUND, PASSWORD, PERIOD, ask, await_state, evaluated, outcome, submit
 
@@ -158,7 +157,7 @@ def test_a_password_that_was_changed(stand_in, owner):
 
 def test_a_line_so_slow_that_calls_time_out(stand_in, owner, impatient):
     stand_in.faults.inject("latency_ms", 5000)
-    with pytest.raises(oracledb.Error, match="DPY-4024"):
+    with pytest.raises(Unavailable, match="DPY-4024"):
         submit(owner)
     seen = genius.poll_job(genius.job_name(PERIOD, owner))
     assert not seen["reachable"] and "DPY-4024" in seen["error"]
@@ -171,7 +170,7 @@ def test_a_line_so_slow_that_calls_time_out(stand_in, owner, impatient):
 @pytest.mark.parametrize(("fault", "there"), [("cut_before", False), ("cut_during", True), ("cut_after", True)])
 def test_a_submission_whose_line_is_cut(stand_in, owner, fault, there):
     stand_in.faults.inject(fault, "create_job")
-    with pytest.raises(oracledb.Error, match="DPY-4011"):
+    with pytest.raises(Unavailable, match="DPY-4011"):
         submit(owner)
     job = genius.job_name(PERIOD, owner)
     if there:
@@ -196,5 +195,5 @@ def test_a_look_whose_line_is_cut(stand_in, owner, fault):
 
 def test_balances_whose_line_is_cut_are_not_taken_for_all(stand_in, handler_settings):
     stand_in.faults.inject("cut_before", "^FETCH .*coacode")
-    with pytest.raises(oracledb.Error, match="DPY-4011"), genius.open_balances(PERIOD) as (_, balances):
+    with pytest.raises(Unavailable, match="DPY-4011"), genius.open_balances(PERIOD) as (_, balances):
         list(balances())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from invoke import Context, Exit
 
 from ops import release, shell
+from ops.closings import curl
 from ops.target import Target
 
 ARN = "arn:aws:lambda:ap-southeast-3:000000000000:function:closing"
@@ -13,6 +16,7 @@ CFG = {
     "AWS_REGION": "ap-southeast-3",
     "AWS_PROFILE": "",
     "AWS_ENDPOINT_URL": "",
+    "RESTATE_INGRESS_AUTH": "off",
     "FUNCTION_NAME": "closing",
     "RESTATE_ADMIN_URL": "http://restate.invalid:9070",
     "RESTATE_AUTH_TOKEN": "",
@@ -36,6 +40,7 @@ def restate(monkeypatch):
         ("GET", "deployments"): [(200, {"deployments": [{"id": "dp_1", "arn": f"{ARN}:1"}]})],
         ("GET", "services"): [(200, {"services": [service("run", "getStatus")]})],
         ("POST", "deployments"): [(200, {"services": [service("run")]})],
+        ("GET", "close"): [(200, {"name": "close", "public": False})],
     }
 
     def request(cfg, method, url, body=None):
@@ -93,6 +98,44 @@ def test_a_version_that_something_else_was_registered_after_is_registered_again(
     restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
     release.take(TARGET, f"{ARN}:1", False, shell.changes)
     assert sent == [command]
+
+
+@pytest.mark.parametrize("answer", [(200, {"name": "close", "public": True}), (404, {"message": "no such handler"})])
+def test_deploy_fails_unless_restate_has_close_as_private(restate, answer):
+    release.refuse_public(TARGET)
+    restate["GET", "close"] = [answer]
+    with pytest.raises(Exit, match="ClosingPeriod/close as public"):
+        release.refuse_public(TARGET)
+
+
+@pytest.mark.parametrize(("theirs", "waiting", "refused"), [("2.1", 3, True), ("2.1", 0, False), ("1.4", 3, False)])
+def test_rollback_stays_within_a_major_protocol_while_calls_are_queued(monkeypatch, theirs, waiting, refused):
+    monkeypatch.setattr(release, "invoke_event", lambda *words: {"protocol": {"7": theirs, "live": "1.0"}[words[2]]})
+    monkeypatch.setattr(release, "sql", lambda *words: [{"service": "ClosingPeriod", "n": waiting}] if waiting else [])
+    with pytest.raises(Exit, match=r"3 calls are queued.*Nothing was changed") if refused else contextlib.nullcontext():
+        release.refuse_other_protocol(TARGET, "7")
+
+
+@pytest.mark.parametrize(
+    ("ingress", "setting", "url", "expected"),
+    [
+        ("https://n.env.us.restate.cloud:8080", "off", "https://n.env.us.restate.cloud:8080/X/k/h", True),
+        ("http://10.0.0.1:8080", "off", "http://10.0.0.1:8080/X/k/h", False),
+        ("http://10.0.0.1:8080", "on", "http://10.0.0.1:8080/X/k/h", True),
+        ("http://10.0.0.1:8080", "off", "http://restate.invalid:9070/query", True),
+    ],
+)
+def test_the_ingress_gets_the_token_only_if_it_asks_for_it(ingress, setting, url, expected):
+    cfg = {**CFG, "RESTATE_AUTH_TOKEN": "t", "RESTATE_INGRESS_URL": ingress, "RESTATE_INGRESS_AUTH": setting}
+    assert shell.needs_token(cfg, url) == expected
+    assert ("RESTATE_AUTH_TOKEN" in curl(cfg, "POST", url)) == expected
+    assert not shell.needs_token({**cfg, "RESTATE_AUTH_TOKEN": ""}, url)
+
+
+@pytest.mark.parametrize("value", ["2025-01' OR '1'='1", "", "a b", "x" * 201, "%", "a\n"])
+def test_unsafe_value_never_becomes_part_of_a_query(value):
+    with pytest.raises(Exit, match="nothing was sent to Restate"):
+        shell.sql({}, "SELECT id FROM sys_invocation WHERE id = ?", value)
 
 
 def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypatch):

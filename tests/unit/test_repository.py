@@ -21,7 +21,7 @@ MODULES = sorted((ROOT / "handler").glob("*.py"))
 ALLOWED = {
     "oracledb": {"genius.py"},
     "pg8000": {"postgres.py"},
-    "restate": {"closing.py", "period.py", "scheduler.py", "app.py"},
+    "restate": {"closing.py", "period.py", "scheduler.py", "app.py", "entry.py"},
 }
 COMPLETE = {
     "PG_HOST": "h",

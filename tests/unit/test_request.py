@@ -17,6 +17,7 @@ def test_only_a_real_date_in_the_one_form_is_a_key(key):
 
 def test_a_request_gets_all_defaults():
     assert check_request("2025-01-31", {"date": "2025-01-31"}, TODAY) == {
+        "protocol": "1.0",
         "date": "2025-01-31",
         "userId": "adm",
         "skipGeniusClosing": False,
