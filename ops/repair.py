@@ -32,7 +32,11 @@ def cancel(c, env, date, yes=False):
     print(closings.summary(target.cfg, date))
     confirm("This stops waiting for the job; the job in Genius goes on.", date, yes or target.dry)
     end_run(target, run)
-    if not target.dry:
+    if target.dry:
+        return
+    if closings.invocation_of(target.cfg, "DailyClosing", date, "run")["completion_result"] == "success":
+        print(f"{env}: the cancellation came too late: {closings.summary(target.cfg, date)}")
+    else:
         print(f"{env}: {date} is cancelled. {describe_job(target.cfg, date[:7])}")
 
 

@@ -1,0 +1,113 @@
+"""Errors in our own code, and a cancellation that comes too late: no key is held for long, no two records differ."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from invoke import Context
+from support.helpers import ROOT, administer, environment_file, inv, run_rows
+from support.schedule_helpers import wait_for
+
+from ops import closings, logs
+from ops.shell import request
+from ops.target import Target
+
+# A step of close and one of resolve that meet an error of the function's own code.
+BROKEN = """
+
+def sync_trial_balance(owner: str, period: str) -> dict:
+    return {}["lost"]
+
+
+def lost(job: str, outcome: str, who: str) -> dict:
+    return {}["lost"]
+
+
+runs.resolve = lost
+"""
+
+
+@pytest.fixture(scope="module")
+def broken(deployed):
+    """The function with the broken steps, which Restate tries three times; the whole one comes back afterwards."""
+    file = ROOT / "handler" / "period.py"
+    whole = file.read_text()
+    try:
+        with environment_file("testown", RETRY_ATTEMPTS="3", RETRY_CAP_SECONDS="1") as name:
+            file.write_text(whole + BROKEN)
+            inv("deploy", "--env", name)
+        yield deployed
+    finally:
+        file.write_text(whole)
+        inv("deploy", "--env", "local")
+
+
+def events(cfg: dict, since: float, word: str) -> list[dict]:
+    """The events of the function's log that have a word, since a moment."""
+    found = logs.fetch(Target(Context(), cfg, "local"), int(since * 1000), word)
+    return [json.loads(one["message"]) for one in found if one["message"].startswith("{")]
+
+
+def test_close_pauses_after_a_few_tries_and_a_fixed_version_resumes_it(broken):
+    begin, date = time.time(), "2025-09-02"
+    inv("close", "--env", "local", "--date", date)
+    wait_for(lambda: (closings.invocation_of(broken, "ClosingPeriod", date[:7], "close") or {})["status"] == "paused")
+    paused = closings.invocation_of(broken, "ClosingPeriod", date[:7], "close")
+    assert time.time() - begin < 30
+    logged = [one for one in events(broken, begin, "code_error") if one["event"] == "code_error"]
+    assert [(one["step"], one["error"].split(" (")[0]) for one in logged] == [("ledger", "KeyError: 'lost'")] * 3
+
+    # While it waits, another handler of the period that meets such an error has ended at once.
+    other = "2025-10"
+    blocked = {"date": f"{other}-09", "job": "GNS_X", "message": "STOPPED", "at": 1.0}
+    state = {"object_key": other, "new_state": {"blocked": list(json.dumps(blocked).encode())}}
+    assert request(broken, "POST", f"{broken['RESTATE_ADMIN_URL']}/services/ClosingPeriod/state", state)[0] < 300
+    wait_for(lambda: closings.state_of(broken, "ClosingPeriod", other))
+    asked = time.monotonic()
+    url = f"{broken['RESTATE_INGRESS_URL']}/ClosingPeriod/{other}/resolve"
+    code, answer = request(broken, "POST", url, {"job": "GNS_X", "as": "failed", "who": "siti"})
+    assert code == 500 and "error in the function's own code: KeyError: 'lost'" in answer["message"]
+    assert time.monotonic() - asked < 5
+    assert closings.invocation_of(broken, "ClosingPeriod", other, "resolve")["status"] == "completed"
+    state["new_state"] = {}
+    request(broken, "POST", f"{broken['RESTATE_ADMIN_URL']}/services/ClosingPeriod/state", state)
+
+    file = ROOT / "handler" / "period.py"
+    file.write_text(file.read_text().removesuffix(BROKEN))
+    inv("deploy", "--env", "local")
+    resume = f"{broken['RESTATE_ADMIN_URL']}/invocations/{paused['id']}/resume?deployment=latest"
+    assert request(broken, "PATCH", resume)[0] < 300
+    closings.follow(broken, date)
+    (row,) = run_rows(broken, date)
+    assert [row[name] for name in ("status", "genius", "ledger", "metrics")] == ["succeeded"] * 4
+
+
+def test_cancellation_during_the_end_changes_nothing_and_all_agree(local, deployed):
+    """The end is written slowly, so that the cancellation arrives in the middle of it."""
+    begin, date = time.time(), "2025-09-03"
+    administer(
+        local,
+        "CREATE FUNCTION financial_report.slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(4); RETURN NEW; END $$",
+    )
+    administer(
+        local,
+        "CREATE TRIGGER slow BEFORE UPDATE ON financial_report.closing_runs FOR EACH ROW"
+        " WHEN (NEW.status = 'succeeded' AND OLD.status = 'running') EXECUTE FUNCTION financial_report.slow()",
+    )
+    try:
+        inv("close", "--env", "local", "--date", date, "--skip-genius", "--skip-metrics")
+        wait_for(lambda: [row["ledger"] for row in run_rows(deployed, date)] == ["succeeded"])
+        time.sleep(1)
+        assert [row["status"] for row in run_rows(deployed, date)] == ["running"]
+        said = inv("cancel", "--env", "local", "--date", date, "--yes").stdout
+    finally:
+        administer(local, "DROP FUNCTION financial_report.slow() CASCADE")
+    assert f"the cancellation came too late: {date} succeeded" in said
+    (row,) = run_rows(deployed, date)
+    assert (row["status"], closings.state_of(deployed, "DailyClosing", date)["status"]["status"]) == ("succeeded",) * 2
+    ends = [one["event"] for one in events(deployed, begin, date) if one["event"].startswith("closing_")]
+    assert ends == ["closing_partial"]
+    assert closings.state_of(deployed, "ClosingPeriod", date[:7]) == {}
