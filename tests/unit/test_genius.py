@@ -310,3 +310,14 @@ def test_a_message_with_bytes_that_no_store_takes_is_cleaned(stand_in, owner, me
     stand_in.faults.inject("procedure_message", message)
     found, text = outcome(submit(owner))
     assert (found, text.splitlines()[0]) == ("failed", f"ORA-20806: {cleaned}")
+
+
+@pytest.mark.parametrize("period", ["2025-01%' OR '1'='1", "2025-13", "202501", "2025-01\n", "", None])
+def test_no_sql_text_is_made_of_a_period_that_is_none(period):
+    for make in (
+        lambda: genius.job_name(period, "inv_1"),
+        lambda: genius.names_of_period(period),
+        lambda: genius.job_action(period, "GNS_202501_A", "siti"),
+    ):
+        with pytest.raises(Refused, match="cannot be part of SQL"):
+            make()
