@@ -148,15 +148,18 @@ class Session:
         except native.DatabaseError as error:
             state = error.args[0].get("C", "") if error.args and isinstance(error.args[0], dict) else ""
             hint = f"; {HINTS[state]}" if state in HINTS else ""
-            raise (Refused if state.startswith(HOPELESS) else Unavailable)(
-                f"{where()}: {describe(error)}{hint}"
-            ) from error
+            message, kind = (
+                f"{where()}: {describe(error)}{hint}",
+                Refused if state.startswith(HOPELESS) else Unavailable,
+            )
         except (native.Error, OSError) as error:
             self.broken = True
-            raise Unavailable(f"{where()}: {describe(error)}") from error
+            message, kind = f"{where()}: {describe(error)}", Unavailable
         except BaseException:
             self.broken = True
             raise
+        # Raised here, without PostgreSQL's error as its cause: a traceback would show whole rows.
+        raise kind(message)
 
     def parameter(self, value: object) -> object:
         if isinstance(value, str):

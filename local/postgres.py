@@ -32,6 +32,8 @@ SERVER_OPTIONS = (
     *("-c", "fsync=off", "-c", "full_page_writes=off"),
     # A socket's path can exceed the system's limit, and the function uses TCP.
     *("-c", "unix_socket_directories="),
+    # Without DETAIL, which shows whole rows: `inv local.logs` prints this log.
+    *("-c", "log_error_verbosity=terse"),
     *("-c", "shared_buffers=64MB", "-c", "max_connections=100", "-c", "timezone=UTC", "-c", "log_timezone=UTC"),
 )
 
