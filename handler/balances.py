@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -28,7 +29,8 @@ class Copied:
     def __init__(self, codec: str):
         self.codec = codec
         self.rows = 0
-        self.refused: list[tuple[str | None, str | None, str]] = []
+        # Account, branch, amounts as JSON text, and why.
+        self.refused: list[tuple[str | None, str | None, str, str]] = []
 
     def text(self, balances: Iterable[tuple]) -> Iterator[str]:
         """Balances as chunks of COPY text.
@@ -52,7 +54,8 @@ class Copied:
                     check_balance(account, branch, amounts)
                 columns = (escaped(account, codec), escaped(description, codec), escaped(branch, codec))
             except ValueError as error:
-                self.refused.append((account, branch, reason(error, codec)))
+                named = json.dumps(dict(zip(COLUMNS.values(), map(str, amounts))))
+                self.refused.append((account, branch, named, reason(error, codec)))
                 continue
             lines.append("\t".join((*columns, *map(str, amounts))))
             if len(lines) == CHUNK_LINES:

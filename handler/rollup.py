@@ -141,13 +141,15 @@ SELECT CAST(CAST(:prefix AS text) || lpad(to_hex(row_number() OVER (ORDER BY acc
   FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance
   LEFT JOIN legacy_chart_of_accounts chart ON chart.code = account
  ORDER BY account, branch LIMIT CAST(:count AS bigint) OFFSET :skip"""
-PLACE = f"""
-SELECT account, branch FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance ORDER BY account, branch
- LIMIT 1 OFFSET :skip"""
-
 WRITTEN = f"""
 (SELECT chart_of_account_code AS account, branch_code AS branch, {AMOUNTS}
    FROM legacy_trial_balances WHERE year = :year AND month = :month)"""
+
+
+PLACE = f"""
+SELECT account, branch, CAST({amounts_object()} AS text)
+  FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance
+ ORDER BY account, branch LIMIT 1 OFFSET :skip"""
 
 
 def difference(found: str, expected: str) -> str:
@@ -215,9 +217,9 @@ def load_balances(session, totals: dict, read: Callable[[], Iterable[tuple]]) ->
     if copied.refused:
         named = "; ".join(
             f"account {account or 'without a code'}, branch {branch or 'without a code'}: {why}"
-            for account, branch, why in copied.refused[:SHOWN]
+            for account, branch, _, why in copied.refused[:SHOWN]
         )
-        rows = [(account, branch, "{}") for account, branch, _ in copied.refused[:KEPT]]
+        rows = [one[:3] for one in copied.refused[:KEPT]]
         text = clean(f"{len(copied.refused)} balances cannot be stored: {named}; correct them in Genius")
         return [Finding("bad-balance", len(copied.refused), text, True, rows)]
     found = {"rows": copied.rows, **dict(zip(COLUMNS, session.run(OVERVIEW)[0]))}
@@ -309,7 +311,7 @@ def unstorable(session, given: dict, message: str) -> Finding:
         except Refused:
             session.run("ROLLBACK TO half")
             high = middle
-    rows = [(account, branch, "{}") for account, branch in session.run(PLACE, skip=low)]
+    rows = session.run(PLACE, skip=low)
     return Finding("refused-row", 1, f"PostgreSQL refuses a row: {place_names(rows)}: {message}", True, rows)
 
 
