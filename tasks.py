@@ -12,9 +12,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parent)]
 from layer import tasks as layer_tasks  # noqa: E402
 from ops import (  # noqa: E402
     alarms,
+    bundle,
     closings,
     deploy,
-    destroy,
     develop,
     docs,
     doctor,
@@ -31,14 +31,21 @@ from ops import (  # noqa: E402
     roles,
     schedule,
     status,
-    upload,
     versions,
 )
 
 # Within each group of `inv --list` the tasks have this order.
 TASKS = (
     *(roles.oidc, roles.roles, deploy.schema, alarms.alarms),
-    *(deploy.deploy, versions.versions, versions.rollback, versions.prune, upload.bundle, upload.lock, destroy.destroy),
+    *(
+        deploy.deploy,
+        versions.versions,
+        versions.rollback,
+        versions.prune,
+        bundle.bundle,
+        bundle.lock,
+        versions.destroy,
+    ),
     *(closings.close, status.status, history.history),
     *(repair.rerun, repair.cancel, repair.resolve, repair.stop_job),
     *(ping.ping, doctor.doctor, logs.logs),

@@ -103,7 +103,7 @@ def publish(target: Target) -> str:
     else:
         said = target.execute(publish_layer_version(cfg, about, f"--zip-file fileb://{FILE}"))
     if not said:
-        print(f"{env}: this was a rehearsal, nothing was published")
+        print(f"{env}: dry run, nothing was published")
         return ""
     arn = json.loads(said)["LayerVersionArn"]
     print(arn)

@@ -12,7 +12,7 @@ from pg8000 import native
 
 from local.cloud import Cloud
 from local.errors import LocalError
-from ops import closings, logs, shell
+from ops import closings, logs, restate
 from ops.target import Target
 
 FIRST = date(2025, 1, 31)
@@ -111,7 +111,8 @@ def print_result(target: Target, day: str, result: dict, began: float) -> None:
 
 def print_steps(cfg: dict[str, str], invocation: str, result: dict) -> None:
     """Print the duration of each step, from Restate's journal."""
-    moments = {row["name"]: row["appended_at"] for row in shell.sql(cfg, JOURNAL.format(invocation)) if row.get("name")}
+    rows = restate.sql(cfg, JOURNAL.format(invocation))
+    moments = {row["name"]: row["appended_at"] for row in rows if row.get("name")}
     genius, ledger, metrics = result["genius"], result["ledger"], result["metrics"]
     title("Steps")
     rows = [

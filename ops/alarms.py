@@ -8,8 +8,8 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops import commands, config, logs
-from ops.shell import ROOT, aws
+from ops import config, logs
+from ops.shell import ROOT, aws, save_json
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
@@ -136,5 +136,5 @@ def same(present: dict | None, wanted: dict) -> bool:
 
 def as_file(target: Target, name: str, value: dict) -> str:
     file = f"build/{name}.json"
-    target.run_local(commands.save_json(value, file))
+    target.run_local(save_json(value, file))
     return file

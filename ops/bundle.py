@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -22,10 +23,13 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import bytecode, packages
-from ops.packages import Target
+from ops import bytecode, limits, packages
+from ops.config import ENV_HELP
+from ops.packages import Platform
+from ops.shell import ROOT
+from ops.target import Target
+from ops.task import NOTHING, task
 
-ROOT = Path(__file__).resolve().parents[1]
 HANDLER = ROOT / "handler"
 BUNDLE = ROOT / "build" / "lambda.zip"
 MADE_BY = [Path(__file__), Path(bytecode.__file__), Path(packages.__file__)]
@@ -55,18 +59,41 @@ class Bundle(NamedTuple):
         return str(self.path.relative_to(ROOT))
 
 
+@task(group="deploy", changes=NOTHING, help=ENV_HELP)
+def bundle(c, env):
+    """Make build/lambda.zip: handler/ and its dependencies for the environment's runtime."""
+    make(Target.load(c, env).cfg)
+
+
+@task(group="develop", changes=NOTHING)
+def lock(c):
+    """Renew handler/requirements.txt, the pins and hashes of what handler/requirements.in asks for."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with c.cd(str(ROOT)):
+        c.run(packages.lock_command(), echo=True, env={"PATH": path})
+
+
 def make(cfg: dict[str, str]) -> Bundle:
-    """Have the bundle of an environment's RUNTIME, BUNDLE_PLATFORM and ORACLE_CLIENT; raises Exit."""
-    target = Target(cfg["RUNTIME"], cfg["BUNDLE_PLATFORM"], cfg["ORACLE_CLIENT"])
+    """Make an environment's bundle unless it is there, and print what it is; raises Exit above Lambda's limits."""
+    made = build(cfg)
+    size = f"{made.size / 1e6:.1f} MB"
+    print(f"bundle    build/lambda.zip  {size}  digest {made.digest[:12]}  {made.remark}, {made.bytecode}")
+    limits.check_bundle(made.size, made.unzipped, cfg["DEPLOY_BUCKET"])
+    return made
+
+
+def build(cfg: dict[str, str]) -> Bundle:
+    """Make the bundle of an environment's RUNTIME, BUNDLE_PLATFORM and ORACLE_CLIENT; raises Exit."""
+    platform = Platform(cfg["RUNTIME"], cfg["BUNDLE_PLATFORM"], cfg["ORACLE_CLIENT"])
     own = sources()
-    python = bytecode.find(target.runtime)
-    inputs = [target.name, python.version if python else ""]
+    python = bytecode.find(platform.runtime)
+    inputs = [platform.name, python.version if python else ""]
     place = ROOT / "build" / "bundles" / f"{key_of(inputs, [*MADE_BY, packages.LOCK, *own])}.zip"
     known, remark = kept(place), "as it was"
     if known is None:
-        known, remark = bundled(place, own, python, packaged(target, python)), "made"
+        known, remark = bundled(place, own, python, packaged(platform, python)), "made"
     put_in_place(place)
-    said = f".pyc of {python.path}" if python else f"no .pyc: {target.runtime} is not on this machine"
+    said = f".pyc of {python.path}" if python else f"no .pyc: {platform.runtime} is not on this machine"
     return Bundle(place, known["digest"], known["sha256"], place.stat().st_size, known["unzipped"], remark, said)
 
 
@@ -91,13 +118,13 @@ def key_of(words: list[str], inputs: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def packaged(target: Target, python: bytecode.Interpreter | None) -> Path:
+def packaged(platform: Platform, python: bytecode.Interpreter | None) -> Path:
     """The zip of the lock's packages for a target, to which a bundle adds handler/."""
-    inputs = [target.name, python.version if python else ""]
+    inputs = [platform.name, python.version if python else ""]
     place = ROOT / "build" / "packages" / f"{key_of(inputs, [*MADE_BY, packages.LOCK])}.zip"
     if kept(place) is None:
         with aside(place) as (tree, new):
-            packages.install(target, tree)
+            packages.install(platform, tree)
             keep(new, place, *write_zip(new, tree, python, "w"))
     return place
 

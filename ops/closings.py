@@ -13,9 +13,8 @@ from invoke import Exit
 
 from handler import findings
 from handler.request import check_request, protocol, real_date
-from ops import shell
 from ops.config import ENV_HELP
-from ops.shell import request, sql
+from ops.restate import curl, execute, message, one_line, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
@@ -62,20 +61,6 @@ def request_body(cfg: dict, date: str, user: str, flags: dict[str, bool]) -> dic
 
 def submit_url(cfg: dict, date: str) -> str:
     return f"{cfg['RESTATE_INGRESS_URL']}/DailyClosing/{date}/run/send"
-
-
-def curl(cfg: dict, method: str, url: str, body: object = None) -> str:
-    """Format a call of Restate's HTTP API as a command; the token is not an argument, which other users could see."""
-    data = "" if body is None else f" -H 'content-type: application/json' -d '{json.dumps(body)}'"
-    if not shell.needs_token(cfg, url):
-        return f"curl -X {method} {url}{data}"
-    return f"""printf 'authorization: Bearer %s' "$RESTATE_AUTH_TOKEN" | curl -X {method} {url} -H @-{data}"""
-
-
-def execute(target: Target, method: str, url: str, body: object = None) -> tuple[int, object]:
-    """Change something through Restate's HTTP API, echoed as a command; under --dry nothing is sent: (200, {})."""
-    shell.announce(curl(target.cfg, method, url, body))
-    return (200, {}) if target.dry else request(target.cfg, method, url, body)
 
 
 def submit_command(cfg: dict, date: str, body: dict) -> str:
@@ -125,19 +110,9 @@ def wait_until_purged(cfg: dict, invocation: str) -> None:
     )
 
 
-def message(answer: object) -> str:
-    """Return the message of an answer of Restate."""
-    return str(answer.get("message", answer)) if isinstance(answer, dict) else str(answer)
-
-
 def page(cfg: dict, invocation: str) -> str:
     """Return the URL of an invocation's page in Restate's UI."""
     return f"{cfg['RESTATE_ADMIN_URL']}/ui/invocations/{invocation}"
-
-
-def one_line(text: str) -> str:
-    """Join the lines of a message, such as Oracle writes them."""
-    return " ".join(text.split())
 
 
 def state_of(cfg: dict, service: str, key: str) -> dict:

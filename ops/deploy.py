@@ -1,175 +1,138 @@
-"""The deploy: each step looks, changes what differs, and is done again without harm."""
+"""inv deploy: bring an environment's function, its role and its log up to date, then release it (release.py).
+
+Each step looks at what is there and changes what differs, so a deploy can be repeated at any time.
+"""
 
 from __future__ import annotations
 
 import base64
 import contextlib
+from pathlib import Path
 from shlex import quote as q
 
 from invoke import Exit
 
 from layer import publish as layers
-from ops import commands, config, function_url, limits, logs, ping, release, roles, schedule, shell, upload
+from ops import bundle, config, limits, logs, ping, release, restate, roles, schedule, shell
+from ops.bundle import Bundle
 from ops.config import ENV_HELP
-from ops.shell import ROOT
+from ops.release import bound_to
+from ops.shell import ROOT, aws, into
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
+
+# What makes two versions different; a version copies all of it from the function when it is published.
+PUBLISHED = ("CodeSha256", "Environment", "Runtime", "Role", "Timeout", "MemorySize", "Handler", "Layers")
+# AWS answers with a function's whole environment, which must not appear on the screen of whoever pastes a command.
+QUIET = " --query FunctionArn --output text"
 
 
 @task(group="deploy", changes=ENVIRONMENT, help={**ENV_HELP, "breaking": "accept that handlers are removed or renamed"})
 def deploy(c, env, breaking=False):
-    """Bring the function of an environment in step with this checkout and register it with Restate."""
+    """Update an environment's function to this checkout and register it with Restate."""
     target = Target.load(c, env)
     print(target.headline)
     before = shell.changes
     target = completed(target)
     limits.check_environment(config.function_environment(target.cfg))
-    # Before anything is touched: a version that cannot be registered is none.
-    release.deployments(target.cfg)
-    with shell.looking_ahead(c, target.cfg, look_ups(target.cfg)):
-        target = target.having(LAYER_VERSION_ARN=layers.attached(target))
-        shell.announce(f"inv bundle --env {q(env)}")
-        made = upload.make(target.cfg)
-        role_arn = roles.ensure_execution_role(target)
-        configuration = ensure_function(target, role_arn, made)
-        ensure_log(target)
-        version_arn = ensure_version(target, configuration, ping.description(made.digest))
-        release.take(target, version_arn, breaking, before)
-    summary(target, version_arn, before)
+    # Before any change: a version that cannot be registered is useless.
+    restate.deployments(target.cfg)
+    target = target.having(LAYER_VERSION_ARN=layers.attached(target))
+    shell.announce(f"inv bundle --env {q(env)}")
+    made = bundle.make(target.cfg)
+    role_arn = roles.ensure_execution_role(target)
+    configuration = ensure_function(target, role_arn, made)
+    logs.ensure_retention(target)
+    version_arn = publish(target, configuration, ping.description(made.digest))
+    release.activate(target, version_arn, breaking, before)
+    release.report(target, version_arn, before)
     schedule.remind(target)
 
 
 @task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
 def schema(c, env):
-    """Create what is missing of the service's own tables, through the function."""
+    """Create the missing tables of this service in PostgreSQL, through the function."""
     answer = release.invoke_event(Target.load(c, env), {"schema": True})
-    print(f"{env}: closing_runs is in schema {answer['schema']}" if answer else f"{env}: a rehearsal")
-
-
-def look_ups(cfg) -> list[str]:
-    """What a deploy with nothing to change asks of AWS."""
-    role = cfg["ROLE_NAME"]
-    policies = [roles.get_role_policy(cfg, role, name) for name in roles.execution_policies(cfg)]
-    newest = cfg["ORACLE_CLIENT"] == "thick" and not cfg["LAYER_VERSION_ARN"]
-    layer = [layers.list_layer_versions(cfg)] if newest else []
-    log = [logs.describe_log_groups(cfg)] if cfg["LOG_RETENTION_DAYS"] else []
-    ready = [commands.get_concurrency(cfg)] if int(cfg["PROVISIONED_CONCURRENCY"]) else []
-    url = [function_url.get_url(cfg), function_url.get_policy(cfg)] if release.by_url(cfg) else []
-    function = [commands.get_function(cfg), commands.list_versions(cfg), commands.get_alias(cfg)]
-    return [*layer, roles.get_role(cfg, role), *policies, *function, *log, *ready, *url]
+    print(f"{env}: closing_runs is in schema {answer['schema']}" if answer else f"{env}: dry run, nothing was changed")
 
 
 def completed(target: Target) -> Target:
-    """The settings with what the file leaves to the function, as in CI, where no secret is at hand; never shown."""
+    """Return the target with the values that its file leaves to the function, as in CI, which has no secrets.
+
+    Raises Exit if the function does not have them either. The values are never printed.
+    """
     cfg, env = target.cfg, target.env
     names = config.left_out(env)
     if not names:
         return target
-    found = target.query_json(commands.get_function(cfg), missing="ResourceNotFoundException")
-    there = found["Configuration"].get("Environment", {}).get("Variables", {}) if found else {}
-    lacking = [setting.name for setting in config.required(names) if setting.name not in there]
+    found = target.query_json(get_function(cfg), missing="ResourceNotFoundException")
+    present = variables_of(found["Configuration"]) if found else {}
+    lacking = [setting.name for setting in config.required(names) if setting.name not in present]
     if lacking:
-        whose = f"{cfg['FUNCTION_NAME']} has none to keep" if found else f"there is no {cfg['FUNCTION_NAME']} yet"
+        cause = f"{cfg['FUNCTION_NAME']} does not have them" if found else f"there is no {cfg['FUNCTION_NAME']} yet"
         raise Exit(
-            f"env/{env}.env has no value of {', '.join(lacking)}, and {whose}; deploy once from where the values are."
-            " Nothing was touched."
+            f"env/{env}.env has no value of {', '.join(lacking)}, and {cause}; deploy once from where the values are."
+            " Nothing was changed."
         )
-    return target.having(**{name: there[name] for name in names if name in there})
+    return target.having(**{name: present[name] for name in names if name in present})
 
 
-def summary(target: Target, version_arn, before) -> None:
-    env = target.env
-    if target.dry:
-        print(f"{env}: this was a rehearsal, nothing was changed")
-    elif shell.changes > before:
-        print(f"{env}: {version_arn} is live")
-    else:
-        print(f"{env}: nothing changed; {version_arn} is live")
-
-
-def ensure_function(target: Target, role_arn, made) -> dict:
-    """Create the function or bring code and configuration up to date; returns its configuration then.
+def ensure_function(target: Target, role_arn: str, made: Bundle) -> dict:
+    """Create the function, or update its code and configuration; returns its configuration after that.
 
     Under --dry a changed function has no configuration yet: {}.
     """
-    found = target.query_json(commands.get_function(target.cfg), missing="ResourceNotFoundException")
+    found = target.query_json(get_function(target.cfg), missing="ResourceNotFoundException")
     before = shell.changes
     if found:
         update_function(target, role_arn, made, found)
     else:
-        upload.check_with_layers(target, made, [])
-        upload.bring_to_bucket(target, made)
+        upload(target, made)
         with environment_file(target) as file:
-            target.execute(commands.create_function(target.cfg, role_arn, file, made))
-        target.execute(commands.wait_until_active(target.cfg))
+            target.execute(create_function(target.cfg, role_arn, file, made))
+        target.execute(wait_until_active(target.cfg))
     if shell.changes == before:
         return found["Configuration"]
-    return {} if target.dry else target.query_json(commands.get_function(target.cfg))["Configuration"]
+    return {} if target.dry else target.query_json(get_function(target.cfg))["Configuration"]
 
 
-def update_function(target: Target, role_arn, made, found) -> None:
-    cfg, env = target.cfg, target.env
-    configuration = expected = found["Configuration"]
-    shaped, new_code = differs(configuration, cfg, role_arn), not carries(found, made)
-    if new_code or "Layers" in shaped:
-        upload.check_with_layers(target, made, layers_of(configuration))
-    if new_code:
-        upload.bring_to_bucket(target, made)
-        target.execute(commands.update_code(cfg, made, revision(target, expected)))
-        target.execute(commands.wait_until_updated(cfg))
-        target.execute(commands.tag_function(cfg, configuration["FunctionArn"], made))
+def update_function(target: Target, role_arn: str, made: Bundle, found: dict) -> None:
+    """Update what differs: the code, and the configuration. Raises Exit if somebody else changes the function."""
+    cfg, configuration = target.cfg, found["Configuration"]
+    expected = configuration
+    if not carries(found, made):
+        upload(target, made)
+        target.execute(update_code(cfg, made, save_revision(target, expected)))
+        target.execute(wait_until_updated(cfg))
+        target.execute(tag_function(cfg, configuration["FunctionArn"], made))
         expected = {"CodeSha256": as_aws(made.sha256)}
-    if shaped:
-        print(f"the configuration differs in {', '.join(shaped)}")
+    parts = differs(configuration, cfg, role_arn)
+    if parts:
+        print(f"the configuration differs in {', '.join(parts)}")
         with environment_file(target) as file:
-            now = revision(target, expected)
-            target.execute(commands.update_configuration(cfg, role_arn, file, now, in_vpc(configuration)))
-        target.execute(commands.wait_until_updated(cfg))
+            revision = save_revision(target, expected)
+            target.execute(update_configuration(cfg, role_arn, file, revision, in_vpc(configuration)))
+        target.execute(wait_until_updated(cfg))
         if in_vpc(configuration) and not cfg["VPC_SUBNET_IDS"]:
-            print(f"{env}: the policy lambda-vpc stays with {cfg['ROLE_NAME']} for the versions that are in the VPC;")
-            print(f"{env}: `inv prune` takes it away with the last of them")
+            print(
+                f"{target.env}: {cfg['ROLE_NAME']} keeps the policy lambda-vpc for the versions that are in the VPC;"
+                " `inv prune` removes it with the last of them"
+            )
 
 
-def ensure_log(target: Target) -> None:
-    """Keep the function's log as long as the environment says; Lambda's own way keeps it for ever."""
-    if not target.cfg["LOG_RETENTION_DAYS"]:
-        return
-    group = logs.find_log_group(target)
-    if not group:
-        target.execute(logs.create_log_group(target.cfg))
-    if not group or str(group.get("retentionInDays", "")) != target.cfg["LOG_RETENTION_DAYS"]:
-        target.execute(logs.put_retention_policy(target.cfg))
+def upload(target: Target, made: Bundle) -> None:
+    """Copy a bundle that is too large for a direct upload to the bucket, before the command that names it there."""
+    if made.size > limits.DIRECT_BYTES:
+        target.execute(copy_to_bucket(target.cfg, made))
 
 
-def in_vpc(configuration: dict) -> bool:
-    return network_of(configuration) != [[], []]
+def save_revision(target: Target, expected: dict) -> str:
+    """Return a file with the function's revision, to which the next command is bound; a finished update changes it.
 
-
-def network_of(configuration: dict) -> list[list[str]]:
-    """Subnets and security groups, whose order AWS does not keep."""
-    given = configuration.get("VpcConfig") or {}
-    return [sorted(given.get(key) or []) for key in ("SubnetIds", "SecurityGroupIds")]
-
-
-def carries(found: dict, made) -> bool:
-    """Whether a function has a bundle: by its digest, as long as the zip that it was written down for is there."""
-    tags = found.get("Tags", {})
-    there = found["Configuration"]["CodeSha256"] == as_aws(tags.get("bundle-sha256", ""))
-    return there and tags.get("bundle-digest") == made.digest
-
-
-def as_aws(sha256: str) -> str:
-    """A checksum in hexadecimal as AWS writes it."""
-    return base64.b64encode(bytes.fromhex(sha256)).decode()
-
-
-def revision(target: Target, expected: dict) -> str:
-    """The file with the function's revision, which the next command is bound to; a finished update changes it.
-
-    expected: a configuration of the function, or its CodeSha256 alone; Exit where it is another one by now.
+    expected: a configuration of the function, or its CodeSha256 alone; raises Exit if it is another one by now.
     """
-    file = "build/revision"
-    target.run_local(commands.save_revision(target.cfg, file))
+    file = target.scratch("revision")
+    target.run_local(get_revision(target.cfg, file))
     if not target.dry:
         found = dict(zip(("RevisionId", "CodeSha256"), (ROOT / file).read_text().split()))
         if any(expected.get(key, value) != value for key, value in found.items()):
@@ -178,24 +141,49 @@ def revision(target: Target, expected: dict) -> str:
 
 
 @contextlib.contextmanager
-def environment_file(target: Target, version=""):
-    """The function's environment in a file of mode 0600 while a command needs it: no secret is ever an argument.
-
-    version: the published one that it is taken from; default: as the environment says.
-    """
-    file = f"build/{target.env}.environment.json"
-    make = (
-        commands.save_environment(target.cfg, version, file) if version else commands.make_environment(target.env, file)
-    )
+def environment_file(target: Target):
+    """The function's variables in a file of mode 0600 while a command needs it: no secret is ever an argument."""
+    file = target.scratch("environment.json")
     try:
-        target.run_local(make)
+        target.run_local(make_environment(target.env, file))
         yield file
     finally:
         target.run_local(f"rm -f {q(file)}")
 
 
+def publish(target: Target, configuration: dict, description: str) -> str:
+    """Publish the function as a numbered version unless the newest version is the same; returns the version's ARN."""
+    numbered = versions_of(target)
+    if numbered and same(numbered[-1], configuration):
+        return numbered[-1]["FunctionArn"]
+    published = target.execute(publish_version(target.cfg, description, save_revision(target, configuration)))
+    return published or f"{target.cfg['FUNCTION_NAME']}:NEXT"
+
+
+def versions_of(target: Target) -> list[dict]:
+    """Return the numbered versions of the function, the oldest first."""
+    found = target.query_json(list_versions(target.cfg), missing="ResourceNotFoundException") or {"Versions": []}
+    return sorted((one for one in found["Versions"] if one["Version"] != "$LATEST"), key=lambda v: int(v["Version"]))
+
+
+def same(version: dict, other: dict) -> bool:
+    return all(version.get(key) == other.get(key) for key in PUBLISHED) and network_of(version) == network_of(other)
+
+
+def carries(found: dict, made: Bundle) -> bool:
+    """Return whether a function has a bundle's code: its tags name the digest, and the ZIP that has this digest."""
+    tags = found.get("Tags", {})
+    unchanged = found["Configuration"]["CodeSha256"] == as_aws(tags.get("bundle-sha256", ""))
+    return unchanged and tags.get("bundle-digest") == made.digest
+
+
+def as_aws(sha256: str) -> str:
+    """Return a hexadecimal checksum in the form of AWS."""
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
+
+
 def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
-    """Which parts of a function's configuration are not as the environment says; never a value of them."""
+    """Return the names of what differs between a function's configuration and the environment, never a value."""
     wanted = {
         "Runtime": cfg["RUNTIME"],
         "Role": role_arn,
@@ -204,12 +192,31 @@ def differs(configuration: dict, cfg: dict, role_arn: str) -> list[str]:
         "Handler": "handler.app.handler",
     }
     parts = [key for key, value in wanted.items() if configuration.get(key) != value]
-    parts += ["Layers"] if layers_of(configuration) != [arn for arn in [cfg["LAYER_VERSION_ARN"]] if arn] else []
-    named = {"SubnetIds": listed(cfg["VPC_SUBNET_IDS"]), "SecurityGroupIds": listed(cfg["VPC_SECURITY_GROUP_IDS"])}
-    parts += ["VpcConfig"] if network_of(configuration) != network_of({"VpcConfig": named}) else []
-    given = configuration.get("Environment", {}).get("Variables", {})
-    wanted_variables = config.function_environment(cfg)
-    return parts + [key for key in sorted({*given, *wanted_variables}) if given.get(key) != wanted_variables.get(key)]
+    parts += ["Layers"] if layers_of(configuration) != listed(cfg["LAYER_VERSION_ARN"]) else []
+    network = {"SubnetIds": listed(cfg["VPC_SUBNET_IDS"]), "SecurityGroupIds": listed(cfg["VPC_SECURITY_GROUP_IDS"])}
+    parts += ["VpcConfig"] if network_of(configuration) != network_of({"VpcConfig": network}) else []
+    present, variables = variables_of(configuration), config.function_environment(cfg)
+    return parts + [key for key in sorted({*present, *variables}) if present.get(key) != variables.get(key)]
+
+
+def network_of(configuration: dict) -> list[list[str]]:
+    """Return subnets and security groups, sorted, because AWS does not keep their order."""
+    given = configuration.get("VpcConfig") or {}
+    return [sorted(given.get(key) or []) for key in ("SubnetIds", "SecurityGroupIds")]
+
+
+def in_vpc(configuration: dict) -> bool:
+    return network_of(configuration) != [[], []]
+
+
+def differs_from_file(target: Target, configuration: dict) -> list[str]:
+    """Return the names of what differs between a version and the file; without a pinned layer, its own one counts."""
+    layer = target.cfg["LAYER_VERSION_ARN"] or "".join(layers_of(configuration))
+    return differs(configuration, target.having(LAYER_VERSION_ARN=layer).cfg, configuration["Role"])
+
+
+def variables_of(configuration: dict) -> dict[str, str]:
+    return configuration.get("Environment", {}).get("Variables", {})
 
 
 def layers_of(configuration: dict) -> list[str]:
@@ -217,29 +224,116 @@ def layers_of(configuration: dict) -> list[str]:
 
 
 def listed(names: str) -> list[str]:
+    """Return the names of a setting that has commas between them."""
     return [name for name in names.split(",") if name]
 
 
-# What makes two versions different; a version takes all of it from the function at the moment it is published.
-PUBLISHED = ("CodeSha256", "Environment", "Runtime", "Role", "Timeout", "MemorySize", "Handler", "Layers")
+def get_function(cfg):
+    return aws(cfg, f"lambda get-function --function-name {q(cfg['FUNCTION_NAME'])}")
 
 
-def ensure_version(target: Target, configuration, description) -> str:
-    """Publish the function as a numbered version unless the newest one is the same; returns the version's ARN."""
-    numbered = versions_of(target)
-    if numbered and same(numbered[-1], configuration):
-        return numbered[-1]["FunctionArn"]
-    published = target.execute(commands.publish_version(target.cfg, description, revision(target, configuration)))
-    return published or f"{target.cfg['FUNCTION_NAME']}:NEXT"
+def create_function(cfg, role_arn, environment_file, made):
+    return aws(
+        cfg,
+        f"lambda create-function --function-name {q(cfg['FUNCTION_NAME'])} {code_to_create(cfg, made)}"
+        f" {shape(cfg, role_arn, environment_file)} --tags {tags(made)}{QUIET}",
+    )
 
 
-def versions_of(target: Target) -> list[dict]:
-    """The numbered versions of the function, the oldest first."""
-    found = target.query_json(commands.list_versions(target.cfg), missing="ResourceNotFoundException") or {
-        "Versions": []
-    }
-    return sorted((one for one in found["Versions"] if one["Version"] != "$LATEST"), key=lambda v: int(v["Version"]))
+def update_code(cfg, made, revision):
+    """revision: a file with the revision of the function that was looked at; AWS refuses if it has changed since."""
+    return aws(
+        cfg,
+        f"lambda update-function-code --function-name {q(cfg['FUNCTION_NAME'])} {code_to_update(cfg, made)}"
+        f"{bound_to(revision)}{QUIET}",
+    )
 
 
-def same(version: dict, other: dict) -> bool:
-    return all(version.get(key) == other.get(key) for key in PUBLISHED) and network_of(version) == network_of(other)
+def update_configuration(cfg, role_arn, environment_file, revision, in_vpc=False):
+    """in_vpc: the function is in a VPC now, and leaves it if the environment names none."""
+    leave = " --vpc-config SubnetIds=[],SecurityGroupIds=[]" if in_vpc else ""
+    return aws(
+        cfg,
+        f"lambda update-function-configuration --function-name {q(cfg['FUNCTION_NAME'])}"
+        f" {shape(cfg, role_arn, environment_file)}{'' if network(cfg) else leave}{bound_to(revision)}{QUIET}",
+    )
+
+
+def shape(cfg, role_arn, environment_file):
+    # Without a value the option detaches all layers.
+    layer = cfg["LAYER_VERSION_ARN"] and q(cfg["LAYER_VERSION_ARN"])
+    return (
+        f"--runtime {q(cfg['RUNTIME'])} --handler handler.app.handler --role {q(role_arn)}"
+        f" --timeout {q(cfg['TIMEOUT'])} --memory-size {q(cfg['MEMORY'])}"
+        f" --environment file://{q(environment_file)} --layers {layer}{network(cfg)}"
+    )
+
+
+def network(cfg):
+    """Return the option with subnets and security groups, "" without a VPC."""
+    if not cfg["VPC_SUBNET_IDS"]:
+        return ""
+    return f" --vpc-config SubnetIds={q(cfg['VPC_SUBNET_IDS'])},SecurityGroupIds={q(cfg['VPC_SECURITY_GROUP_IDS'])}"
+
+
+def make_environment(env, file):
+    """Return the command that writes the function's variables into a file of mode 0600."""
+    return f"mkdir -p {q(str(Path(file).parent))} && (umask 077 && inv env.json --env {q(env)} > {q(file)})"
+
+
+def copy_to_bucket(cfg, made):
+    return aws(cfg, f"s3 cp --only-show-errors {made.file} s3://{q(cfg['DEPLOY_BUCKET'])}/{q(bucket_key(cfg, made))}")
+
+
+def code_to_create(cfg, made):
+    if made.size > limits.DIRECT_BYTES:
+        return f"--code S3Bucket={q(cfg['DEPLOY_BUCKET'])},S3Key={q(bucket_key(cfg, made))}"
+    return f"--zip-file fileb://{made.file}"
+
+
+def code_to_update(cfg, made):
+    if made.size > limits.DIRECT_BYTES:
+        return f"--s3-bucket {q(cfg['DEPLOY_BUCKET'])} --s3-key {q(bucket_key(cfg, made))}"
+    return f"--zip-file fileb://{made.file}"
+
+
+def bucket_key(cfg, made) -> str:
+    return f"{cfg['FUNCTION_NAME']}/{made.sha256}.zip"
+
+
+def tags(made):
+    """Return a bundle's tags: the digest is the same on every host, and counts only for the ZIP it was sent with."""
+    return f"bundle-digest={made.digest},bundle-sha256={made.sha256}"
+
+
+def tag_function(cfg, arn, made):
+    return aws(cfg, f"lambda tag-resource --resource {q(arn)} --tags {tags(made)}")
+
+
+def wait_until_updated(cfg):
+    return aws(cfg, f"lambda wait function-updated-v2 --function-name {q(cfg['FUNCTION_NAME'])}")
+
+
+def wait_until_active(cfg):
+    return aws(cfg, f"lambda wait function-active-v2 --function-name {q(cfg['FUNCTION_NAME'])}")
+
+
+def get_revision(cfg, file):
+    command = aws(
+        cfg,
+        f"lambda get-function --function-name {q(cfg['FUNCTION_NAME'])}"
+        " --query 'Configuration.[RevisionId, CodeSha256]' --output text",
+    )
+    return into(file, command)
+
+
+def publish_version(cfg, description, revision):
+    return aws(
+        cfg,
+        f"lambda publish-version --function-name {q(cfg['FUNCTION_NAME'])} --description {q(description)}"
+        f"{bound_to(revision)}{QUIET}",
+    )
+
+
+def list_versions(cfg):
+    return aws(cfg, f"lambda list-versions-by-function --function-name {q(cfg['FUNCTION_NAME'])}")

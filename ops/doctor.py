@@ -12,10 +12,11 @@ from invoke import Exit
 
 from handler.client import ERRORS
 from layer import publish as layers
-from ops import closings, commands, config, deploy, keep_warm, limits, ping, release, roles, schedule, shell
+from ops import closings, config, deploy, keep_warm, limits, ping, release, roles, schedule, shell
 from ops.closings import message, one_line
 from ops.env_tasks import SHAPE
-from ops.shell import aws, request, sql
+from ops.restate import newest, request, sql
+from ops.shell import aws
 from ops.target import Target
 from ops.task import NOTHING, task
 
@@ -128,7 +129,7 @@ def evaluate_account(identity: dict, cfg: dict, env: str) -> Finding:
 def role(target: Target) -> Iterator[Finding]:
     """Compare each role of the environment, its trust and its policies, with policies/."""
     fix = f"inv roles --env {target.env}"
-    account = roles.found_account(target, None)
+    account = roles.account_of(target, None)
     for name, trust, policies in roles.planned(target.cfg):
         found = roles.look(target, name)
         if not found:
@@ -145,7 +146,7 @@ def role(target: Target) -> Iterator[Finding]:
 def function(target: Target) -> Iterator[Finding]:
     """Compare the live version with the env file; the configuration of a version cannot change."""
     cfg = target.cfg
-    found = target.query_json(ping.get_live(cfg), missing="ResourceNotFoundException")
+    found = target.query_json(ping.get_configuration(cfg), missing="ResourceNotFoundException")
     if not found:
         yield failed(f"{cfg['FUNCTION_NAME']} has no live version", f"inv deploy --env {target.env}")
         return
@@ -264,16 +265,16 @@ def restate(target: Target) -> Iterator[Finding]:
         error = f"{cfg['RESTATE_ADMIN_URL']} answered {status}: {one_line(message(answer))}"
         yield failed(error, f"correct RESTATE_AUTH_TOKEN, which env/{target.env}.env refers to")
         return
-    alias = target.query_json(commands.get_alias(cfg), missing="ResourceNotFoundException")
+    alias = target.query_json(release.get_alias(cfg), missing="ResourceNotFoundException")
     arn = release.held_by(alias) if alias else "no live version"
     found = release.find_deployment(cfg, arn)
     if not found:
         yield failed(f"{arn} is not registered", fix)
     elif "arn" in found and (found.get("assume_role_arn") or "") != cfg["RESTATE_INVOKE_ROLE_ARN"]:
         known, wanted = found.get("assume_role_arn") or "no role", cfg["RESTATE_INVOKE_ROLE_ARN"] or "none"
-        yield failed(f"{arn} is registered with {known}, expected {wanted}", commands.register(cfg, arn, again=True))
-    elif found["id"] != release.newest(cfg):
-        yield failed(f"Restate starts closings on {release.newest(cfg)}, not on {arn}", fix)
+        yield failed(f"{arn} is registered with {known}, expected {wanted}", release.register(cfg, arn, again=True))
+    elif found["id"] != newest(cfg):
+        yield failed(f"Restate starts closings on {newest(cfg)}, not on {arn}", fix)
     else:
         yield passed(f"{arn} is registered as {found['id']}, and closings start on it")
 

@@ -9,7 +9,7 @@ from shlex import quote as q
 from invoke import Exit
 
 from layer import publish as layers
-from ops import commands, config, deploy, limits, shell
+from ops import config, deploy, limits, ping, shell
 from ops.config import ENV_HELP
 from ops.target import Target
 from ops.task import NOTHING, task
@@ -38,33 +38,29 @@ def check(c, env):
 
 @task(group="set up", changes=NOTHING, help=ENV_HELP)
 def diff(c, env):
-    """Show what the deployed function has against what the file says; of a secret only that it differs."""
+    """Show the differences between the live version and the file; of a secret only that it differs."""
     target = Target.load(c, env)
-    found = target.query_json(commands.get_function(target.cfg), missing="ResourceNotFoundException")
-    if not found:
-        raise Exit(f"{env}: there is no function {target.cfg['FUNCTION_NAME']}; `inv deploy --env {env}` makes it")
-    there = found["Configuration"]
+    live = target.query_json(ping.get_configuration(target.cfg), missing="ResourceNotFoundException")
+    if not live:
+        raise Exit(f"{env}: {target.cfg['FUNCTION_NAME']} has no live version; run `inv deploy --env {env}`")
     target = deploy.completed(target)
-    # Which layer is the newest is the deploy's to look up; without a pin the function's own counts.
-    attached = "".join(one["Arn"] for one in there.get("Layers") or [])
-    target = target.having(LAYER_VERSION_ARN=target.cfg["LAYER_VERSION_ARN"] or attached)
-    parts = deploy.differs(there, target.cfg, there["Role"])
+    parts = deploy.differs_from_file(target, live)
     for part in parts:
-        print(told(part, there, target.cfg))
+        print(describe(part, live, target.cfg))
     print(f"{env}: {len(parts) or 'nothing'} {'differs' if len(parts) < 2 else 'differ'}")
 
 
-def told(part: str, there: dict, cfg: dict) -> str:
-    """One line on a part that differs."""
+def describe(part: str, there: dict, cfg: dict) -> str:
+    """Return one line on a part that differs, never the value of a secret."""
     if part in SECRETS:
         return f"{part}: differs"
     if part in SHAPE:
         return f"{part}: the function has {there.get(part)}, the file {cfg[SHAPE[part]]}"
     given = there.get("Environment", {}).get("Variables", {})
     wanted = config.function_environment(cfg)
-    # A variable that is no setting may be anything, a secret of another service too.
-    shown = "one" if part not in wanted else repr(given.get(part, "nothing"))
-    return f"{part}: the function has {shown}, the file {wanted.get(part, 'nothing')!r}"
+    # A variable that is not a setting can be a secret.
+    present = "one" if part not in wanted else repr(given.get(part, "nothing"))
+    return f"{part}: the function has {present}, the file {wanted.get(part, 'nothing')!r}"
 
 
 @task(group="set up", changes=NOTHING, name="shell", help=ENV_HELP)

@@ -13,7 +13,8 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops.shell import ANSWER_SECONDS, aws
+from ops.restate import ANSWER_SECONDS
+from ops.shell import aws
 from ops.target import Target
 
 # Statement -> what it allows everybody; a URL that was made since October 2025 needs both.

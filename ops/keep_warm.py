@@ -8,9 +8,9 @@ from shlex import quote as q
 from invoke import Exit
 
 from ops import function_url
-from ops.commands import get_alias, save_json
 from ops.config import ENV_HELP
-from ops.shell import aws
+from ops.release import get_alias
+from ops.shell import aws, save_json
 from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task
 

@@ -56,6 +56,18 @@ def find_log_group(target: Target) -> dict | None:
     return next((one for one in groups if one["logGroupName"] == log_group(target.cfg)), None)
 
 
+def ensure_retention(target: Target) -> None:
+    """Create the log group and set its retention as the environment says; Lambda by itself keeps logs for ever."""
+    days = target.cfg["LOG_RETENTION_DAYS"]
+    if not days:
+        return
+    group = find_log_group(target)
+    if not group:
+        target.execute(create_log_group(target.cfg))
+    if not group or str(group.get("retentionInDays", "")) != days:
+        target.execute(put_retention_policy(target.cfg))
+
+
 @task(
     group="watch",
     changes=NOTHING,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 
 from layer import publish as layers
-from ops import alarms, bundle, closings, commands, config, keep_warm, logs, release, roles, schedule
+from ops import alarms, bundle, closings, config, keep_warm, logs, ping, release, restate, roles, schedule, shell
+from ops import deploy as deployment
+from ops import versions as published
 
 # Settings that add an option only if they have a value; the AWS CLI reads AWS_PROFILE from the shell.
 LEFT_OUT = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "DEPLOY_BUCKET", "VPC_SUBNET_IDS", "VPC_SECURITY_GROUP_IDS")
@@ -40,11 +42,18 @@ def value(command: str, query: str) -> str:
 def publish() -> list[str]:
     """Publish the function as a version and make that version live."""
     return [
-        commands.save_revision(KEYS, REVISION),
-        f"ARN=$({commands.publish_version(KEYS, 'manual', REVISION)})",
-        commands.register(KEYS, "$ARN"),
-        commands.save_alias_revision(KEYS, ALIAS),
-        commands.move_alias(KEYS, "update", "${ARN##*:}", None, ALIAS),
+        deployment.get_revision(KEYS, REVISION),
+        f"ARN=$({deployment.publish_version(KEYS, 'manual', REVISION)})",
+        release.register(KEYS, "$ARN"),
+        *activate(),
+    ]
+
+
+def activate() -> list[str]:
+    """Move the alias to the version ARN, and ping it."""
+    return [
+        release.save_alias_revision(KEYS, ALIAS),
+        release.move_alias(KEYS, "update", "${ARN##*:}", None, ALIAS),
         *send({"ping": True}),
     ]
 
@@ -52,8 +61,8 @@ def publish() -> list[str]:
 def send(event: dict) -> list[str]:
     """Send an event to the live version."""
     return [
-        commands.save_json(event, "build/event.json"),
-        commands.invoke_function(KEYS, "build/event.json", "build/answer.json"),
+        shell.save_json(event, "build/event.json"),
+        ping.invoke_function(KEYS, "build/event.json", "build/answer.json"),
         "cat build/answer.json",
     ]
 
@@ -62,50 +71,48 @@ def configure() -> list[str]:
     """Update the function's configuration, with the variables of FILE."""
     return [
         f"ROLE={value(roles.get_role(KEYS), 'Role.Arn')}",
-        commands.save_revision(KEYS, REVISION),
-        commands.update_configuration(KEYS, "$ROLE", FILE, REVISION),
+        deployment.get_revision(KEYS, REVISION),
+        deployment.update_configuration(KEYS, "$ROLE", FILE, REVISION),
         f"rm -f {FILE}",
-        commands.wait_until_updated(KEYS),
+        deployment.wait_until_updated(KEYS),
     ]
 
 
 def deploy() -> list[str]:
     return [
         'inv bundle --env "$ENV"',
-        commands.save_revision(KEYS, REVISION),
-        commands.update_code(KEYS, BUNDLE, REVISION),
-        commands.wait_until_updated(KEYS),
-        commands.make_environment("$ENV", FILE),
+        deployment.get_revision(KEYS, REVISION),
+        deployment.update_code(KEYS, BUNDLE, REVISION),
+        deployment.wait_until_updated(KEYS),
+        deployment.make_environment("$ENV", FILE),
         *configure(),
         *publish(),
     ]
 
 
 def status() -> list[str]:
-    versions_ = f"{commands.list_versions(KEYS)} --query 'Versions[].[Version,Description,LastModified]' --output text"
-    return [commands.get_alias(KEYS), versions_, "restate deployments list"]
+    versions_ = (
+        f"{deployment.list_versions(KEYS)} --query 'Versions[].[Version,Description,LastModified]' --output text"
+    )
+    return [release.get_alias(KEYS), versions_, "restate deployments list"]
 
 
 def roll_back() -> list[str]:
-    zipped = BUNDLE._replace(path=bundle.ROOT / "build" / "version.zip")
+    """Make an older version live again."""
     return [
         "OLD=1",
-        commands.save_code(KEYS, "$OLD", zipped.file),
-        commands.save_revision(KEYS, REVISION),
-        commands.update_code(KEYS, zipped, REVISION),
-        commands.wait_until_updated(KEYS),
-        commands.save_environment(KEYS, "$OLD", FILE),
-        *configure(),
-        *publish(),
+        f"ARN=$({ping.get_configuration(KEYS, '$OLD')} --query FunctionArn --output text)",
+        release.register(KEYS, "$ARN", again=True),
+        *activate(),
     ]
 
 
 def prune() -> list[str]:
     return [
         "VERSION=1 DEPLOYMENT=dp_…",
-        f'restate sql "{release.DRAINED}"',
-        closings.curl(KEYS, "DELETE", '"$RESTATE_ADMIN_URL/deployments/$DEPLOYMENT?force=true"'),
-        commands.delete_version(KEYS, "$VERSION"),
+        f'restate sql "{restate.DRAINED}"',
+        restate.curl(KEYS, "DELETE", '"$RESTATE_ADMIN_URL/deployments/$DEPLOYMENT?force=true"'),
+        published.delete_version(KEYS, "$VERSION"),
     ]
 
 
@@ -123,7 +130,7 @@ def make_roles() -> list[str]:
 
 def filled(policy: str) -> str:
     given = {**KEYS, "ENVIRONMENT": "$ENV"}
-    return commands.into(f"build/{policy}.json", roles.fill_policy(policy, given, "$ACCOUNT_ID"))
+    return shell.into(f"build/{policy}.json", roles.fill_policy(policy, given, "$ACCOUNT_ID"))
 
 
 def publish_layer() -> list[str]:
@@ -143,7 +150,7 @@ def close() -> list[str]:
 
 def call(path: str, body: object = None) -> str:
     """Call a handler through Restate's ingress."""
-    return closings.curl(KEYS, "POST", f"{KEYS['RESTATE_INGRESS_URL']}/{path}", body)
+    return restate.curl(KEYS, "POST", f"{KEYS['RESTATE_INGRESS_URL']}/{path}", body)
 
 
 def look_back() -> list[str]:
@@ -170,7 +177,7 @@ def resolve() -> list[str]:
 
 
 def keep_schedule() -> list[str]:
-    return [closings.curl(KEYS, "POST", schedule.url(KEYS, verb)) for verb in ("start", "status", "stop")]
+    return [restate.curl(KEYS, "POST", schedule.url(KEYS, verb)) for verb in ("start", "status", "stop")]
 
 
 def warm_on() -> list[str]:
@@ -198,8 +205,8 @@ def make_alarms() -> list[str]:
 
 def destroy() -> list[str]:
     return [
-        closings.curl(KEYS, "DELETE", '"$RESTATE_ADMIN_URL/deployments/$DEPLOYMENT?force=true"'),
-        commands.delete_function(KEYS),
+        restate.curl(KEYS, "DELETE", '"$RESTATE_ADMIN_URL/deployments/$DEPLOYMENT?force=true"'),
+        published.delete_function(KEYS),
         logs.delete_log_group(KEYS),
         roles.delete_role_policy(KEYS, "$ROLE_NAME", "lambda-execution"),
         roles.delete_role(KEYS, "$ROLE_NAME"),

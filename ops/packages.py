@@ -24,16 +24,16 @@ SOURCES = (".pyi", ".pyc", ".pyx", ".pxd", ".pxi", ".c", ".h", ".cc", ".cpp", ".
 ADVICE = "change RUNTIME or BUNDLE_PLATFORM, or handler/requirements.in and run `inv lock`. Nothing was built."
 
 
-class Target(NamedTuple):
-    """runtime: as Lambda names it; platform: as uv names it, empty for this machine's; client: thick or thin."""
+class Platform(NamedTuple):
+    """runtime: Lambda's name; wheels: uv's name of their platform, empty for this machine's; client: thick or thin."""
 
     runtime: str
-    platform: str
+    wheels: str
     client: str
 
     @property
     def name(self) -> str:
-        return f"{self.runtime} on {self.platform or 'this machine'}, {self.client}"
+        return f"{self.runtime} on {self.wheels or 'this machine'}, {self.client}"
 
 
 def lock_command() -> str:
@@ -43,27 +43,27 @@ def lock_command() -> str:
     )
 
 
-def install_command(target: Target, requirements: Path, tree: Path) -> str:
+def install_command(platform: Platform, requirements: Path, tree: Path) -> str:
     """uv links files from its cache unless it is told to copy, and then whoever edits one edits the cache."""
-    platform = f" --python-platform {q(target.platform)}" if target.platform else ""
+    wheels = f" --python-platform {q(platform.wheels)}" if platform.wheels else ""
     return (
         f"uv pip install --quiet --no-deps --target {q(str(tree))} --python {q(sys.executable)}"
-        f" --python-version {target.runtime.removeprefix('python')}{platform}"
+        f" --python-version {platform.runtime.removeprefix('python')}{wheels}"
         " --only-binary :all: --require-hashes --no-compile-bytecode --link-mode copy"
         f" --requirement {q(str(requirements))}"
     )
 
 
-def install(target: Target, tree: Path) -> None:
+def install(platform: Platform, tree: Path) -> None:
     """Fill a new folder with what the bundle takes of the target's packages; raises Exit."""
     requirements = tree.with_name("requirements.txt")
-    requirements.write_text(locked_for(target.client, LOCK.read_text()))
-    command = install_command(target, requirements, tree)
+    requirements.write_text(locked_for(platform.client, LOCK.read_text()))
+    command = install_command(platform, requirements, tree)
     done = subprocess.run(
         [uv(), *shlex.split(command)[1:]], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if done.returncode:
-        raise Exit(explained(done.stderr, target))
+        raise Exit(explained(done.stderr, platform))
     for name in files_of(tree):
         if is_left_out(name):
             (tree / name).unlink()
@@ -89,14 +89,14 @@ def uv() -> str:
     return found
 
 
-def explained(said: str, target: Target) -> str:
+def explained(said: str, platform: Platform) -> str:
     """One line for a person from uv's several."""
     without = re.search(r"[Bb]ecause ([\w.-]+)(?:\{[^}]*\})?==(\S+) has no usable wheels", said)
     if without:
-        return f"{without[1]} {without[2]} has no wheel for {target.name}; {ADVICE}"
+        return f"{without[1]} {without[2]} has no wheel for {platform.name}; {ADVICE}"
     if "--python-platform" in said:
-        return f"BUNDLE_PLATFORM {target.platform!r} is no platform that uv knows, such as x86_64-manylinux_2_34"
-    return f"the packages for {target.name} could not be installed: {' '.join(said.split())}"
+        return f"BUNDLE_PLATFORM {platform.wheels!r} is no platform that uv knows, such as x86_64-manylinux_2_34"
+    return f"the packages for {platform.name} could not be installed: {' '.join(said.split())}"
 
 
 def is_left_out(name: str) -> bool:

@@ -11,7 +11,7 @@ from shlex import quote as q
 from invoke import Exit
 from invoke.exceptions import CommandTimedOut
 
-from ops import commands, config, shell
+from ops import config, shell
 from ops.shell import ROOT, aws, failure
 from ops.target import Target
 from ops.task import NOTHING, task
@@ -22,11 +22,22 @@ LIMIT_SECONDS = 25
 
 def invoke_live(cfg: dict, event_file: str, answer_file: str) -> str:
     bounds = f"--cli-connect-timeout 5 --cli-read-timeout {LIMIT_SECONDS - 5}"
-    return commands.invoke_function(cfg, event_file, answer_file, bounds=bounds)
+    return invoke_function(cfg, event_file, answer_file, bounds=bounds)
 
 
-def get_live(cfg: dict) -> str:
-    return aws(cfg, f"lambda get-function-configuration --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live")
+def invoke_function(cfg, payload_file, answer_file, qualifier="live", bounds="--cli-read-timeout 60"):
+    """bounds: how long the CLI waits."""
+    return aws(
+        cfg,
+        f"lambda invoke --function-name {q(cfg['FUNCTION_NAME'])}:{q(qualifier)} --payload fileb://{q(payload_file)}"
+        f" {bounds} {q(answer_file)}",
+    )
+
+
+def get_configuration(cfg: dict, qualifier: str = "live") -> str:
+    return aws(
+        cfg, f"lambda get-function-configuration --function-name {q(cfg['FUNCTION_NAME'])} --qualifier {q(qualifier)}"
+    )
 
 
 @task(
@@ -98,7 +109,7 @@ def description(digest: str) -> str:
 
 def live_description(target: Target) -> str:
     """Return the description of the live version, which names its commit."""
-    return query_in_time(target, get_live(target.cfg)).get("Description") or "unknown"
+    return query_in_time(target, get_configuration(target.cfg)).get("Description") or "unknown"
 
 
 def find_fault(answer: dict) -> str:

@@ -1,6 +1,6 @@
-"""What makes a published version live: its registration with Restate, the alias `live`, and a ping of it.
+"""A release: publish a numbered version, register it with Restate, move the alias `live` to it, and ping it.
 
-Restate calls a version by its ARN, or, with FUNCTION_URL=on, whatever the alias holds by the alias' URL.
+Restate calls a version by its ARN. With FUNCTION_URL=on it calls the URL of the alias, so whatever the alias points to.
 """
 
 from __future__ import annotations
@@ -12,19 +12,25 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops import commands, function_url, shell
-from ops.closings import curl, message, one_line
-from ops.shell import ROOT, request, sql
+from ops import function_url, restate, shell
+from ops.ping import invoke_function
+from ops.restate import (
+    DRAINED,
+    admin,
+    arn_of,
+    delete_deployment,
+    deployments,
+    function_of,
+    message,
+    newest,
+    one_line,
+    sql,
+)
+from ops.shell import ROOT, aws, into, save_json
 from ops.target import Target
 
-# A new role needs about a minute until Restate can use it.
+# Restate can use a new role after about a minute.
 PROPAGATION_SECONDS, PAUSE_SECONDS = 90, 5
-# Latest of no service, and no invocation that has not ended began on it; paused and suspended ones have not ended.
-DRAINED = (
-    "SELECT d.id FROM sys_deployment d WHERE d.id NOT IN (SELECT deployment_id FROM sys_service) AND d.id NOT IN"
-    " (SELECT pinned_deployment_id FROM sys_invocation_status WHERE pinned_deployment_id IS NOT NULL"
-    " AND status != 'completed')"
-)
 
 # Calls that have not begun: each will begin on the newest version.
 WAITING = (
@@ -33,136 +39,140 @@ WAITING = (
 )
 
 
-def take(target: Target, version_arn, breaking, before) -> None:
-    """Make a version live, compare before and ask after; Exit says what is live then and what mends it.
+def activate(target: Target, version_arn: str, breaking: bool, before: int) -> None:
+    """Register a version, move the alias to it and ping it; Exit reports what is live then and which command fixes it.
 
-    before: shell.changes when the task began; where nothing has changed, nothing is asked.
+    before: shell.changes when the task began; if nothing has changed since, no ping is sent.
     """
-    mend = f"inv deploy --env {target.env}"
+    fix = f"inv deploy --env {target.env}"
     try:
         if by_url(target.cfg):
-            take_by_url(target, version_arn, breaking)
+            activate_by_url(target, version_arn, breaking)
         else:
-            take_by_arn(target, version_arn, breaking)
+            activate_by_arn(target, version_arn, breaking)
         refuse_public(target)
         if shell.changes > before:
-            mend = f"inv rollback --env {target.env}"
-            smoke(target, version_arn)
+            fix = f"inv rollback --env {target.env}"
+            check_live(target, version_arn)
     except Exit as error:
-        raise Exit(f"{str(error).rstrip('.')}. {what_is_live(target)}; `{mend}` mends it") from None
+        raise Exit(f"{str(error).rstrip('.')}. {what_is_live(target)}; `{fix}` fixes it") from None
 
 
-def by_url(cfg) -> bool:
+def report(target: Target, version_arn: str, before: int) -> None:
+    """Print which version is live now, and whether the task has changed anything."""
+    if target.dry:
+        print(f"{target.env}: dry run, nothing was changed")
+    elif shell.changes > before:
+        print(f"{target.env}: {version_arn} is live")
+    else:
+        print(f"{target.env}: nothing changed; {version_arn} is live")
+
+
+def by_url(cfg: dict) -> bool:
     return cfg["FUNCTION_URL"] == "on"
 
 
-def take_by_arn(target: Target, version_arn, breaking) -> None:
-    found = find_deployment(target.cfg, version_arn)
-    if not found or found["id"] != newest(target.cfg):
+def activate_by_arn(target: Target, version_arn: str, breaking: bool) -> None:
+    cfg = target.cfg
+    found = find_deployment(cfg, version_arn)
+    if not found or found["id"] != newest(cfg):
         if not unpublished(target, version_arn):
-            refuse_removed_handlers(target.cfg, version_arn, breaking, discover(target.cfg, version_arn))
+            refuse_removed_handlers(cfg, version_arn, breaking, discover(cfg, version_arn))
         ensure_registered(target, version_arn, again=bool(found))
-    borne = ensure_alias(target, version_arn)
-    ensure_concurrency(target, borne)
-    if "FUNCTION_URL=on" in borne and not leave_url(target, version_arn):
+    attached = ensure_alias(target, version_arn)
+    ensure_concurrency(target, attached)
+    if "FUNCTION_URL=on" in attached and not leave_url(target, version_arn):
         return
-    settle_alias(target, borne)
+    settle_alias(target, attached)
 
 
-def take_by_url(target: Target, version_arn, breaking) -> None:
-    """The alias goes first: Restate discovers what is behind it, so the version itself is asked for its handlers."""
-    found = find_deployment(target.cfg, version_arn)
-    registered = found["uri"].rstrip("/") if found and found["id"] == newest(target.cfg) else ""
+def activate_by_url(target: Target, version_arn: str, breaking: bool) -> None:
+    """Move the alias first: Restate discovers the version behind it, so the version itself is asked for handlers."""
+    cfg = target.cfg
+    found = find_deployment(cfg, version_arn)
+    registered = found["uri"].rstrip("/") if found and found["id"] == newest(cfg) else ""
     if not registered and not unpublished(target, version_arn):
-        refuse_removed_handlers(target.cfg, version_arn, breaking, handlers_of(target, version_arn))
-    borne = ensure_alias(target, version_arn)
-    ensure_concurrency(target, borne)
+        refuse_removed_handlers(cfg, version_arn, breaking, handlers_of(target, version_arn))
+    attached = ensure_alias(target, version_arn)
+    ensure_concurrency(target, attached)
     url = function_url.ensure(target)
     if not registered or registered != url:
         ensure_registered_url(target, url or "URL", version_arn)
-    settle_alias(target, borne)
+    settle_alias(target, attached)
     print(
-        f"{target.env}: Restate calls {url or 'the new URL'}, which always runs the newest code, in a running closing,"
-        " too. Only calls that Restate has signed are answered"
+        f"{target.env}: Restate calls {url or 'the new URL'}, which always runs the live version, also in a running"
+        " closing. Only calls that Restate has signed are answered"
     )
 
 
-def unpublished(target: Target, version_arn) -> bool:
-    """Whether a version is one that a rehearsal would have published."""
+def unpublished(target: Target, version_arn: str) -> bool:
+    """Return whether a version is one that a dry run would have published."""
     return target.dry and version_arn.endswith(":NEXT")
 
 
 def what_is_live(target: Target) -> str:
-    """Half a line on which versions pings and Restate reach now; as much as can be seen."""
-    alias = restate = "nobody knows which"
+    """Return a sentence on the versions that the alias and Restate use now, as far as they can be found out."""
+    alias = restate = "an unknown version"
     with contextlib.suppress(Exit):
-        found = target.query_json(commands.get_alias(target.cfg), missing="ResourceNotFoundException")
-        alias = found["FunctionVersion"] if found else "none"
+        found = target.query_json(get_alias(target.cfg), missing="ResourceNotFoundException")
+        alias = f"version {found['FunctionVersion']}" if found else "no version"
     with contextlib.suppress(Exit):
-        arns = {one["id"]: arn_of(one) or one["id"] for one in deployments(target.cfg)} | {"": "none"}
-        restate = arns[newest(target.cfg)].rpartition(":")[2]
-    return f"Live now: the alias has version {alias}, Restate starts closings on version {restate}"
+        arns = {one["id"]: arn_of(one) or one["id"] for one in deployments(target.cfg)}
+        latest = newest(target.cfg)
+        restate = f"version {arns[latest].rpartition(':')[2]}" if latest else "no version"
+    return f"Live now: the alias has {alias}, Restate starts closings on {restate}"
 
 
-def newest(cfg) -> str:
-    """The deployment on which Restate starts closings; "" before the first one."""
-    status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/services/DailyClosing")
-    return answer["deployment_id"] if status == 200 else ""
+def refuse_removed_handlers(cfg: dict, version_arn: str, breaking: bool, new: dict[str, set[str]]) -> None:
+    """Raise Exit if a version lacks handlers that are registered now: Restate accepts it, and their callers then fail.
 
-
-def refuse_removed_handlers(cfg, version_arn, breaking, new: dict[str, set[str]]) -> None:
-    """Restate takes a version that lacks a handler without a word, and its callers then fail.
-
-    Only the services that a version of this function serves are compared. new: the version's handlers by service.
+    Only services that a version of this function serves are compared. new: the version's handlers by service.
     """
     ours = {one["id"] for one in deployments(cfg) if function_of(arn_of(one)) == function_of(version_arn)}
-    status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/services")
-    if status != 200:
-        raise Exit(f"Restate's admin API at {cfg['RESTATE_ADMIN_URL']} answered {status}: {one_line(message(answer))}")
-    gone = [
+    removed = [
         f"{service['name']}/{handler['name']}"
-        for service in answer["services"]
+        for service in admin(cfg, "services")["services"]
         if service["deployment_id"] in ours
         for handler in service["handlers"]
         if handler["name"] not in new.get(service["name"], ())
     ]
-    if gone and not breaking:
+    if removed and not breaking:
         raise Exit(
-            f"{version_arn} no longer has {', '.join(sorted(gone))}, and calls of it would fail; keep the handler, or"
-            " say --breaking. Nothing was registered"
+            f"{version_arn} no longer has {', '.join(sorted(removed))}, and calls of it would fail; keep the handler,"
+            " or add --breaking. Nothing was registered"
         )
 
 
-def discover(cfg, version_arn) -> dict[str, set[str]]:
-    """The handlers of a version by service, as Restate itself discovers them; nothing is registered by it."""
+def discover(cfg: dict, version_arn: str) -> dict[str, set[str]]:
+    """Return the handlers of a version by service, as Restate itself discovers them; this registers nothing."""
     body = {"arn": version_arn, "dry_run": True}
     if cfg["RESTATE_INVOKE_ROLE_ARN"]:
         body["assume_role_arn"] = cfg["RESTATE_INVOKE_ROLE_ARN"]
     return ask_discovery(cfg, version_arn, body, patient=bool(cfg["RESTATE_INVOKE_ROLE_ARN"]))
 
 
-def ask_discovery(cfg, known_as: str, body: dict, patient: bool) -> dict[str, set[str]]:
-    """patient: what Restate does not reach yet, it may reach within a minute."""
+def ask_discovery(cfg: dict, name: str, body: dict, patient: bool) -> dict[str, set[str]]:
+    """patient: retry, because Restate may need a minute until it can call what is new."""
     deadline = time.monotonic() + PROPAGATION_SECONDS
     while True:
-        status, answer = request(cfg, "POST", f"{cfg['RESTATE_ADMIN_URL']}/v3/deployments", body)
+        status, answer = restate.request(cfg, "POST", f"{cfg['RESTATE_ADMIN_URL']}/v3/deployments", body)
         if status < 300:
             return {one["name"]: {handler["name"] for handler in one["handlers"]} for one in answer["services"]}
-        said = one_line(message(answer))[:300]
-        if "META0003" not in said or not patient or time.monotonic() > deadline:
-            raise Exit(f"Restate refused {known_as} with {status}: {said}")
-        print(f"Restate does not reach {known_as} yet; a new role takes about a minute")
+        reason = one_line(message(answer))[:300]
+        if "META0003" not in reason or not patient or time.monotonic() > deadline:
+            raise Exit(f"Restate refused {name} with {status}: {reason}")
+        print(f"Restate cannot call {name} yet; a new role takes about a minute")
         time.sleep(PAUSE_SECONDS)
 
 
-def handlers_of(target: Target, version_arn) -> dict[str, set[str]]:
-    """The handlers of a version by service, as it says itself; a rehearsal asks nobody."""
+def handlers_of(target: Target, version_arn: str) -> dict[str, set[str]]:
+    """Return the handlers of a version by service, as the version itself answers; {} under --dry."""
     answer = invoke_event(target, {"handlers": True}, version_arn.rpartition(":")[2])
     return {service: set(names) for service, names in answer["handlers"].items()} if answer else {}
 
 
 def refuse_other_protocol(target: Target, version: str) -> None:
-    """Exit if a version understands another major version of the requests while calls wait for a version to run on."""
+    """Raise Exit if a version understands other requests than the live one (major protocol) while calls are queued."""
     theirs, ours = (protocol_of(target, qualifier) for qualifier in (version, "live"))
     waiting = sum(row["n"] for row in sql(target.cfg, WAITING))
     if waiting and theirs.split(".")[0] != ours.split(".")[0]:
@@ -174,72 +184,55 @@ def refuse_other_protocol(target: Target, version: str) -> None:
 
 
 def protocol_of(target: Target, qualifier: str) -> str:
-    """The protocol version of a published version's requests; a dry run asks nobody."""
+    """Return the protocol version of the requests that a published version understands; "1.0" under --dry."""
     return invoke_event(target, {"handlers": True}, qualifier).get("protocol", "1.0")
 
 
 def refuse_public(target: Target) -> None:
-    """Exit unless Restate keeps ClosingPeriod/close from all callers but our own services."""
+    """Raise Exit unless Restate keeps ClosingPeriod/close from all callers but our own services."""
     if target.dry:
         return
-    status, found = request(
+    status, found = restate.request(
         target.cfg, "GET", f"{target.cfg['RESTATE_ADMIN_URL']}/services/ClosingPeriod/handlers/close"
     )
     if status != 200 or found.get("public") is not False:
         raise Exit("Restate has ClosingPeriod/close as public, so that anybody could close a period past its checks")
 
 
-def smoke(target: Target, version_arn) -> None:
-    """Ping what is live now; Exit unless this version answers."""
+def check_live(target: Target, version_arn: str) -> None:
+    """Ping the live version; raises Exit unless this version answers that all is well."""
     answer = invoke_event(target, {"ping": True})
     if answer and (not answer.get("ok") or str(answer.get("version")) != version_arn.rpartition(":")[2]):
         raise Exit(f"the ping of the live version was answered by {answer}, expected {version_arn}")
 
 
-def function_of(arn: str) -> str:
-    """The ARN of a version or an alias without its number or name."""
-    return arn.rpartition(":")[0]
+def find_deployment(cfg: dict, version_arn: str) -> dict | None:
+    """Return the registration of a version, by ARN or by URL as the environment requires."""
+    return next((one for one in deployments(cfg) if arn_of(one) == version_arn and ("uri" in one) == by_url(cfg)), None)
 
 
-def held_by(alias: dict) -> str:
-    """The ARN of the version that an alias holds."""
-    return f"{function_of(alias['AliasArn'])}:{alias['FunctionVersion']}"
+def ensure_registered(target: Target, version_arn: str, again: bool = False) -> None:
+    """Register a version's ARN with Restate and read it back, because Restate ignores options that it does not know.
 
-
-def deployments(cfg) -> list[dict]:
-    status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")
-    if status != 200:
-        mend = "; see that RESTATE_AUTH_TOKEN is right" if status in (401, 403) else ""
-        raise Exit(
-            f"Restate's admin API at {cfg['RESTATE_ADMIN_URL']} answered {status}: {one_line(message(answer))}{mend}"
-        )
-    return answer["deployments"]
-
-
-def ensure_registered(target: Target, version_arn, again=False) -> None:
-    """Register a version's ARN with Restate and read it back: to Restate an option it does not know is no error.
-
-    again: it is registered and something else has been since; without --force Restate would leave it at that.
+    again: it is registered, and another version has been registered since; Restate then only accepts it with --force.
     """
-    target.execute(commands.register(target.cfg, version_arn, again))
+    target.execute(register(target.cfg, version_arn, again))
     if target.dry:
         return
     deployment = find_deployment(target.cfg, version_arn)
     if not deployment:
         raise Exit(f"Restate does not list {version_arn} after its registration; run the deploy again")
-    role = deployment.get("assume_role_arn") or ""
-    if role != target.cfg["RESTATE_INVOKE_ROLE_ARN"]:
-        raise Exit(
-            f"Restate registered {version_arn} with role {role!r}, not {target.cfg['RESTATE_INVOKE_ROLE_ARN']!r}"
-        )
+    role, wanted = deployment.get("assume_role_arn") or "", target.cfg["RESTATE_INVOKE_ROLE_ARN"]
+    if role != wanted:
+        raise Exit(f"Restate registered {version_arn} with role {role!r}, not {wanted!r}")
 
 
-def ensure_registered_url(target: Target, url, version_arn) -> None:
-    """Register the URL anew, with the handlers of the version that is behind it now."""
+def ensure_registered_url(target: Target, url: str, version_arn: str) -> None:
+    """Register the URL again, with the handlers of the version that is behind it now."""
     if not target.dry:
         body = {"uri": url, "use_http_11": True, "force": True, "dry_run": True}
         ask_discovery(target.cfg, url, body, patient=True)
-    target.execute(commands.register_url(url, version_arn))
+    target.execute(register_url(url, version_arn))
     if target.dry:
         return
     found = find_deployment(target.cfg, version_arn)
@@ -248,87 +241,79 @@ def ensure_registered_url(target: Target, url, version_arn) -> None:
     function_url.refuse_open(url)
 
 
-def arn_of(deployment: dict) -> str:
-    """The version of a registration; of a URL, the one that was behind it when it was registered. "" of others."""
-    return deployment.get("arn") or (deployment.get("metadata") or {}).get("arn", "")
+def held_by(alias: dict) -> str:
+    """Return the ARN of the version that an alias points to."""
+    return f"{function_of(alias['AliasArn'])}:{alias['FunctionVersion']}"
 
 
-def find_deployment(cfg, version_arn) -> dict | None:
-    """The registration of a version in the way in which the environment wants it called."""
-    return next(
-        (one for one in deployments(cfg) if arn_of(one) == version_arn and ("uri" in one) == by_url(cfg)),
-        None,
-    )
-
-
-def borne_by(cfg) -> str:
-    """What hangs on the alias, as its description says: a deploy looks for no more than was ever there."""
+def wanted_at_alias(cfg: dict) -> str:
+    """Return the alias' description, a list of what is attached to it: a deploy only looks for what was ever there."""
     words = ["FUNCTION_URL=on"] if by_url(cfg) else []
     if int(cfg["PROVISIONED_CONCURRENCY"]):
         words.append(f"PROVISIONED_CONCURRENCY={cfg['PROVISIONED_CONCURRENCY']}")
     return " ".join(words)
 
 
-def ensure_alias(target: Target, version_arn) -> str:
-    """Point the alias `live` to a version: pings and keep-warm calls go to what Restate invokes.
+def ensure_alias(target: Target, version_arn: str) -> str:
+    """Point the alias `live` to a version, so that pings and keep-warm calls reach the version that Restate invokes.
 
-    Returns its description: what hangs on it, and what hung on it before and may have to go.
+    Returns its description: what must be attached to it, and what was attached before and may have to be removed.
     """
-    version = version_arn.rpartition(":")[2]
-    found = target.query_json(commands.get_alias(target.cfg), missing="ResourceNotFoundException")
+    version, wanted = version_arn.rpartition(":")[2], wanted_at_alias(target.cfg)
+    found = target.query_json(get_alias(target.cfg), missing="ResourceNotFoundException")
     if not found:
-        target.execute(commands.move_alias(target.cfg, "create", version, borne_by(target.cfg) or None))
-        return borne_by(target.cfg)
-    borne = " ".join(sorted({*found.get("Description", "").split(), *borne_by(target.cfg).split()}))
-    if (found["FunctionVersion"], found.get("Description", "")) != (version, borne):
-        update_alias(target, version, borne, found)
-    return borne
+        target.execute(move_alias(target.cfg, "create", version, wanted or None))
+        return wanted
+    attached = " ".join(sorted({*found.get("Description", "").split(), *wanted.split()}))
+    if (found["FunctionVersion"], found.get("Description", "")) != (version, attached):
+        update_alias(target, version, attached, found)
+    return attached
 
 
-def update_alias(target: Target, version, description, found) -> None:
-    """found: the alias as it was looked at; Exit where somebody else has moved it since."""
-    file = "build/alias-revision"
-    target.run_local(commands.save_alias_revision(target.cfg, file))
+def update_alias(target: Target, version: str, description: str, found: dict) -> None:
+    """Move the alias. found: the alias as it was looked at; raises Exit if somebody else has moved it since."""
+    file = target.scratch("alias-revision")
+    target.run_local(save_alias_revision(target.cfg, file))
     if not target.dry and (ROOT / file).read_text().split()[1] != found["FunctionVersion"]:
-        raise Exit("somebody else has moved the alias live meanwhile; look with `inv versions`, then run it again")
+        raise Exit("somebody else has moved the alias live meanwhile; check it with `inv versions`, then run it again")
     changed = description if description != found.get("Description", "") else None
-    target.execute(commands.move_alias(target.cfg, "update", version, changed, file))
+    target.execute(move_alias(target.cfg, "update", version, changed, file))
 
 
-def settle_alias(target: Target, borne: str) -> None:
-    """Let the alias' description say what hangs on it now."""
-    if borne == borne_by(target.cfg):
+def settle_alias(target: Target, attached: str) -> None:
+    """Make the alias' description list only what is attached to it now."""
+    wanted = wanted_at_alias(target.cfg)
+    if attached != wanted:
+        found = target.query_json(get_alias(target.cfg))
+        update_alias(target, found["FunctionVersion"], wanted, found)
+
+
+def ensure_concurrency(target: Target, attached: str) -> None:
+    """Set the provisioned concurrency of the environment, and wait until it is ready."""
+    cfg = target.cfg
+    wanted = int(cfg["PROVISIONED_CONCURRENCY"])
+    if not wanted and "PROVISIONED_CONCURRENCY=" not in attached:
         return
-    found = target.query_json(commands.get_alias(target.cfg))
-    update_alias(target, found["FunctionVersion"], borne_by(target.cfg), found)
-
-
-def ensure_concurrency(target: Target, borne: str) -> None:
-    """Have as many sandboxes ready as the environment says, and wait until they are."""
-    wanted = int(target.cfg["PROVISIONED_CONCURRENCY"])
-    if not wanted and "PROVISIONED_CONCURRENCY=" not in borne:
-        return
-    found = target.query_json(commands.get_concurrency(target.cfg), missing="NotFoundException") or {}
+    found = target.query_json(get_concurrency(cfg), missing="NotFoundException") or {}
     if not wanted:
         if found:
-            target.execute(commands.delete_concurrency(target.cfg))
+            target.execute(delete_concurrency(cfg))
         return
     if found.get("RequestedProvisionedConcurrentExecutions") != wanted:
-        target.execute(commands.put_concurrency(target.cfg))
+        target.execute(put_concurrency(cfg))
     elif found["Status"] == "READY":
         return
-    target.execute(commands.wait_for_concurrency(target.cfg))
-    found = target.query_json(commands.get_concurrency(target.cfg), missing="NotFoundException")
+    target.execute(wait_for_concurrency(cfg))
+    found = target.query_json(get_concurrency(cfg), missing="NotFoundException")
     if found and found["Status"] == "FAILED":
-        raise Exit(f"AWS keeps no {wanted} sandboxes ready: {found.get('StatusReason')}")
+        raise Exit(f"AWS could not provide {wanted} provisioned instances: {found.get('StatusReason')}")
 
 
-def leave_url(target: Target, version_arn) -> bool:
-    """Take the URL and its registration away once nothing runs on it; whether it is gone."""
-    ours = [
-        one for one in deployments(target.cfg) if "uri" in one and function_of(arn_of(one)) == function_of(version_arn)
-    ]
-    drained = {row["id"] for row in sql(target.cfg, DRAINED)}
+def leave_url(target: Target, version_arn: str) -> bool:
+    """Remove the URL and its registration once nothing runs on it; returns whether it is removed."""
+    cfg = target.cfg
+    ours = [one for one in deployments(cfg) if "uri" in one and function_of(arn_of(one)) == function_of(version_arn)]
+    drained = {row["id"] for row in sql(cfg, DRAINED)}
     if not target.dry and any(one["id"] not in drained for one in ours):
         print(f"{target.env}: the Function URL stays until the closings that began on it have ended; then deploy again")
         return False
@@ -338,26 +323,66 @@ def leave_url(target: Target, version_arn) -> bool:
     return True
 
 
-def delete_deployment(target: Target, identity: str) -> None:
-    """Restate deletes with force alone, and then checks nothing: whoever calls this has checked."""
-    url = f"{target.cfg['RESTATE_ADMIN_URL']}/deployments/{identity}?force=true"
-    shell.changes += 1
-    shell.announce(curl(target.cfg, "DELETE", q(url)))
-    if target.dry:
-        return
-    status, answer = request(target.cfg, "DELETE", url)
-    if status not in (202, 204, 200, 404):
-        raise Exit(f"Restate did not delete {identity}: {status}: {one_line(message(answer))}")
-
-
 def invoke_event(target: Target, event: dict, qualifier: str = "live") -> dict:
-    """Send one of our own events to the live version, or to another, and return its answer; empty under --dry."""
-    payload, answer = "build/event.json", "build/answer.json"
-    target.run_local(commands.save_json(event, payload))
-    said = target.execute(commands.invoke_function(target.cfg, payload, answer, qualifier))
-    if not said:
+    """Send an event to the live version, or to another one, and return its answer, {} under --dry."""
+    payload, answer = target.scratch("event.json"), target.scratch("answer.json")
+    target.run_local(save_json(event, payload))
+    output = target.execute(invoke_function(target.cfg, payload, answer, qualifier))
+    if not output:
         return {}
     result = json.loads((ROOT / answer).read_text())
-    if "FunctionError" in json.loads(said):
+    if "FunctionError" in json.loads(output):
         raise Exit(f"the function failed: {result.get('errorMessage', result)}")
     return result
+
+
+def bound_to(revision: str) -> str:
+    """Return the option by which AWS refuses a change of anything but the revision in a file."""
+    return f' --revision-id "$(cut -f1 {q(revision)})"'
+
+
+def register(cfg, version_arn, again=False):
+    role = f" --assume-role-arn {q(cfg['RESTATE_INVOKE_ROLE_ARN'])}" if cfg["RESTATE_INVOKE_ROLE_ARN"] else ""
+    return f"restate deployments register {q(version_arn)}{role}{' --force' if again else ''} --yes"
+
+
+def register_url(url, version_arn):
+    """A URL does not show which version is behind it, so the version is stored as metadata."""
+    return f"restate deployments register {q(url)} --use-http1.1 --force --metadata arn={q(version_arn)} --yes"
+
+
+def get_alias(cfg):
+    return aws(cfg, f"lambda get-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live")
+
+
+def save_alias_revision(cfg, file):
+    return into(file, f"{get_alias(cfg)} --query '[RevisionId, FunctionVersion]' --output text")
+
+
+def move_alias(cfg, verb, version, description=None, revision=""):
+    """verb: create or update; description: None to leave it as it is."""
+    described = "" if description is None else f" --description {q(description)}"
+    return aws(
+        cfg,
+        f"lambda {verb}-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live --function-version {q(version)}"
+        f"{described}{bound_to(revision) if revision else ''}",
+    )
+
+
+def get_concurrency(cfg):
+    return aws(cfg, function_url.of_alias(cfg, "get-provisioned-concurrency-config"))
+
+
+def put_concurrency(cfg):
+    count = q(cfg["PROVISIONED_CONCURRENCY"])
+    verb = function_url.of_alias(cfg, "put-provisioned-concurrency-config")
+    return aws(cfg, f"{verb} --provisioned-concurrent-executions {count}")
+
+
+def wait_for_concurrency(cfg):
+    """The CLI has no waiter for it; it usually takes some minutes."""
+    return f"while {get_concurrency(cfg)} --query Status --output text | grep IN_PROGRESS; do sleep 5; done"
+
+
+def delete_concurrency(cfg):
+    return aws(cfg, function_url.of_alias(cfg, "delete-provisioned-concurrency-config"))

@@ -10,9 +10,9 @@ from invoke import Exit
 from handler.plan import plan
 from handler.request import STEPS
 from ops import closings
-from ops.closings import checked_date, execute, message, one_line
+from ops.closings import checked_date
 from ops.config import ENV_HELP
-from ops.shell import request, sql
+from ops.restate import execute, message, one_line, request, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 

@@ -11,9 +11,8 @@ from typing import NamedTuple
 from invoke import Exit
 
 from ops import shell
-from ops.commands import into
 from ops.config import ENV_HELP
-from ops.shell import ROOT, aws
+from ops.shell import ROOT, aws, into
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
@@ -72,7 +71,7 @@ def roles(c, env):
     """Create the roles of an environment, or bring them in step with policies/, and say what differed."""
     target = Target.load(c, env)
     print(f"{env}: roles of {target.cfg['FUNCTION_NAME']} in {target.cfg['AWS_REGION']}")
-    account, before = found_account(target, None), shell.changes
+    account, before = account_of(target, None), shell.changes
     for role, trust, policies in planned(target.cfg):
         ensure(target.having(ENVIRONMENT=env), account, role, trust, policies)
         drop(target, role, policies)
@@ -95,10 +94,10 @@ def oidc(c, env):
         print(f"{env}: it is there already, nothing was changed")
         return
     target.execute(create_provider(target.cfg))
-    print(f"{env}: {'this was a rehearsal' if target.dry else 'made'}")
+    print(f"{env}: {'dry run, nothing was changed' if target.dry else 'created'}")
 
 
-def found_account(target: Target, function: dict | None) -> str:
+def account_of(target: Target, function: dict | None) -> str:
     """The account's number, without a call where an ARN tells it."""
     if function:
         return function["Configuration"]["FunctionArn"].split(":")[4]

@@ -8,7 +8,7 @@ from invoke import Exit
 
 from ops import closings
 from ops.config import ENV_HELP
-from ops.shell import sql
+from ops.restate import execute, message, one_line, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task
 
@@ -85,12 +85,12 @@ def call(target: Target, verb: str) -> dict:
     blocking = blocking_call(target.cfg)
     if blocking:
         raise Exit(f"nothing was sent, because the call would wait for {blocking}")
-    status, answer = closings.execute(target, "POST", url(target.cfg, verb))
+    status, answer = execute(target, "POST", url(target.cfg, verb))
     if status == 404:
         fix = f"run `inv deploy --env {target.env}` first"
-        raise Exit(f"Restate has no handler {SERVICE}/{verb}: {closings.message(answer)}; {fix}")
+        raise Exit(f"Restate has no handler {SERVICE}/{verb}: {message(answer)}; {fix}")
     if status >= 300 or not isinstance(answer, dict):
-        raise Exit(f"Restate refused to {verb} the schedule with status {status}: {closings.message(answer)}")
+        raise Exit(f"Restate refused to {verb} the schedule with status {status}: {message(answer)}")
     return answer
 
 
@@ -110,7 +110,7 @@ def blocking_call(cfg: dict) -> str:
     verb = "resume" if row["status"] == "paused" else "kill"
     return (
         f"{row['target_handler_name']} {row['id']}, which is {row['status']}:"
-        f" {closings.one_line(row.get('last_failure', 'Restate shows no reason'))};"
+        f" {one_line(row.get('last_failure', 'Restate shows no reason'))};"
         f" fix the cause, or run `restate invocations {verb} {row['id']}`"
     )
 

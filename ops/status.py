@@ -8,9 +8,9 @@ from invoke import Exit
 
 from handler import findings
 from ops import closings, history, ping, release, schedule
-from ops.commands import get_alias
 from ops.config import ENV_HELP
-from ops.shell import sql
+from ops.release import get_alias
+from ops.restate import arn_of, deployments, one_line, sql
 from ops.target import Target
 from ops.task import NOTHING, task
 from ops.versions import RUNNING, age
@@ -57,7 +57,7 @@ def show(target: Target) -> None:
         try:
             lines = list(section())
         except Exit as error:
-            lines = [closings.one_line(f"cannot be read: {error.message}")]
+            lines = [one_line(f"cannot be read: {error.message}")]
         for at, line in enumerate(lines):
             print(f"{'' if at else name:<9} {line}", flush=True)
 
@@ -66,12 +66,12 @@ def registration(cfg: dict, arn: str) -> str:
     try:
         found = release.find_deployment(cfg, arn)
     except Exit as error:
-        return closings.one_line(error.message)
+        return one_line(error.message)
     return f"registered as {found['id']}" if found else "NOT registered with Restate"
 
 
 def function(target: Target) -> Iterator[str]:
-    found = target.query_json(ping.get_live(target.cfg))
+    found = target.query_json(ping.get_configuration(target.cfg))
     shape = f"{found['Runtime']}, {found['MemorySize']} MB, {found['Timeout']} s"
     description = found.get("Description") or "without a description"
     yield f"{shape}, published {age(found['LastModified'])} ago as {description}"
@@ -86,7 +86,7 @@ def describe(alias: dict) -> str:
 
 
 def restate(cfg: dict) -> Iterator[str]:
-    versions = {one["id"]: release.arn_of(one).rpartition(":")[2] or one["id"] for one in release.deployments(cfg)}
+    versions = {one["id"]: arn_of(one).rpartition(":")[2] or one["id"] for one in deployments(cfg)}
     newest = ", ".join(versions.get(row["id"], row["id"]) for row in sql(cfg, NEWEST)) or "none"
     running = ", ".join(f"{row['n']} on version {versions.get(row['id'], row['id'])}" for row in sql(cfg, RUNNING))
     yield f"{cfg['RESTATE_ADMIN_URL']} starts closings on version {newest}; running: {running or 'nothing'}"

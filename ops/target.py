@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from invoke import Context
 
-from ops import config, shell
+from ops import config, scratch, shell
 
 
 @dataclass(frozen=True)
@@ -53,3 +53,7 @@ class Target:
     def run_local(self, command: str) -> str:
         """Run a command that only writes or removes a file of this machine which the next command needs."""
         return shell.run_local(self.c, self.cfg, command)
+
+    def scratch(self, name: str) -> str:
+        """Return the path of a file for the commands of this process alone, removed when it ends."""
+        return scratch.path(self.env, name)

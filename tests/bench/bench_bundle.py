@@ -70,7 +70,7 @@ class Ours:
 
     def make(self) -> None:
         bundle.ROOT, bundle.BUNDLE = self.root, self.zip
-        bundle.make(self.cfg)
+        bundle.build(self.cfg)
 
 
 def seconds(work) -> float:

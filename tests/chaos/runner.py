@@ -22,7 +22,7 @@ from chaos.faults import Faults
 from handler import genius, settings
 from local.cloud import Cloud
 from ops import closings, config, repair
-from ops.shell import request
+from ops.restate import request
 
 PERIODS = ("2025-01", "2025-04", "2025-07", "2025-10")
 # With an operator that repairs it; a closing that takes longer is stuck.

@@ -12,7 +12,7 @@ from support.helpers import STATE, close, inv, run_rows, starts
 
 from local.oracle.faults import Faults
 from ops import closings
-from ops.shell import request
+from ops.restate import request
 
 FAULTS = Faults(STATE / "genius")
 

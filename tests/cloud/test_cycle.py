@@ -19,8 +19,7 @@ from support.helpers import inv as shared_inv
 from support.instantclient import AIO
 
 from layer import publish
-from ops import bundle, config, logs, release, shell, upload
-from ops import commands as written
+from ops import bundle, config, deploy, logs, release, shell
 
 # A cloud of its own: `make test-slow`.
 pytestmark = pytest.mark.slow
@@ -55,6 +54,8 @@ DEPLOY_ROLES = {
 # What AWS demands beside the operation itself: for the role, the layer, the tags and the object that a call names.
 IMPLIED = {
     "lambda:CreateFunction": {"iam:PassRole", "lambda:GetLayerVersion", "lambda:TagResource"},
+    # AWS leaves the tags out of its answer without this one.
+    "lambda:GetFunction": {"lambda:ListTags"},
     "lambda:UpdateFunctionConfiguration": {"iam:PassRole", "lambda:GetLayerVersion"},
     "s3:PutObject": {"s3:GetObject"},
 }
@@ -118,13 +119,13 @@ def asked(cfg: dict, command: str) -> dict:
 
 def standing(cfg: dict) -> dict:
     """What a deploy brings about, without what is new each time."""
-    found = asked(cfg, written.get_function(cfg))
+    found = asked(cfg, deploy.get_function(cfg))
     configuration = {
         key: value
         for key, value in found["Configuration"].items()
         if key not in ("LastModified", "RevisionId", "LoggingConfig")
     }
-    alias = asked(cfg, written.get_alias(cfg))
+    alias = asked(cfg, release.get_alias(cfg))
     deployment = release.find_deployment(cfg, f"{found['Configuration']['FunctionArn']}:{alias['FunctionVersion']}")
     assert deployment, "the live version is not registered"
     services = sorted(one["name"] for one in deployment["services"])
@@ -203,10 +204,10 @@ def through_the_bucket(cfg: dict) -> None:
     """The commands for what is over 50 MB, with the bundle and the layer that there are."""
     cfg = {**cfg, "DEPLOY_BUCKET": "cycle-bucket"}
     made = bundle.make(cfg)
-    layer = upload.key(cfg, made)
+    layer = deploy.bucket_key(cfg, made)
     for task, command in (
         ("", shell.aws(cfg, "s3 mb s3://cycle-bucket")),
-        ("bucket", upload.copy_to_bucket(cfg, made)),
+        ("bucket", deploy.copy_to_bucket(cfg, made)),
         ("bucket", publish.upload_layer(cfg, layer)),
         ("bucket", publish.remove_upload(cfg, layer)),
     ):

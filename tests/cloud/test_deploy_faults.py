@@ -1,4 +1,4 @@
-"""Deploys that fail: one line says what and what next, nothing is half done, and the next run mends it."""
+"""Deploys that fail: one line says what and what next, nothing is half done, and the next run fixes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.fault_proxy import (
 )
 from support.helpers import ROOT, inv, like_local
 
-from ops import commands, deploy, keep_warm, roles, shell
+from ops import deploy, keep_warm, release, roles, shell
 from ops.target import Target
 
 ENV = "testedge"
@@ -72,7 +72,7 @@ def refusal(call, *words) -> str:
         ({"AWS_REGION": "REMOVED"}, "AWS_REGION is missing: expected"),
         ({"RESTATE_ADMIN_URL": ""}, "RESTATE_ADMIN_URL '' is malformed: expected a URL"),
         ({"PG_PORT": "5432x"}, "PG_PORT '5432x' is malformed: expected a port"),
-        ({"PG_HOST": "h" * 4000}, "and Lambda takes 4,096; the longest are PG_HOST (4,000)"),
+        ({"PG_HOST": "h" * 4000}, "and Lambda accepts 4,096; the longest are PG_HOST (4,000)"),
     ],
 )
 def test_a_file_that_is_wrong_touches_nothing(cfg, env, proxies, changes, said):
@@ -129,10 +129,10 @@ def test_an_alias_that_is_not_there_is_named_with_what_makes_it(cfg, proxies):
     assert "has no version that is live; run `inv deploy --env local`" in refusal(
         keep_warm.live, Target(Context(), at, "local")
     )
-    assert shell.query_json(Context(), at, commands.get_alias(at), missing="ResourceNotFoundException") is None
+    assert shell.query_json(Context(), at, release.get_alias(at), missing="ResourceNotFoundException") is None
 
 
-def test_a_file_with_secrets_goes_also_when_the_command_fails(cfg, env, proxies):
+def test_a_file_with_secrets_is_removed_when_the_command_fails(cfg, env, proxies):
     name = env()
     with pytest.raises(ZeroDivisionError), deploy.environment_file(Target.load(Context(), name)) as file:
         assert (ROOT / file).stat().st_mode & 0o777 == 0o600
@@ -142,7 +142,7 @@ def test_a_file_with_secrets_goes_also_when_the_command_fails(cfg, env, proxies)
 
 
 @pytest.mark.slow
-def test_deploys_that_fail_half_way_say_what_is_live_and_the_next_one_mends_them(deployed, env, proxies, capsys):
+def test_deploys_that_fail_half_way_report_what_is_live_and_the_next_one_fixes_them(deployed, env, proxies, capsys):
     aws, restate = proxies(deployed["AWS_ENDPOINT_URL"]), proxies(deployed["RESTATE_ADMIN_URL"])
     name = env(AWS_ENDPOINT_URL=aws.url, RESTATE_ADMIN_URL=restate.url, DEADLINE_SECONDS="302")
     before = live_version()
@@ -151,20 +151,20 @@ def test_deploys_that_fail_half_way_say_what_is_live_and_the_next_one_mends_them
     said = refusal(deploy.deploy, Context(), name)
     assert "iam:PassRole" in said and "inv roles" in said
     assert [one[:3] for one in aws.requests if one.startswith(CHANGING)] == ["PUT"]
-    assert not (ROOT / "build" / f"{name}.environment.json").exists()
+    assert not list((ROOT / "build" / "scratch").glob("*.environment.json"))
     assert live_version() == before
 
     aws.inject(CONFIGURATION, ROLE_NOT_YET, UPDATING)
     restate.inject("POST /v3/deployments", INCOMPATIBLE)
     said = refusal(deploy.deploy, Context(), name)
     assert "META0006" in said and f"the alias has version {before}" in said
-    assert said.endswith(f"`inv deploy --env {name}` mends it")
+    assert said.endswith(f"`inv deploy --env {name}` fixes it")
     assert sum(one.startswith("PUT") for one in aws.requests) == 4
 
     aws.inject("POST .*/invocations", FAILED)
     said = refusal(deploy.deploy, Context(), name)
     assert "no module named genius" in said and f"the alias has version {before + 1}" in said
-    assert said.endswith(f"`inv rollback --env {name}` mends it")
+    assert said.endswith(f"`inv rollback --env {name}` fixes it")
 
     capsys.readouterr()
     deploy.deploy(Context(), name)

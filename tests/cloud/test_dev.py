@@ -12,7 +12,7 @@ import pytest
 from support.helpers import INV, ROOT, STATE, UNUSED, inv, starts
 
 from local.oracle.faults import Faults
-from ops import closings, release
+from ops import closings, restate
 
 DATE = "2025-03-05"
 
@@ -45,7 +45,7 @@ class Dev:
 
 @pytest.mark.slow
 def test_a_closing_in_flight_survives_a_save_and_a_deploy_puts_lambda_back(deployed):
-    before, earlier = release.newest(deployed), len(starts(DATE[:7], event=None))
+    before, earlier = restate.newest(deployed), len(starts(DATE[:7], event=None))
     faults = Faults(STATE / "genius")
     faults.inject("procedure_seconds", "12")
     dev = Dev()
@@ -71,4 +71,4 @@ def test_a_closing_in_flight_survives_a_save_and_a_deploy_puts_lambda_back(deplo
     assert [one["event"] for one in starts(DATE[:7], event=None)[earlier:]] == ["start", "end"]
     assert "  closing_partial" in output and '{"event"' not in output
     assert deployed["PG_PASSWORD"] not in output and deployed["ORACLE_PASSWORD"] not in output
-    assert "--force" in put_back and release.newest(deployed) == before
+    assert "--force" in put_back and restate.newest(deployed) == before

@@ -16,8 +16,9 @@ from support.instantclient import AIO
 
 from handler.client import ERRORS
 from local.oracle.faults import Faults
-from ops import closings, commands, config, doctor, shell
-from ops.shell import aws, request
+from ops import closings, config, deploy, doctor, shell
+from ops.restate import request
+from ops.shell import aws
 from ops.target import Target
 
 C = Context()
@@ -59,7 +60,7 @@ def shrink_and_publish(cfg: dict) -> None:
     """A version with 512 MB that Restate has never heard of, live."""
     name = cfg["FUNCTION_NAME"]
     run(cfg, aws(cfg, f"lambda update-function-configuration --function-name {name} --memory-size 512"))
-    run(cfg, commands.wait_until_updated(cfg))
+    run(cfg, deploy.wait_until_updated(cfg))
     version = json.loads(run(cfg, aws(cfg, f"lambda publish-version --function-name {name}")))["Version"]
     run(cfg, aws(cfg, f"lambda update-alias --function-name {name} --name live --function-version {version}"))
 
@@ -317,7 +318,7 @@ def test_blocked_period_fails_with_the_command_that_resolves_it(deployed):
 def test_paused_invocation_fails_with_its_last_failure(cfg, monkeypatch):
     rows = [{"id": "inv_1", "target": "ClosingPeriod/2025-01/close"}]
     events = [{"event_json": json.dumps({"last_failure": "ORA-01017: no"})}]
-    monkeypatch.setattr(doctor, "sql", lambda cfg, query: events if "sys_journal_events" in query else rows)
+    monkeypatch.setattr(doctor, "sql", lambda cfg, query, *values: events if "sys_journal_events" in query else rows)
     (one,) = findings(doctor.paused, cfg)
     assert not one.passed and "is paused: ORA-01017: no" in one.message
     assert one.fix.endswith("restate invocations resume inv_1")

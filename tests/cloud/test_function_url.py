@@ -15,7 +15,7 @@ from invoke import Context
 from support.helpers import ROOT, STATE, close, environment_file, inv, like_local
 
 from handler import settings
-from ops import function_url, release
+from ops import function_url, release, restate
 from ops.target import Target
 
 OTHER = ROOT / "env" / "testurl.env"
@@ -105,10 +105,10 @@ def test_the_url_comes_serves_a_closing_and_goes(deployed):
     try:
         assert "create-function-url-config" in inv("--dry", "deploy", "--env", "testurl").stdout
         done = inv("deploy", "--env", "testurl").stdout
-        assert "which always runs the newest code" in done and "put-provisioned-concurrency-config" in done
+        assert "which always runs the live version" in done and "put-provisioned-concurrency-config" in done
         assert "nothing changed" in inv("deploy", "--env", "testurl").stdout
         # `inv dev` registers a URL, too, behind which there is no version.
-        (registered,) = [one for one in release.deployments(deployed) if "uri" in one and release.arn_of(one)]
+        (registered,) = [one for one in restate.deployments(deployed) if "uri" in one and restate.arn_of(one)]
         assert registered["http_version"] == "HTTP/1.1"
         close("2025-07-31")
         url = registered["uri"].rstrip("/")

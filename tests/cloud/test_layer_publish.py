@@ -75,12 +75,12 @@ def test_the_same_layer_is_not_published_twice(published):
     assert "publish-layer-version" not in done.stdout
 
 
-def test_a_rehearsal_publishes_nothing(published, cfg):
-    with environment_file("testlayer", LAYER_NAME="rehearsed") as env:
+def test_dry_run_publishes_nothing(published, cfg):
+    with environment_file("testlayer", LAYER_NAME="unpublished") as env:
         done = inv("--dry", "layer.publish", "--env", env)
-        assert "publish-layer-version --layer-name rehearsed" in done.stdout
-        assert "this was a rehearsal" in done.stdout
-        assert "has no version of rehearsed" in inv("layer.list", "--env", env).stdout
+        assert "publish-layer-version --layer-name unpublished" in done.stdout
+        assert "dry run, nothing was published" in done.stdout
+        assert "has no version of unpublished" in inv("layer.list", "--env", env).stdout
 
 
 def test_a_layer_that_the_runtime_cannot_load_is_not_published(published, cfg, monkeypatch):
@@ -126,9 +126,9 @@ def pinned(deployed, published, cfg):
 
 def test_a_thick_deploy_attaches_the_newest_version_and_tns_admin(deployed, published, cfg, monkeypatch):
     with environment_file("testthick", ORACLE_CLIENT="thick") as env:
-        rehearsed = inv("--dry", "deploy", "--env", env).stdout
-    assert "differs in Layers, ORACLE_CLIENT, TNS_ADMIN" in rehearsed
-    assert f"--layers {published}" in rehearsed
+        printed = inv("--dry", "deploy", "--env", env).stdout
+    assert "differs in Layers, ORACLE_CLIENT, TNS_ADMIN" in printed
+    assert f"--layers {published}" in printed
     monkeypatch.setattr(publish, "versions", lambda c, cfg: [{"LayerVersionArn": "x", "CompatibleRuntimes": ["y"]}])
     with pytest.raises(Exit, match=r"x was made for y; publish one for it with `make layer publish"):
         publish.attached(Target(Context(), {**cfg, "ORACLE_CLIENT": "thick"}, "local"))

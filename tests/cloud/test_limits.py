@@ -1,4 +1,4 @@
-"""Lambda's limits against the local cloud: the way through a bucket, and the size of an attached layer."""
+"""Lambda's limits against the local cloud: the way through a bucket."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import zipfile
 
 from support.helpers import ROOT
 
-from ops import bundle, limits, shell, upload
-from ops.target import Target
+from ops import bundle, deploy, limits, shell
 
 
 def test_code_in_the_bucket_reaches_lambda(cfg, monkeypatch, tmp_path):
@@ -23,14 +22,14 @@ def test_code_in_the_bucket_reaches_lambda(cfg, monkeypatch, tmp_path):
     made = bundle.Bundle(zipped, "d", "5" * 64, zipped.stat().st_size, 1, "made", "")
     cfg = {**cfg, "DEPLOY_BUCKET": "finance-code", "FUNCTION_NAME": "from-a-bucket"}
     create = (
-        f"lambda create-function --function-name from-a-bucket {upload.code_to_create(cfg, made)}"
+        f"lambda create-function --function-name from-a-bucket {deploy.code_to_create(cfg, made)}"
         f" --runtime {cfg['RUNTIME']} --handler handler.app.handler --role arn:aws:iam::000000000000:role/any"
     )
-    update = f"lambda update-function-code --function-name from-a-bucket {upload.code_to_update(cfg, made)}"
+    update = f"lambda update-function-code --function-name from-a-bucket {deploy.code_to_update(cfg, made)}"
     try:
         for command in (
             shell.aws(cfg, "s3 mb s3://finance-code"),
-            upload.copy_to_bucket(cfg, made),
+            deploy.copy_to_bucket(cfg, made),
             shell.aws(cfg, create),
             shell.aws(cfg, update),
         ):
@@ -47,21 +46,3 @@ def run(cfg: dict, command: str) -> str:
     done = subprocess.run(command, shell=True, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, (command, done.stderr)
     return done.stdout
-
-
-def test_layer_of_the_local_cloud_is_measured(cfg, tmp_path):
-    zipped = tmp_path / "layer.zip"
-    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("lib/large", bytes(123_456))
-    publish = f"lambda publish-layer-version --layer-name measured --zip-file fileb://{zipped}"
-    arn = json.loads(run(cfg, shell.aws(cfg, publish)))["LayerVersionArn"]
-    found = json.loads(run(cfg, upload.get_layer_version(cfg, arn)))
-    assert limits.unzipped_behind(found["Content"]["Location"]) == 123_456
-
-
-def test_layer_of_unknown_size_does_not_stop_a_deploy(cfg, capsys):
-    from invoke import Context
-
-    arn = f"arn:aws:lambda:{cfg['AWS_REGION']}:000000000000:layer:nowhere:1"
-    assert upload.layer_sizes(Target(Context(), cfg, "local"), [arn]) == {}
-    assert f"the size of {arn} cannot be read" in capsys.readouterr().out

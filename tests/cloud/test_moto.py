@@ -25,7 +25,7 @@ from support.helpers import ROOT
 from support.helpers import inv as real_inv
 
 from local.state import hold_free_port
-from ops import commands, config, deploy, function_url, roles, shell
+from ops import config, deploy, function_url, roles, shell
 from ops.target import Target
 
 pytestmark = pytest.mark.moto
@@ -218,7 +218,7 @@ def test_into_a_vpc_and_out_of_it(cfg):
     finally:
         write(cfg)
     assert ":6 is live" in inv(cfg, "deploy", version=6)
-    assert not deploy.in_vpc(shell.query_json(C, cfg, commands.get_function(cfg))["Configuration"])
+    assert not deploy.in_vpc(shell.query_json(C, cfg, deploy.get_function(cfg))["Configuration"])
 
 
 def test_the_urls_two_permissions_and_their_end(cfg):

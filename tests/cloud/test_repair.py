@@ -11,7 +11,7 @@ from support.helpers import STATE, administer, close, inv, run_rows, starts
 
 from local.oracle.faults import Faults
 from ops import closings, repair
-from ops.shell import request
+from ops.restate import request
 from ops.target import Target
 
 FAULTS = Faults(STATE / "genius")

@@ -17,7 +17,7 @@ from support.requests import HANDLERS, PER_HANDLER, Generated, generate, valid
 from support.schedule_helpers import wait_for
 
 from ops import closings
-from ops.shell import request, sql
+from ops.restate import request, sql
 
 SEED = 16
 SECONDS = 2.0

@@ -17,7 +17,8 @@ from support.soak import SoakTest, check_closings, check_dates
 
 from local.oracle.faults import Faults
 from ops import closings, schedule
-from ops.shell import aws, command_environment, request
+from ops.restate import request
+from ops.shell import aws, command_environment
 
 FAULTS = Faults(STATE / "genius")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 
 import pytest
@@ -11,8 +10,9 @@ from invoke import Context
 from support.helpers import ROOT, STATE, like_local
 from support.helpers import inv as shared_inv
 
-from ops import commands, config, deploy, logs, roles, shell
-from ops.shell import request, sql
+from local.oracle.faults import Faults
+from ops import config, deploy, logs, roles, shell
+from ops.restate import request, sql
 from ops.target import Target
 
 C = Context()
@@ -84,7 +84,7 @@ def test_a_running_closing_stays_on_its_version_and_keeps_it(cfg, two):
     assert re.search(r"version 1 stays: \d invocations run on it\n.*0 deleted", pruned)
     refused = inv("destroy", "--env", "local", "--yes", check=False)
     assert refused.returncode == 1
-    assert "invocations are live" in refused.stderr
+    assert "invocations are unfinished" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
@@ -101,23 +101,66 @@ def test_a_queued_closing_starts_on_the_newest_and_both_succeed(cfg, two):
     assert second["pin"] in shown["2"]
 
 
-def test_back_to_the_version_before_and_the_old_ones_go(cfg, two):
-    rehearsed = inv("--dry", "rollback", "--env", "local").stdout
-    assert "back to version 1" in rehearsed
-    assert "this was a rehearsal" in rehearsed
-    done = inv("rollback", "--env", "local", "--to", "1").stdout
-    assert ":3 is live" in done
-    assert cfg["PG_PASSWORD"] not in done
-    assert not (ROOT / "build" / "local.environment.json").exists()
-    assert "nothing changed" in inv("deploy", "--env", "local").stdout
+def close_of(cfg: dict, period: str) -> dict:
+    """The invocation of a period's close: its status, its result and the deployment that it began on."""
+    where = (
+        f"target_service_name = 'ClosingPeriod' AND target_handler_name = 'close' AND target_service_key = '{period}'"
+    )
+    rows = sql(cfg, f"SELECT status, completion_result, pinned_deployment_id FROM sys_invocation WHERE {where}")
+    return rows[0] if rows else {}
+
+
+def wait_until(cfg: dict, period: str, column: str) -> dict:
+    deadline = time.monotonic() + 120
+    while not (found := close_of(cfg, period)).get(column):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.3)
+    return found
+
+
+def test_dry_rollback_prints_each_command_and_the_settings_that_differ(cfg, two):
+    printed = inv("--dry", "rollback", "--env", "testversions").stdout
+    assert "back to version 1" in printed and "dry run, nothing was changed" in printed
+    assert "it has other values than env/testversions.env of RETRY_CAP_SECONDS;" in printed
+    arn = r"arn:aws:lambda:\S+:1"
+    for command in (
+        rf"restate deployments register {arn} --force --yes",
+        r"aws .* update-alias .* 1 ",
+        r"aws .* invoke ",
+    ):
+        assert re.search(f"^{command}", printed, re.MULTILINE), command
+    assert "live, Restate's newest" in lines(inv("versions", "--env", "local").stdout)["2"]
+
+
+def test_rollback_takes_new_closings_to_the_old_version_and_leaves_running_ones_on_theirs(cfg, two):
+    Faults(OWN / "genius").inject("procedure_seconds", "15")
+    inv("close", "--env", "local", "--date", "2025-03-31")
+    running = wait_until(cfg, "2025-03", "pinned_deployment_id")
+    done = inv("rollback", "--env", "local").stdout
+    assert ":1 is live" in done and "warning" not in done
+    assert not re.search("update-function|publish-version|environment", done) and cfg["PG_PASSWORD"] not in done
+    assert close_of(cfg, "2025-03")["status"] != "completed", "the procedure has ended too early for this test"
+    inv("close", "--env", "local", "--date", "2025-04-30", "--skip-genius")
+    new, old = (wait_until(cfg, period, "completion_result") for period in ("2025-04", "2025-03"))
+    assert (new["completion_result"], old["completion_result"]) == ("success", "success")
+    shown = lines(inv("versions", "--env", "local").stdout)
+    assert "live, Restate's newest" in shown["1"] and new["pinned_deployment_id"] in shown["1"]
+    assert old["pinned_deployment_id"] == running["pinned_deployment_id"] and old["pinned_deployment_id"] in shown["2"]
+    assert "nothing changed" in inv("rollback", "--env", "local", "--to", "1").stdout
+    oldest = inv("rollback", "--env", "local", check=False)
+    assert "no registered version before the live one, 1; published: 1, 2. Nothing was changed" in oldest.stderr
+
+
+def test_a_deploy_goes_forward_again_and_old_versions_go(cfg, two):
+    assert ":3 is live" in inv("deploy", "--env", "local").stdout
     unknown = inv("rollback", "--env", "local", "--to", "9", check=False)
-    assert (unknown.returncode, "known: 1, 2, 3. Nothing was changed" in unknown.stderr) == (1, True)
+    assert (unknown.returncode, "published: 1, 2, 3. Nothing was changed" in unknown.stderr) == (1, True)
     assert "2 would be deleted" in inv("--dry", "prune", "--env", "local", "--keep", "1").stdout
     assert "2 deleted" in inv("prune", "--env", "local", "--keep", "1").stdout
     assert list(lines(inv("versions", "--env", "local").stdout)) == ["3"]
 
 
-def test_back_to_older_code_that_only_aws_has(cfg, two):
+def test_rollback_brings_back_older_code_without_an_upload(cfg, two):
     module = ROOT / "handler" / "errors.py"
     text = module.read_text()
     module.write_text(f"{text}# Another bundle.\n")
@@ -125,11 +168,10 @@ def test_back_to_older_code_that_only_aws_has(cfg, two):
         assert "update-function-code" in inv("deploy", "--env", "local").stdout
     finally:
         module.write_text(text)
-    shutil.rmtree(ROOT / "build" / "bundles")
     done = inv("rollback", "--env", "local").stdout
-    assert "back to version 3" in done and "-o build/version-3.zip" in done and ":5 is live" in done
-    third, fourth, fifth = (one["CodeSha256"] for one in deploy.versions_of(Target(C, cfg, "local")))
-    assert third == fifth != fourth
+    assert "back to version 3" in done and ":3 is live" in done and "update-function" not in done
+    third, fourth = (one["CodeSha256"] for one in deploy.versions_of(Target(C, cfg, "local")))
+    assert third != fourth
 
 
 def test_into_a_vpc_and_out_of_it(cfg, two):
@@ -139,13 +181,13 @@ def test_into_a_vpc_and_out_of_it(cfg, two):
         text = text.replace(f"{key}\n", f"{key}{value}\n")
     OTHER.write_text(text)
     inv("deploy", "--env", "testversions")
-    found = shell.query_json(C, cfg, commands.get_function(cfg))["Configuration"]
+    found = shell.query_json(C, cfg, deploy.get_function(cfg))["Configuration"]
     assert deploy.network_of(found) == [["subnet-0a", "subnet-0b"], ["sg-0c"]]
     (group,) = shell.query_json(C, cfg, logs.describe_log_groups(cfg))["logGroups"]
     assert group["retentionInDays"] == 30
     assert "nothing changed" in inv("deploy", "--env", "testversions").stdout
-    assert "lambda-vpc stays with finance-closing-lambda-role" in inv("deploy", "--env", "local").stdout
-    assert not deploy.in_vpc(shell.query_json(C, cfg, commands.get_function(cfg))["Configuration"])
+    assert "finance-closing-lambda-role keeps the policy lambda-vpc" in inv("deploy", "--env", "local").stdout
+    assert not deploy.in_vpc(shell.query_json(C, cfg, deploy.get_function(cfg))["Configuration"])
     assert "--policy-name lambda-vpc" in inv("prune", "--env", "local", "--keep", "1").stdout
     assert shell.query_json(C, cfg, roles.list_role_policies(cfg, cfg["ROLE_NAME"]))["PolicyNames"] == [
         "lambda-execution"

@@ -14,7 +14,7 @@ from invoke import Context
 from support.helpers import ROOT, UNUSED, inv
 from support.instantclient import AIO
 
-from ops import doctor, names, release
+from ops import doctor, names, restate
 from ops.target import Target
 
 WORKFLOW = yaml.safe_load((ROOT / names.WORKFLOW).read_text())
@@ -84,7 +84,7 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
                 done = runner.run(step, **shell)
                 said += done.stdout + done.stderr
                 assert done.returncode == 0, f"{step['name']}: {done.stdout}{done.stderr}"
-        newest = next(one for one in release.deployments(deployed) if one["id"] == release.newest(deployed))
+        newest = next(one for one in restate.deployments(deployed) if one["id"] == restate.newest(deployed))
         for name in REFERRING:
             monkeypatch.setenv(name, runner.filled(WORKFLOW["jobs"]["deploy"]["env"][name]))
         target = Target.load(C, "testci")

@@ -15,7 +15,7 @@ HOST = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def made_for_this_host(client: str) -> bundle.Bundle:
-    return bundle.make({"RUNTIME": HOST, "BUNDLE_PLATFORM": "", "ORACLE_CLIENT": client})
+    return bundle.build({"RUNTIME": HOST, "BUNDLE_PLATFORM": "", "ORACLE_CLIENT": client})
 
 
 def unzip_to(folder: Path, client: str) -> Path:

@@ -14,7 +14,7 @@ from support.helpers import ROOT
 
 from ops import closings, schedule
 from ops.config import function_environment
-from ops.shell import request, sql
+from ops.restate import request, sql
 
 ENTRY = "soak_clock.handler"
 BUNDLE = ROOT / "build" / "lambda.zip"

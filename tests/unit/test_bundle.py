@@ -125,16 +125,17 @@ def test_nothing_is_made_twice_and_a_zip_that_was_changed_is_made_anew():
 
 
 def start_build(folder: Path, python: str = sys.executable, **more) -> subprocess.Popen:
-    """Build in a checkout with a Python that has nothing of ours but invoke."""
+    """Build in a checkout with a Python that has nothing of ours but invoke and dotenv."""
     lend = folder / "lent"
     lend.mkdir(exist_ok=True)
-    for path in Path(invoke.__file__).parents[1].glob("invoke*"):
+    site = Path(invoke.__file__).parents[1]
+    for path in (*site.glob("invoke*"), site / "dotenv"):
         if not (lend / path.name).exists():
             (lend / path.name).symlink_to(path)
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **more.pop("environ", {})}
     script = (
         f"import sys; sys.path[:0] = [{str(folder)!r}, {str(lend)!r}]\nfrom ops import bundle\n"
-        f"made = bundle.make({TARGET})\nprint(made.digest, made.sha256, bundle.BUNDLE)"
+        f"made = bundle.build({TARGET})\nprint(made.digest, made.sha256, bundle.BUNDLE)"
     )
     return subprocess.Popen([python, "-s", "-c", script], env=environ, stdout=subprocess.PIPE, text=True, **more)
 
@@ -199,21 +200,21 @@ def test_what_does_not_belong_into_handler_stops_the_build_by_name(name, stray):
     (stray / name).parent.mkdir(exist_ok=True)
     (stray / name).write_text("")
     with pytest.raises(invoke.Exit, match=f"^handler/{re.escape(name)} does not belong"):
-        bundle.make(TARGET)
+        bundle.build(TARGET)
     assert not (stray.parent / "build").exists()
 
 
 def test_a_link_out_of_handler_stops_the_build(stray):
     (stray / "secret.py").symlink_to("/etc/hostname")
     with pytest.raises(invoke.Exit, match=r"handler/secret\.py"):
-        bundle.make(TARGET)
+        bundle.build(TARGET)
 
 
 def test_a_module_that_the_target_cannot_compile_stops_the_build(stray, monkeypatch):
     (stray / "broken.py").write_text("def broken(:\n")
     monkeypatch.setattr(packages, "install", lambda target, tree: tree.mkdir())
     with pytest.raises(invoke.Exit, match=r"handler/ does not compile .*broken\.py"):
-        bundle.make({**TARGET, "RUNTIME": HOST})
+        bundle.build({**TARGET, "RUNTIME": HOST})
     assert not (stray.parent / "build" / "lambda.zip").exists()
 
 
@@ -227,7 +228,7 @@ def test_a_module_that_the_target_cannot_compile_stops_the_build(stray, monkeypa
 )
 def test_a_target_without_wheels_is_named_in_one_line(change, words, stray):
     with pytest.raises(invoke.Exit, match=words) as caught:
-        bundle.make({**TARGET, **change})
+        bundle.build({**TARGET, **change})
     assert len(str(caught.value).splitlines()) == 1
     assert not list((stray.parent / "build").glob("*/*.zip"))
 
@@ -247,5 +248,5 @@ def test_the_lock_pins_with_hashes_all_that_is_asked_for():
 
 def test_uv_is_told_to_copy():
     """A file that is linked from uv's cache and edited in place damages every later installation."""
-    command = packages.install_command(packages.Target("python3.13", "", "thin"), Path("r"), Path("t"))
+    command = packages.install_command(packages.Platform("python3.13", "", "thin"), Path("r"), Path("t"))
     assert "--link-mode copy" in command

@@ -8,7 +8,8 @@ import pytest
 from invoke import Context, Exit
 
 from ops import release, shell
-from ops.closings import curl
+from ops import restate as admin
+from ops.restate import curl
 from ops.target import Target
 
 ARN = "arn:aws:lambda:ap-southeast-3:000000000000:function:closing"
@@ -47,7 +48,7 @@ def restate(monkeypatch):
         left = answers[method, url.rpartition("/")[2]]
         return left.pop(0) if len(left) > 1 else left[0]
 
-    monkeypatch.setattr(release, "request", request)
+    monkeypatch.setattr(admin, "request", request)
     monkeypatch.setattr(release.time, "sleep", lambda seconds: None)
     return answers
 
@@ -75,12 +76,12 @@ def test_without_a_role_nothing_is_waited_for_and_the_line_says_what_is_live(res
     restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
     monkeypatch.setattr(Target, "query_json", lambda *words, **options: {"FunctionVersion": "1"})
     with pytest.raises(Exit) as caught:
-        release.take(
+        release.activate(
             Target(Context(), {**CFG, "RESTATE_INVOKE_ROLE_ARN": ""}, "prod"), f"{ARN}:2", False, shell.changes
         )
     assert "META0003" in str(caught.value)
     assert "the alias has version 1, Restate starts closings on version 1" in str(caught.value)
-    assert str(caught.value).endswith("`inv deploy --env prod` mends it")
+    assert str(caught.value).endswith("`inv deploy --env prod` fixes it")
 
 
 def test_a_version_that_something_else_was_registered_after_is_registered_again(restate, monkeypatch):
@@ -92,11 +93,11 @@ def test_a_version_that_something_else_was_registered_after_is_registered_again(
     sent = []
     monkeypatch.setattr(Target, "execute", lambda self, command: sent.append(command) or "")
     monkeypatch.setattr(Target, "query_json", lambda *words, **options: {"FunctionVersion": "1"})
-    release.take(TARGET, f"{ARN}:1", False, shell.changes)
+    release.activate(TARGET, f"{ARN}:1", False, shell.changes)
     (command,) = sent
     assert command.startswith(f"restate deployments register {ARN}:1 ") and command.endswith(" --force --yes")
     restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
-    release.take(TARGET, f"{ARN}:1", False, shell.changes)
+    release.activate(TARGET, f"{ARN}:1", False, shell.changes)
     assert sent == [command]
 
 
@@ -127,15 +128,15 @@ def test_rollback_stays_within_a_major_protocol_while_calls_are_queued(monkeypat
 )
 def test_the_ingress_gets_the_token_only_if_it_asks_for_it(ingress, setting, url, expected):
     cfg = {**CFG, "RESTATE_AUTH_TOKEN": "t", "RESTATE_INGRESS_URL": ingress, "RESTATE_INGRESS_AUTH": setting}
-    assert shell.needs_token(cfg, url) == expected
+    assert admin.needs_token(cfg, url) == expected
     assert ("RESTATE_AUTH_TOKEN" in curl(cfg, "POST", url)) == expected
-    assert not shell.needs_token({**cfg, "RESTATE_AUTH_TOKEN": ""}, url)
+    assert not admin.needs_token({**cfg, "RESTATE_AUTH_TOKEN": ""}, url)
 
 
 @pytest.mark.parametrize("value", ["2025-01' OR '1'='1", "", "a b", "x" * 201, "%", "a\n"])
 def test_unsafe_value_never_becomes_part_of_a_query(value):
     with pytest.raises(Exit, match="nothing was sent to Restate"):
-        shell.sql({}, "SELECT id FROM sys_invocation WHERE id = ?", value)
+        admin.sql({}, "SELECT id FROM sys_invocation WHERE id = ?", value)
 
 
 def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypatch):
@@ -152,15 +153,6 @@ def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypa
     assert len(count.read_text().split()) == 1
 
 
-def test_look_ups_made_ahead_are_taken_once_and_dropped_at_the_first_change(tmp_path):
-    command = f"echo x >> {tmp_path}/count; wc -l < {tmp_path}/count"
-    with shell.looking_ahead(Context(), CFG, [command]):
-        assert [shell.query(Context(), CFG, command) for _ in range(2)] == ["1", "2"]
-    with shell.looking_ahead(Context(), CFG, [command]):
-        shell.run_local(Context(), CFG, "true")
-        assert shell.AHEAD == {}
-
-
 def test_a_function_that_somebody_else_has_changed_is_said_so():
     with pytest.raises(Exit, match="somebody else has changed the function"):
         shell.execute(Context(), CFG, "echo '(PreconditionFailedException) The RevisionId' >&2; exit 254")
@@ -174,15 +166,15 @@ def test_a_cli_that_ignores_the_endpoint_is_refused_before_anything_is_sent(tmp_
     cli.write_text(f"#!/bin/sh\necho aws-cli/{said} Python/3.11\n")
     cli.chmod(0o755)
     if heeds:
-        shell.refuse_deaf_cli(str(cli), "http://127.0.0.1:1")
+        shell.refuse_old_cli(str(cli), "http://127.0.0.1:1")
         return
     with pytest.raises(Exit, match=f"is aws-cli/{said}, which ignores AWS_ENDPOINT_URL"):
-        shell.refuse_deaf_cli(str(cli), "http://127.0.0.1:1")
+        shell.refuse_old_cli(str(cli), "http://127.0.0.1:1")
 
 
 @pytest.fixture
 def changes(monkeypatch):
-    """What would be changed; the doors' commands, unrun."""
+    """The commands that would change something, not run."""
     made: list[str] = []
     monkeypatch.setattr(Target, "execute", lambda self, command: made.append(command) or "")
     monkeypatch.setattr(release, "delete_deployment", lambda target, identity: made.append(f"delete {identity}"))
@@ -191,7 +183,7 @@ def changes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("asked", "borne", "states", "verbs"),
+    ("asked", "attached", "states", "verbs"),
     [
         ("0", "", [], []),
         ("0", "PROVISIONED_CONCURRENCY=2", [("READY", 2)], ["delete-provisioned"]),
@@ -201,18 +193,18 @@ def changes(monkeypatch):
         ("3", "PROVISIONED_CONCURRENCY=2", [("READY", 2), ("READY", 3)], ["put-provisioned", "get-provisioned"]),
     ],
 )
-def test_sandboxes_are_kept_ready_as_the_environment_says(changes, monkeypatch, asked, borne, states, verbs):
+def test_provisioned_concurrency_is_set_as_the_environment_says(changes, monkeypatch, asked, attached, states, verbs):
     answers = [one and dict(zip(("Status", "RequestedProvisionedConcurrentExecutions"), one)) for one in states]
     monkeypatch.setattr(Target, "query_json", lambda *words, **options: answers.pop(0))
-    release.ensure_concurrency(TARGET.having(PROVISIONED_CONCURRENCY=asked), borne)
+    release.ensure_concurrency(TARGET.having(PROVISIONED_CONCURRENCY=asked), attached)
     assert len(changes) == len(verbs)
     assert all(verb in change for verb, change in zip(verbs, changes))
 
 
-def test_sandboxes_that_aws_does_not_have_are_said_so(changes, monkeypatch):
+def test_provisioned_concurrency_that_aws_cannot_provide_is_one_line(changes, monkeypatch):
     answers = [None, {"Status": "FAILED", "StatusReason": "no such capacity"}]
     monkeypatch.setattr(Target, "query_json", lambda *words, **options: answers.pop(0))
-    with pytest.raises(Exit, match="keeps no 5 sandboxes ready: no such capacity"):
+    with pytest.raises(Exit, match="could not provide 5 provisioned instances: no such capacity"):
         release.ensure_concurrency(TARGET.having(PROVISIONED_CONCURRENCY="5"), "PROVISIONED_CONCURRENCY=5")
 
 
