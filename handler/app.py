@@ -1,4 +1,4 @@
-"""The Lambda entry point: tells Restate's calls, Function URL calls and our own events apart."""
+"""The Lambda entry point: distinguishes Restate's calls, Function URL calls and our own events."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def handler(event: dict, context) -> dict:
     {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds"}; {"ping": "deep"} -> the same with the result of
     health.deep; {"schema": true} applies schema.sql; {"history": N} -> {"runs"}, the newest N; {"handlers": true} ->
     {"handlers", "protocol"}: their names by service, and the version of the requests that they understand. Restate's
-    own events and Function URL events (payload v2) go to the SDK, so that nobody can send one of ours through a URL.
+    own events and Function URL events (payload v2) go to the SDK, so that no caller of a URL can send one of ours.
     The SDK answers 401 to a call that none of the keys has signed.
     """
     deadline.begin(context)
     health.ColdStart.events += 1
     if "rawPath" in event:
-        # A URL that was made by hand, past the deploy that refuses it.
+        # Somebody has created the URL without a deploy, which would have refused it.
         return serve(from_function_url(event), context) if KEYS else {"statusCode": 401}
     if "ping" in event:
         return health.deep() if event["ping"] == "deep" else health.shallow()

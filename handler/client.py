@@ -1,4 +1,4 @@
-"""Why the Oracle client library does not work, told from the driver's own words and from the files that are there."""
+"""The reason why the Oracle client library does not work, from the driver's message and the files of the layer."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def explain(error: str) -> str:
 
 
 def folders(environ=os.environ) -> list[Path]:
-    """Where the loader polls for a client: its path, and the lib/ of what Python has been given."""
+    """Return the folders in which the loader looks for a client: its path, and lib/ of each folder of Python's path."""
     named = [Path(one) for one in environ.get("LD_LIBRARY_PATH", "").split(":") if one]
     beside = [Path(one) / "lib" for one in sys.path if one]
     return list(dict.fromkeys(named + [one for one in beside if next(one.glob(f"{LIBRARY}*"), None)]))
 
 
 def libraries(places: Iterable[Path]) -> dict[str, str]:
-    """The shared libraries of the folders that hold a client: {name: machine, or what is wrong with the file}."""
+    """The shared libraries of the folders that hold a client: {name: machine, or the fault of the file}."""
     client = [place for place in places if next(place.glob(f"{LIBRARY}*"), None)]
     return {file.name: machine_of(file) for place in reversed(client) for file in sorted(place.glob("*.so*"))}
 
@@ -64,43 +64,43 @@ def machine_of(file: Path) -> str:
     return MACHINES.get(number, f"machine {number}")
 
 
-def cause(said: str, found: dict[str, str], machine: str | None = None) -> str:
-    """One line for a client that could not be initialised: which known cause it is, and the command that mends it.
+def cause(reported: str, found: dict[str, str], machine: str | None = None) -> str:
+    """Return one line for a client that could not be initialised: the known cause and the command that fixes it.
 
-    said: the driver's message; found: libraries() of the folders; machine: this machine's, for a test.
+    reported: the driver's message; found: libraries() of the folders; machine: this machine's, for a test.
     """
     machine = machine or platform.machine()
-    first = said.splitlines()[0] if said else "the driver said nothing"
-    return f"thick mode cannot start: {diagnosis(first, found, machine)}; the driver said: {first}"
+    first = reported.splitlines()[0] if reported else "the driver gave no message"
+    return f"thick mode cannot start: {diagnosis(first, found, machine)}; the driver reports: {first}"
 
 
-def diagnosis(said: str, found: dict[str, str], machine: str) -> str:
-    if re.match(r"DPI-(1050|1072|1079)\b", said):
+def diagnosis(reported: str, found: dict[str, str], machine: str) -> str:
+    if re.match(r"DPI-(1050|1072|1079)\b", reported):
         return f"the layer's Instant Client is too old for this driver, or of no known version; take a 19.x and {BUILD}"
-    if "ORA-01804" in said:
+    if "ORA-01804" in reported:
         return (
             "the layer's client does not find its own data: libociicus.so or libociei.so, or one of the two names"
             f" {LIBRARY} and {LIBRARY}.VERSION, is missing from it; {BUILD}"
         )
-    if version := re.search(r"version `([^']+)' not found \(required by ([^)]+)\)", said):
+    if version := re.search(r"version `([^']+)' not found \(required by ([^)]+)\)", reported):
         return (
             f"{Path(version[2]).name} needs {version[1]}, which this runtime does not have: the layer was built for"
             f" another one; build it with `inv layer.build --runtime` and this function's RUNTIME, then {BUILD}"
         )
-    if "wrong ELF class" in said:
+    if "wrong ELF class" in reported:
         return f"a library in the layer is of the wrong architecture, not {machine}; {BUILD} for Linux x86-64"
-    if "file too short" in said or "invalid ELF header" in said:
+    if "file too short" in reported or "invalid ELF header" in reported:
         return f"a link in the layer has become a text, as when a program that knows no links packed it; {BUILD}"
-    if symbol := re.search(r"undefined symbol: (\w+)", said):
+    if symbol := re.search(r"undefined symbol: (\w+)", reported):
         return f"the layer's libraries are of different releases: {symbol[1]} is in none of them; {BUILD}"
-    missing = re.search(r"([\w.+-]+): cannot open shared object file", said)
+    missing = re.search(r"([\w.+-]+): cannot open shared object file", reported)
     if missing:
         return unopened(missing[1], found, machine)
-    return f"the cause is none that is known; look at the layer with inv layer.list, or {BUILD}"
+    return f"unknown cause; list the layer's versions with inv layer.list, or {BUILD}"
 
 
 def unopened(name: str, found: dict[str, str], machine: str) -> str:
-    """The loader says the same of a file that is not there and of one that is built for another machine."""
+    """Diagnose a file that cannot be opened: the loader reports a missing file and one of another machine alike."""
     if name in found and found[name] in MACHINES.values() and found[name] != machine:
         return f"{name} in the layer is of the wrong architecture, {found[name]} and not {machine}; {BUILD}"
     if name in found and found[name] != machine:

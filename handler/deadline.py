@@ -1,11 +1,11 @@
-"""How long the running invocation still has, so that a step tells its error before Lambda ends the process."""
+"""The rest of the running invocation's time, so that a step reports its error before Lambda ends the process."""
 
 from __future__ import annotations
 
 import math
 import time
 
-# What is kept back to tell the error and to let the databases roll back: a tenth, within these bounds, in seconds.
+# The reserve to report the error and to let the databases roll back: a tenth, within these bounds, in seconds.
 LEAST_MARGIN, MOST_MARGIN = 1, 10
 
 # By the monotonic clock; without an end outside of Lambda.
@@ -13,7 +13,7 @@ _end = math.inf
 
 
 def begin(context) -> None:
-    """Take an invocation's remaining time from its Lambda context; None stands for none that has an end."""
+    """Take an invocation's remaining time from its Lambda context; None means that it has no end."""
     global _end
     if context is None:
         _end = math.inf

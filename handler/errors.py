@@ -1,4 +1,4 @@
-"""The two errors by which a step reports whether a retry can help, and the text that may stand in a message."""
+"""The two errors by which a step reports whether a retry can help, and the text that a message can contain."""
 
 from __future__ import annotations
 

@@ -45,10 +45,10 @@ BEGIN
     enabled => TRUE, auto_drop => FALSE, comments => :comments);
 END;"""
 
-# The job guards itself, because any look from outside can be overtaken before the procedure starts. It writes its end
-# as schedule {job}_R, "outcome status", because a job of 11.2 has no channel for an OUT value and its log can be
-# purged; an error of that changes nothing. CREATE_SCHEDULE commits, so the procedure's work is ended before it.
-# ORA-01013 is a stopped job, whose outcome is unknown.
+# The job checks for other jobs itself: another one could start between a check from outside and the procedure.
+# It writes its end as schedule {job}_R, "outcome status", because a job of 11.2 has no channel for an OUT value and its
+# log can be purged; an error of that changes nothing. CREATE_SCHEDULE commits, so the procedure's work is ended before
+# it. ORA-01013 is a stopped job, whose outcome is unknown.
 JOB_ACTION = """
 DECLARE
   v_status  VARCHAR2(4000);
@@ -264,7 +264,7 @@ def first_line(error: Exception) -> str:
 
 
 def call_milliseconds(seconds: float) -> int:
-    """What one call may take, within what the invocation has left; 0 would mean for ever."""
+    """Return the time limit of one call, within the rest of the invocation; 0 would mean no limit."""
     return max(1, int(min(seconds, deadline.left()) * 1000))
 
 
@@ -333,18 +333,18 @@ def submit(period: str, owner: str, user_id: str, comments: str) -> dict:
             seen = read_job(cursor, job)
             if not seen["state"] and not seen["runs"]:
                 raise Refused(
-                    f"{job}: Genius says that the name is taken, yet shows neither the job nor a run of it;"
-                    " look into USER_OBJECTS before anything is started again"
+                    f"{job}: Genius reports that the name is taken, but lists neither the job nor a run of it;"
+                    " check USER_OBJECTS before anything is started again"
                 ) from error
     return {"job": job, "at": time.time()}
 
 
 def reserve_name(job: str) -> bool:
-    """Take a job's name so that it can never be created; False where the job exists.
+    """Reserve a job's name so that the job can never be created; False if the job exists.
 
     A closing that died while it submitted may have an attempt that is still on its way, on a function that
-    was frozen or whose line hangs. Jobs and schedules share one name space, so Oracle decides which of the two
-    came first, and a job that was forestalled is known never to have started.
+    was frozen or whose connection hangs. Jobs and schedules share one name space, so Oracle decides which of the two
+    came first, and a job whose name was reserved has certainly never started.
     """
     with connected() as connection, connection.cursor() as cursor:
         try:
@@ -359,7 +359,7 @@ def reserve_name(job: str) -> bool:
 
 
 def stop_job(job: str) -> dict:
-    """Ask Oracle to stop a running job (force FALSE) and return the look after it; ending it may take a while."""
+    """Ask Oracle to stop a running job (force FALSE) and return the poll after it; the job may end later."""
     with connected() as connection, connection.cursor() as cursor:
         try:
             cursor.execute(STOP_JOB, job=job)
@@ -414,7 +414,7 @@ def iso(moment) -> str | None:
 
 
 def poll_job(job: str) -> dict:
-    """One short look at a job, as a value: {"at", "reachable", "state", "runs"} or {"at", "reachable", "error"}.
+    """Poll a job once and return a value: {"at", "reachable", "state", "runs"} or {"at", "reachable", "error"}.
 
     Oracle not answering is not a failure of the closing: the caller goes on waiting.
     """

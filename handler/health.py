@@ -11,7 +11,7 @@ from . import genius, schema
 from .errors import Refused, Unavailable
 
 STARTED = time.time()
-# A database that does not answer for so long is not well; the whole of a deep ping takes little more.
+# A database that does not answer for so long has failed; a deep ping takes little more in all.
 DEEP_SECONDS = 8.0
 
 
@@ -32,7 +32,7 @@ def shallow() -> dict:
 
 def deep(bound: float = DEEP_SECONDS) -> dict:
     """The shallow answer with "client", how Oracle is reached, and "postgres" and "oracle", each {"ok", "seconds"}
-    with "version", or "error" in one line; "postgres" also with "faults", what schema.py finds wrong there.
+    with "version", or "error" in one line; "postgres" also with "faults", the faults that schema.py finds there.
 
     Both databases at a time, each in a thread of its own: thick mode cannot be interrupted while it connects.
     """
@@ -43,12 +43,12 @@ def deep(bound: float = DEEP_SECONDS) -> dict:
     found = measure(checks, bound)
     if client["error"]:
         found["oracle"] = {"ok": False, "seconds": 0.0, "error": client["error"]}
-    well = all(one["ok"] and not one.get("faults") for one in found.values())
-    return shallow() | {"ok": well, "client": client, **found}
+    passed = all(one["ok"] and not one.get("faults") for one in found.values())
+    return shallow() | {"ok": passed, "client": client, **found}
 
 
 def measure(checks: dict[str, Callable[[], dict]], bound: float) -> dict[str, dict]:
-    """Return each check's result or error and its seconds; a check that exceeds the bound is left behind."""
+    """Return each check's result or error and its seconds; a check that exceeds the bound is abandoned."""
     found: dict[str, dict] = {}
     threads = [threading.Thread(target=measured, args=(found, *check), daemon=True) for check in checks.items()]
     until = time.monotonic() + bound
@@ -57,7 +57,7 @@ def measure(checks: dict[str, Callable[[], dict]], bound: float) -> dict[str, di
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     silent = {"ok": False, "seconds": bound, "error": f"no answer within {bound:g} s"}
-    # A copy: a check that was left behind can still end.
+    # A copy: an abandoned check can still end.
     answered = dict(found)
     return {name: answered.get(name, silent) for name in checks}
 

@@ -1,4 +1,4 @@
-"""What a look at the closing job means: plain values in, plain values out, no clock and no database."""
+"""The meaning of a poll of the closing job: plain values in, plain values out, no clock and no database."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MISSES = 3
 
 
 def evaluate(waited: dict, seen: dict, start_limit: float, deadline: float) -> dict:
-    """Fold one look into what is known of a job.
+    """Add one poll to the facts that are known of a job.
 
     waited: the last answer of this function, at first {"since": epoch seconds of the submission}, or {}
-    where that is not known;
+    if that is not known;
     seen: what genius.poll_job returned. Returns waited with "state", "misses", "unreachableSince" brought up to date
     and, once the wait is over, "outcome": succeeded | failed | backed-off | unknown, and "message"; with
-    "procedureStatus", the procedure's OUT status, where the job wrote it down.
+    "procedureStatus", the procedure's OUT status, if the job recorded it.
     """
     known = {**waited, "at": seen["at"]}
     known.setdefault("since", seen["at"])
@@ -56,7 +56,7 @@ def settle(found: dict, end: dict | None) -> dict:
 
 
 def evaluate_runs(runs: list[dict]) -> dict:
-    """What the run details say; a start that refused itself says nothing about the first one."""
+    """Evaluate the run details; a start that the job itself refused does not count."""
     first = next((run for run in runs if run["error"] != STARTED_TWICE), None)
     if first is None:
         return unknown("the database started the job a second time and there is no record of the first start")
@@ -81,7 +81,7 @@ def evaluate_limits(known: dict, start_limit: float, deadline: float) -> dict:
 def evaluate_state(state: str | None, known: dict, deadline: float) -> dict:
     """A job without a run that stays so over several polls: its log was purged, or it is gone."""
     if state in ("SUCCEEDED", "COMPLETED"):
-        return {"outcome": "succeeded", "message": "its run is not in the log; the job's own state says so"}
+        return {"outcome": "succeeded", "message": "its run is not in the log; the job's state is the only source"}
     if state == "FAILED":
         return unknown("the job FAILED and its run is not in the log: the procedure may have failed or never started")
     if state is None:

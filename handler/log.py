@@ -7,5 +7,5 @@ import sys
 
 
 def write(event: str, **fields) -> None:
-    """Write one event; what has no JSON form is written as text."""
+    """Write one event; a value without a JSON form is written as text."""
     print(json.dumps({"event": event, **fields}, default=str, ensure_ascii=False), file=sys.stderr, flush=True)

@@ -43,7 +43,7 @@ def step(ctx: ObjectContext, name: str, function, *, patient: bool = True, pause
     """Begin one durable step and return the future of its result; Refused ends the invocation.
 
     patient: repeat the step until the databases answer, otherwise three times; pauses: see entry.checked.
-    Its log line is written where it really runs, so a replay is silent.
+    Only a real execution writes a log line, so a replay is silent.
     """
 
     @functools.wraps(function)
@@ -199,7 +199,7 @@ async def recover_previous_job(ctx: ObjectContext, owner: str) -> None:
     earlier = await ctx.get("closing", type_hint=dict)
     if not earlier or earlier["owner"] == owner:
         return
-    show(ctx, "previous job", earlier)
+    report_progress(ctx, "previous job", earlier)
     if not earlier["submitted"] and await step(ctx, "reserve_name", genius.reserve_name, job=earlier["job"]):
         known = {"outcome": "never-submitted", "message": "its closing ended before the job was created"}
     else:
@@ -219,7 +219,7 @@ async def run_procedure(ctx: ObjectContext, owner: str, request: dict, done: lis
     # Journaled before the submit, because the step between the two is acknowledged by a new invocation.
     ctx.set("closing", closing)
     await await_live_jobs(ctx, job)
-    show(ctx, "submit", closing)
+    report_progress(ctx, "submit", closing)
     comments = f"finance-closing {request['date']}, by {request['userId']}, {owner}"
     submitted = await step(
         ctx, "submit", genius.submit, period=ctx.key(), owner=owner, user_id=request["userId"], comments=comments
@@ -245,7 +245,7 @@ async def leave_out(ctx: ObjectContext, owner: str, name: str, skipped: bool, do
 async def await_live_jobs(ctx: ObjectContext, own: str) -> None:
     """Wait until no other job of the period is live, such as one that a person or the older service has started."""
     for job in await step(ctx, "live jobs", genius.live_jobs, period=ctx.key(), job=own):
-        show(ctx, "other job", {"job": job})
+        report_progress(ctx, "other job", {"job": job})
         await conclude(ctx, "a date that is not known", job, await wait(ctx, job, {}), None)
 
 
@@ -264,7 +264,7 @@ async def wait(ctx: ObjectContext, job: str, closing: dict) -> dict:
         known = evaluate(known, seen, SETTINGS.start_limit_seconds, SETTINGS.deadline_seconds)
         polls += 1
         if (known.get("state"), known.get("error")) != before:
-            show(ctx, "wait", {"job": job, **known})
+            report_progress(ctx, "wait", {"job": job, **known})
     return {**known, "polls": polls}
 
 
@@ -272,8 +272,8 @@ async def conclude(ctx: ObjectContext, date: str, job: str, known: dict, submitt
     """Record a job's end in the row of the closing that submitted it, forget the job, and return the end that stands.
 
     submitted: what state keeps of that closing; None for a job of another program. A decision that a person recorded
-    stands. An end that nobody can know blocks the period: it stops here, and no later closing of the period starts
-    before a person has decided what happened.
+    stands. An unknown end blocks the period: this closing stops, and no later one of the period starts before a
+    person has decided what happened.
     """
     submitter = {name: submitted[name] for name in ("owner", "date", "userId")} if submitted else None
     outcome = await step(
@@ -293,7 +293,7 @@ async def sync_ledger(ctx: ObjectContext, owner: str, request: dict, done: list[
     left_out = await leave_out(ctx, owner, "ledger", request["skipSyncTrialBalance"], done)
     if left_out:
         return left_out
-    show(ctx, "ledger", {})
+    report_progress(ctx, "ledger", {})
     synced = await step(ctx, "ledger", sync_trial_balance, owner=owner, period=ctx.key())
     return {"outcome": "succeeded", **synced}
 
@@ -307,7 +307,7 @@ async def compute_metrics(ctx: ObjectContext, owner: str, request: dict, done: l
     left_out = await leave_out(ctx, owner, "metrics", request["skipFinancialMetrics"], done)
     if left_out:
         return left_out
-    show(ctx, "metrics", {})
+    report_progress(ctx, "metrics", {})
     computed = await step(ctx, "metrics", ledger.compute_metrics, owner=owner, period=ctx.key())
     return {"outcome": "succeeded", **computed}
 
@@ -325,7 +325,7 @@ def finish(owner: str, date: str, status: str, message: str, whole: bool) -> Non
     """
     about = {"date": date, "period": date[:7], "invocation": owner}
     try:
-        # The first end that was written stands.
+        # An end that was written earlier remains.
         ended = runs.finish(owner, status, message)
     except Refused as error:
         if status != "succeeded":
@@ -336,6 +336,6 @@ def finish(owner: str, date: str, status: str, message: str, whole: bool) -> Non
     log.write(event, **about, **ended)
 
 
-def show(ctx: ObjectContext, doing: str, detail: dict) -> None:
+def report_progress(ctx: ObjectContext, current: str, detail: dict) -> None:
     """Store the current step where getStatus reads it without waiting."""
-    ctx.set("progress", {"step": doing, **detail})
+    ctx.set("progress", {"step": current, **detail})

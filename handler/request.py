@@ -15,7 +15,7 @@ LARGEST_BODY = 4096
 SHOWN = 60
 
 FLAGS = ("skipGeniusClosing", "skipSyncTrialBalance", "skipFinancialMetrics")
-# What `inv rerun` sends beside them: go on at the first step that has not succeeded, take over a job left behind.
+# `inv rerun` also sends: go on at the first step that has not succeeded; take over the job of a killed closing.
 RERUN_FLAGS = ("resume", "adopt")
 STEPS = ("genius", "ledger", "metrics")
 OUTCOMES = ("succeeded", "failed")
@@ -23,7 +23,7 @@ FIELDS = ("protocol", "date", "userId", *FLAGS, *RERUN_FLAGS, "fromStep")
 USER_ID = r"[A-Za-z0-9_.-]{1,30}"
 PERIOD = r"[0-9]{4}-(0[1-9]|1[0-2])"
 MAIN = "main"
-# No closing is older than Genius; an earlier year is a slip of the hand.
+# No closing is older than Genius; an earlier year is a typing error.
 FIRST_DAY = date(2000, 1, 1)
 
 
@@ -53,7 +53,7 @@ def refuse_constant(name: str) -> None:
 
 
 def unique(pairs: list[tuple[str, object]]) -> dict:
-    """An object whose names differ: of two values, a reader and this code could each mean another one."""
+    """Return an object if its names differ: two readers could each use another one of two values."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name occurs twice in an object")

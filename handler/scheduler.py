@@ -1,8 +1,8 @@
 """DailyClosingScheduler, key `main`: starts one closing a day, for years, and never waits for it.
 
-Its state: `generation` counts the chains; `next` is the one planned tick, absent while stopped; `done` is the last
-date that is accounted for, closed or covered or left out; `last` is the last tick that found dates due; `closing` is
-the date of the newest closing that was sent; `covered` and `leftOut` are what outages have left behind.
+Its state: `generation` counts the chains; `next` is the one planned run, absent while stopped; `done` is the last date
+that is closed, covered or left out; `last` is the last run that found dates due; `closing` is the date of the newest
+closing that was sent; `covered` and `leftOut` list the dates that outages have skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEPT = 100
 scheduler = VirtualObject(
     "DailyClosingScheduler",
     journal_retention=timedelta(days=SETTINGS.retention_days),
-    # A paused tick would hold the key, and the chain with it, until a person comes; a tick may as well try for ever.
+    # A paused run would hold the key, and the chain with it, until a person resumes it. So it is retried for ever.
     invocation_retry_policy=InvocationRetryPolicy(
         initial_interval=timedelta(milliseconds=500),
         exponentiation_factor=2.0,
@@ -36,16 +36,16 @@ scheduler = VirtualObject(
 @scheduler.handler()
 @entry.checked(check_main)
 async def start(ctx: ObjectContext) -> dict:
-    """Start the daily chain, in place of one that runs; also what makes a changed time take effect at once.
+    """Start the daily chain, and replace one that runs, so that a changed schedule time takes effect at once.
 
-    Returns {"next", "date", "generation", "alreadyRunning", "previousNext", "changed", "done"}: the next tick, the
-    date that it closes, and the last date that is accounted for; the dates between the two are due with it.
+    Returns {"next", "date", "generation", "alreadyRunning", "previousNext", "changed", "done"}: the next
+    schedule time, the date that it closes, and the last date that is done; the dates between the two are due with it.
     """
     now = await ctx.time()
     stored = await ctx.get("next", type_hint=dict)
     generation = (await ctx.get("generation", type_hint=int) or 0) + 1
     ctx.set("generation", generation)
-    # A tick that is due already waits behind this call; its dates must not wait until tomorrow.
+    # A run that is due already waits behind this call; its dates must not wait until tomorrow.
     overdue = stored is not None and schedule_times.read(stored["at"]) <= now
     planned = await plan(ctx, generation, now, stored if overdue else None)
     done = await ctx.get("done", type_hint=str)
@@ -66,7 +66,7 @@ async def start(ctx: ObjectContext) -> dict:
 @scheduler.handler()
 @entry.checked(check_main)
 async def stop(ctx: ObjectContext) -> dict:
-    """End the daily chain; a closing that runs is left alone. Returns {"generation", "wasRunning", "previousNext"}."""
+    """End the daily chain; a running closing goes on. Returns {"generation", "wasRunning", "previousNext"}."""
     stored = await ctx.get("next", type_hint=dict)
     generation = await ctx.get("generation", type_hint=int) or 0
     if stored:
@@ -87,7 +87,7 @@ async def trigger(ctx: ObjectContext, generation: int | None) -> dict:
     if not stored or stored["generation"] != generation:
         return {"stale": generation}
     now = await ctx.time()
-    # Before anything else, so that nothing that happens to this tick can end the chain.
+    # Before anything else, so that no failure of this run can end the chain.
     await plan(ctx, generation, now)
     return await close_due(ctx, now)
 
@@ -95,10 +95,10 @@ async def trigger(ctx: ObjectContext, generation: int | None) -> dict:
 @scheduler.handler(kind="shared", invocation_retry_policy=entry.retries("kill"))
 @entry.checked(check_main)
 async def status(ctx: ObjectSharedContext) -> dict:
-    """How the chain stands, answered at once.
+    """Return the state of the chain at once.
 
-    Returns {"running", "generation", "next", "last", "closing", "covered", "leftOut"}; closing is what
-    DailyClosing/getStatus says of the newest date that was sent.
+    Returns {"running", "generation", "next", "last", "closing", "covered", "leftOut"}; closing is the
+    answer of DailyClosing/getStatus for the newest date that was sent.
     """
     planned = await ctx.get("next", type_hint=dict)
     newest = await ctx.get("closing", type_hint=str)
@@ -114,9 +114,9 @@ async def status(ctx: ObjectSharedContext) -> dict:
 
 
 async def plan(ctx: ObjectContext, generation: int, now: float, overdue: dict | None = None) -> dict:
-    """Put the next tick, or the overdue one at once, in the place of the stored one, and return it."""
+    """Plan the next run, or the overdue one at once, in place of the stored one, and return it."""
     stored = await ctx.get("next", type_hint=dict)
-    # A tick that plans the next one is itself the stored one.
+    # A run that plans the next one is itself the stored one.
     if stored and stored["invocation"] != ctx.request().id:
         ctx.cancel_invocation(stored["invocation"])
     at, zone = SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone
@@ -137,7 +137,7 @@ async def plan(ctx: ObjectContext, generation: int, now: float, overdue: dict | 
 
 
 def closing_date(day: date) -> date:
-    """The date that the tick of a day closes."""
+    """Return the date that the schedule time of a day closes."""
     return day + timedelta(days=SETTINGS.closing_day_offset)
 
 
@@ -154,7 +154,7 @@ def send(ctx: ObjectContext, day: str) -> None:
 
 
 async def close_due(ctx: ObjectContext, now: float) -> dict:
-    """Start the closings of the dates that are due by now and account for every date; returns them as `last` has them.
+    """Start the closings of the dates that are due and account for every date; returns both in the shape of `last`.
 
     After an outage that is more than one date: see schedule_times.due.
     """
@@ -167,15 +167,15 @@ async def close_due(ctx: ObjectContext, now: float) -> dict:
         send(ctx, day.isoformat())
     covered = [{"from": f"{one.first}", "to": f"{one.last}", "by": f"{one.by}"} for one in due.covered]
     left_out = [{"from": f"{due.left_out[0]}", "to": f"{due.left_out[1]}"}] if due.left_out else []
-    tick = {"at": schedule_times.written(now, SETTINGS.schedule_zone), "dates": [f"{day}" for day in due.dates]}
-    tick |= {"covered": covered, "leftOut": left_out}
+    run = {"at": schedule_times.written(now, SETTINGS.schedule_zone), "dates": [f"{day}" for day in due.dates]}
+    run |= {"covered": covered, "leftOut": left_out}
     if due.dates:
         ctx.set("done", newest.isoformat())
-        ctx.set("last", tick)
+        ctx.set("last", run)
     for name in ("covered", "leftOut"):
-        if tick[name]:
-            ctx.set(name, [*(await ctx.get(name, type_hint=list) or []), *tick[name]][-KEPT:])
+        if run[name]:
+            ctx.set(name, [*(await ctx.get(name, type_hint=list) or []), *run[name]][-KEPT:])
     if covered or left_out:
-        # A step, so that a replay does not say it again.
-        await ctx.run_typed("log", log.write, event="dates_missed", **tick)
-    return tick
+        # A step, so that a replay does not log it again.
+        await ctx.run_typed("log", log.write, event="dates_missed", **run)
+    return run

@@ -21,6 +21,8 @@ from ops.restate import request, sql
 
 SEED = 16
 SECONDS = 2.0
+# The date of the one closing among the requests that must succeed.
+CONTROL = "2019-12-02"
 # The emulator starts one process for each call that runs at once.
 AT_ONCE = 3
 
@@ -62,11 +64,18 @@ def errors() -> list[str]:
 
 
 def everything(cfg: dict, local) -> dict:
-    """All that a request could have changed: Genius' jobs, closing_runs, and Restate's state."""
+    """All that a bad request could have changed: Genius' jobs, closing_runs, and Restate's state."""
     connection = as_superuser(local)
-    rows = connection.run(f'SELECT id, status, detail FROM "{cfg["PG_SCHEMA"]}".closing_runs ORDER BY id')
+    rows = connection.run(
+        f'SELECT id, status, detail FROM "{cfg["PG_SCHEMA"]}".closing_runs WHERE closing_date <> :day ORDER BY id',
+        day=CONTROL,
+    )
     connection.close()
-    state = sql(cfg, "SELECT service_name, service_key, key, value_utf8 FROM state ORDER BY 1, 2, 3")
+    state = sql(
+        cfg,
+        "SELECT service_name, service_key, key, value_utf8 FROM state WHERE service_key <> ? ORDER BY 1, 2, 3",
+        CONTROL,
+    )
     jobs = inv("genius.sql", "SELECT job_name FROM user_scheduler_jobs ORDER BY job_name").stdout
     return {"jobs": jobs, "rows": rows, "state": state, "starts": starts()}
 
@@ -90,6 +99,7 @@ def test_bad_requests_are_refused_in_time_and_change_nothing(local, quiet):
     reads = [("DailyClosing", "getStatus"), ("ClosingPeriod", "status"), ("ClosingPeriod", "inspect")]
     reads.append(("DailyClosingScheduler", "status"))
     controls = [valid(*which, "2019-12-01") for which in reads for _ in range(3)]
+    controls.append(valid("DailyClosing", "run", CONTROL))
     before, old, complaints = everything(cfg, local), invocations(cfg), errors()
     every = [*sent[::2], *controls, *sent[1::2]]
     begin = time.monotonic()
@@ -98,6 +108,7 @@ def test_bad_requests_are_refused_in_time_and_change_nothing(local, quiet):
     print(f"{len(every)} requests in {time.monotonic() - begin:.1f} s")
 
     assert [one for one in controls if one.answer["code"] != 200] == []
+    assert [row["status"] for row in run_rows(cfg, CONTROL)] == ["succeeded"]
     wait_for(lambda: all(row["status"] == "completed" for row in invocations(cfg).values()), 5)
     new = {key: row for key, row in invocations(cfg).items() if key not in old}
     assert [one for one in sent if fault(one, new)] == []

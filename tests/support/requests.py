@@ -66,7 +66,14 @@ def valid(service: str, handler: str, day: str) -> Generated:
     """A request that is accepted, for a day that no other one names."""
     key = {"DailyClosing": day, "ClosingPeriod": day[:7], "DailyClosingScheduler": "main"}[service]
     bodies = {
-        "run": {"date": day, "userId": "adm", "fromStep": None, "skipGeniusClosing": True},
+        "run": {
+            "date": day,
+            "userId": "adm",
+            "fromStep": None,
+            "skipGeniusClosing": True,
+            "skipSyncTrialBalance": True,
+            "skipFinancialMetrics": True,
+        },
         "close": {"date": day},
         "inspect": {"date": day},
         "resolve": {"job": "GNS_X", "as": "failed", "who": "siti"},

@@ -59,8 +59,8 @@ def dpi_1047(said: str) -> str:
         ),
         ("DPI-1072: the Oracle Client library version is unsupported", ATTACHED, "is too old for this driver"),
         ("ORA-01804: failure to initialize timezone information", ATTACHED, "does not find its own data"),
-        ("DPI-9999: something new", ATTACHED, "the cause is none that is known"),
-        ("", {}, "the cause is none that is known"),
+        ("DPI-9999: something new", ATTACHED, "unknown cause"),
+        ("", {}, "unknown cause"),
     ],
 )
 def test_the_cause_and_the_command_that_mends_it(said, found, cause):

@@ -42,7 +42,7 @@ def test_a_job_says_who_owns_it(owner):
 def test_a_name_that_is_taken_by_something_else_is_an_error(owner):
     name = genius.job_name(PERIOD, owner)
     ask("BEGIN DBMS_SCHEDULER.CREATE_SCHEDULE(:name, NULL, 'FREQ=YEARLY'); END;", name=name)
-    with pytest.raises(Refused, match="name is taken, yet shows neither the job nor a run"):
+    with pytest.raises(Refused, match="name is taken, but lists neither the job nor a run"):
         submit(owner)
 
 
