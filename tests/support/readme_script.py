@@ -41,8 +41,9 @@ VOLATILE = [
     (r"aws-cli/\S+", "aws-cli/N"),
     (r"arn:aws:iam::\d+:", "arn:aws:iam::ACCOUNT:"),
     (r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d(:[\d.]+)?([+-]\d\d:\d\d|Z)?", "MOMENT"),
-    (r"\d[\d,.]* (s|ms|min|h|MB|looks|invocations|billed ms|variables)\b", r"N \1"),
+    (r"\d[\d,.]* (s|ms|min|h|MB|polls|invocations|billed ms|variables)\b", r"N \1"),
     (r"generation \d+", "generation N"),
+    (r"ORA-06512: at line \d+", "ORA-06512: at line N"),
     (r'"seconds": [\d.]+', '"seconds": N'),
 ]
 
