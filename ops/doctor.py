@@ -13,9 +13,8 @@ from invoke import Exit
 from handler.client import ERRORS
 from layer import publish as layers
 from ops import closings, config, deploy, keep_warm, limits, ping, release, roles, schedule, shell
-from ops.closings import message, one_line
 from ops.env_tasks import SHAPE
-from ops.restate import newest, request, sql
+from ops.restate import message, newest, one_line, request, sql
 from ops.shell import aws
 from ops.target import Target
 from ops.task import NOTHING, task

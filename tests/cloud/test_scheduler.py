@@ -191,7 +191,7 @@ def test_the_commands_of_an_operator_and_the_reminder_of_a_deploy(stopped):
     assert "not running" not in inv("deploy", "--env", "local").stdout
     assert stopped.planned() == [tick]
     assert "generation 2" in inv("schedule", "status", "--env", "local").stdout
-    assert "will not come" in inv("schedule", "stop", "--env", "local").stdout
+    assert "is cancelled" in inv("schedule", "stop", "--env", "local").stdout
     assert inv("schedule", "status", "--env", "local", check=False).returncode == 1
 
 
