@@ -14,7 +14,7 @@ import tasks
 from cloud.test_dry import ONLY_DRY, arguments, declaring
 from local.oracle.faults import Faults
 from ops.logs import filter_log_events
-from ops.shell import sql
+from ops.restate import sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING
 
@@ -39,27 +39,30 @@ def balance(place: tuple[str, str], begin: str, end: str) -> list[str]:
 WHOLE = [balance(UNKNOWN, AMOUNT, AMOUNT), balance(PARENT, f"-{AMOUNT}", f"-{AMOUNT}")]
 # Date -> the balances that Genius has beside its own, whether the closing succeeds, and a part of its finding.
 CLOSINGS = {
-    "2025-02-21": (WHOLE, True, "balances of accounts that are not in the chart"),
+    "2025-05-22": (WHOLE, True, "balances of accounts that are not in the chart"),
     # Two ends that do not follow, and cancel out.
-    "2025-03-21": ([balance(UNKNOWN, "0", AMOUNT), balance(PARENT, "0", f"-{AMOUNT}")], False, "do not make their end"),
-    "2025-04-21": ([balance(UNKNOWN, AMOUNT, "0")], False, "debit and credit differ"),
-    "2025-07-21": ([balance(("X-MARKED\0", "077"), AMOUNT, AMOUNT)], False, "NUL character"),
+    "2025-08-22": ([balance(UNKNOWN, "0", AMOUNT), balance(PARENT, "0", f"-{AMOUNT}")], False, "do not make their end"),
+    "2025-09-22": ([balance(UNKNOWN, AMOUNT, "0")], False, "debit and credit differ"),
+    "2025-10-22": ([balance(("X-MARKED\0", "077"), AMOUNT, AMOUNT)], False, "NUL character"),
     # The table refuses a row, and PostgreSQL's DETAIL shows it.
-    "2025-09-21": (WHOLE, False, "marked_small"),
+    "2025-11-22": (WHOLE, False, "marked_small"),
     # The report's function raises with an amount in its DETAIL.
-    "2025-10-21": ([], False, "no rate for USD"),
+    "2025-12-22": ([], False, "no rate for USD"),
 }
-SMALL = "CHECK (branch_code <> '077' OR month <> 9) NOT VALID"
+SMALL = "CHECK (branch_code <> '077' OR month <> 11) NOT VALID"
 RAISING = f"""
 CREATE FUNCTION financial_report.marked() RETURNS trigger LANGUAGE plpgsql AS
 $f$ BEGIN RAISE EXCEPTION 'no rate for USD' USING DETAIL = '{AMOUNT}'; END $f$;
-CREATE TRIGGER marked BEFORE INSERT ON financial_report.financial_metrics FOR EACH ROW WHEN (NEW.month = 10)
+CREATE TRIGGER marked BEFORE INSERT ON financial_report.financial_metrics FOR EACH ROW WHEN (NEW.month = 12)
 EXECUTE FUNCTION financial_report.marked()"""
 
 
 @pytest.fixture(scope="module")
 def printed(deployed, local):
-    """Close all dates, each in a period of its own, at once; return what the commands printed, by date."""
+    """Close all dates, each in a period of its own, at once; return what the commands printed, by date.
+
+    The procedure is left out: its starts are counted by other tests.
+    """
     table = "financial_report.legacy_trial_balances"
     rows = [[date[:7], *row] for date, (some, *_) in CLOSINGS.items() for row in some]
     with contextlib.ExitStack() as undo:
@@ -69,7 +72,7 @@ def printed(deployed, local):
         undo.callback(administer, local, "DROP FUNCTION financial_report.marked() CASCADE")
         FAULTS.inject("open_balances", json.dumps(rows))
         undo.callback(FAULTS.clear, "open_balances")
-        out = {date: inv("close", "--env", "local", "--date", date).stdout for date in CLOSINGS}
+        out = {date: inv("close", "--env", "local", "--date", date, "--skip-genius").stdout for date in CLOSINGS}
         for date, (_, succeeds, named) in CLOSINGS.items():
             done = inv("status", "--env", "local", "--date", date, "--watch", check=False)
             out[date] += done.stdout + done.stderr
@@ -84,7 +87,7 @@ def marked(text: str) -> list[str]:
 
 def test_closings_print_no_amount_and_name_the_place(printed):
     assert marked(json.dumps(printed)) == []
-    assert "account X-MARKED, branch 077" in printed["2025-03-21"]
+    assert "account X-MARKED, branch 077" in printed["2025-08-22"]
 
 
 def test_the_databases_have_the_amounts(printed, deployed, local):
@@ -147,7 +150,7 @@ def test_no_task_prints_an_amount(printed, deployed, task, monkeypatch, capfd):
     """Look-ups as they are, changes as their dry run, for a date that was closed and for one that was refused."""
     for name in UNUSED:
         monkeypatch.delenv(name, raising=False)
-    for date in ("2025-02-21", "2025-03-21"):
+    for date in ("2025-05-22", "2025-08-22"):
         given = {"env": "local", "date": date, "period": date[:7]}
         values = {name: given.get(name, value) for name, value in arguments(task).items()}
         dry = tasks.namespace[task].changes == ENVIRONMENT
@@ -166,7 +169,7 @@ def test_status_history_and_watch_show_the_findings(printed):
     history = inv("history", "--env", "local", "--count", "60").stdout
     assert "finding: 1 balances of accounts that are not in the chart" in history
     assert "refused: 2 balances whose start and movement do not make their end" in history
-    status = inv("status", "--env", "local", "--date", "2025-02-21").stdout
+    status = inv("status", "--env", "local", "--date", "2025-05-22").stdout
     assert "  finding: 1 balances of accounts that have children in the chart: account 1, branch 078" in status
     assert "X-MARKED, branch 077" in inv("status", "--env", "local").stdout
-    assert "finding: 1 balances of accounts that are not" in printed["2025-02-21"].partition("done\n")[2]
+    assert "finding: 1 balances of accounts that are not" in printed["2025-05-22"].partition("done\n")[2]

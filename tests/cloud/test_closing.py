@@ -138,6 +138,23 @@ def test_a_failed_procedure_ends_the_closing_with_genius_own_message(deployed, d
     assert closings.state_of(deployed, "ClosingPeriod", "2025-03") == {}
 
 
+def test_a_message_with_a_nul_fails_its_closing_and_no_other(deployed):
+    """On 4e8cd2f its outcome was refused for ever: rerun and all other dates of the month ended the same."""
+    FAULTS.inject("procedure_status", "0")
+    FAULTS.inject("procedure_message", "journal\0 4711 is out of balance \udcff")
+    try:
+        failed = close("2025-05-06", check=False)
+    finally:
+        FAULTS.clear("procedure_status")
+        FAULTS.clear("procedure_message")
+    assert failed.returncode == 1
+    assert "ORA-20806: journal? 4711 is out of balance ?" in failed.stderr
+    assert run_row(deployed, "2025-05-06")["genius"] == "failed"
+    assert closings.state_of(deployed, "ClosingPeriod", "2025-05") == {}
+    assert close("2025-05-07").returncode == 0
+    assert inv("rerun", "--env", "local", "--date", "2025-05-06", "--yes", "--watch").returncode == 0
+
+
 def test_two_dates_of_a_period_are_closed_one_after_the_other(deployed):
     for date in ("2025-04-29", "2025-04-30"):
         inv("close", "--env", "local", "--date", date)
