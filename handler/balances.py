@@ -33,7 +33,7 @@ class Copied:
         self.refused: list[tuple[str | None, str | None, str, str]] = []
 
     def text(self, balances: Iterable[tuple]) -> Iterator[str]:
-        """Balances as chunks of COPY text.
+        """Return balances as chunks of COPY text.
 
         An account for which Genius has no amount at all is counted and left out; beside another amount a missing one
         is 0, as it is to Oracle's SUM.
@@ -81,7 +81,7 @@ def check_balance(account: str | None, branch: str | None, amounts: list) -> Non
 
 @functools.lru_cache(maxsize=8192)
 def escaped(value: str | None, codec: str) -> str:
-    """A text as COPY takes it, ValueError if the database cannot hold it; the same texts come again and again."""
+    """Return a text as COPY takes it; ValueError if the database cannot hold it. The same texts come often."""
     if value is None:
         return r"\N"
     if "\0" in value:

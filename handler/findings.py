@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 def place_names(rows: Sequence) -> str:
-    """The first places of a finding in words."""
+    """Return the first places of a finding in words."""
     names = []
     for account, branch, _ in rows[:SHOWN]:
         parts = [f"account {account or 'without a code'}"] if account is not None or branch is None else []
@@ -46,6 +46,6 @@ def finding(kind: str, count: int, words: str, rows: Sequence, refused: bool) ->
 
 
 def texts(steps: dict) -> list[str]:
-    """The findings in a closing's result, or in a row's detail, one line each: {step: {"findings": [report, …]}}."""
+    """Return the findings of a closing's result or a row's detail, {step: {"findings": [report, …]}}, a line each."""
     found = [one for step in steps.values() if isinstance(step, dict) for one in step.get("findings", [])]
     return [f"{'refused' if one['refused'] else 'finding'}: {one['text']}" for one in found]

@@ -37,8 +37,8 @@ def replace_trial_balance(owner: str, period: str, open_balances: Callable[[str]
     """Replace a period's trial balance by Genius' balances, rolled up along the account tree, or leave it whole.
 
     open_balances: see genius.open_balances. Genius is read with the period's lock held, so that of two
-    replacements the later one has also read later: a closing without a job of its own copies what stands in Genius
-    by then, which no recorded job can be newer than, and a zombie cannot bring an old reading back.
+    replacements the later one has also read later: a closing without a job of its own copies Genius' balances
+    of that moment, which no recorded job can be newer than, and a zombie cannot bring an old reading back.
     Returns {"balances", "rows", "totals": {column: text}, "job", "jobEndedAt", "findings"}. Raises Refused for a later
     job's result and for findings that refuse the ledger, which are recorded even so.
     """
@@ -86,7 +86,7 @@ def amounts_of(owner: str) -> str:
 
 
 def job_of(session: Session, owner: str, period: str) -> tuple[str | None, str | None]:
-    """The job whose result this run copies and when it ended, by Genius' clock; nothing for a run without a job.
+    """Return the job whose result this run copies and when it ended, by Genius' clock; nothing for a run without a job.
 
     Raises Refused if the period holds the result of a job that ended later.
     """
@@ -200,7 +200,7 @@ def metrics_findings(found: dict) -> list[Finding]:
 
 
 def metrics_report(found: dict, findings: list[Finding]) -> dict:
-    """What the journal gets of a metrics run: all but its metadata, which may have amounts."""
+    """Return what the journal gets of a metrics run: all but its metadata, which may have amounts."""
     return {key: value for key, value in found.items() if key != "metadata"} | {
         "findings": [one.report() for one in findings]
     }

@@ -6,7 +6,7 @@ from .request import STEPS
 
 
 def done(rows: list[dict]) -> list[str]:
-    """The steps that need not be done again, given a date's earlier runs in the order of their start.
+    """Return the steps that need not be done again, given a date's earlier runs in the order of their start.
 
     A step counts only on top of the one before it: a procedure that ran later makes ledger and metrics stale, and
     one that failed later leaves Genius' balances in doubt.
@@ -24,7 +24,7 @@ def done(rows: list[dict]) -> list[str]:
 
 
 def plan(rows: list[dict], resume: bool, first: str | None) -> list[str]:
-    """The steps that a new run of a date leaves out; raises ValueError where it must not start.
+    """Return the steps that a new run of a date leaves out; raises ValueError if it must not start.
 
     resume: go on at the first step that has not succeeded; first: go on there, whatever has succeeded.
     """

@@ -22,7 +22,7 @@ from .errors import Refused, Unavailable, clean
 
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 600
-# The server's own time-out comes first, since it says more than a line that stays silent.
+# The server's own time-out comes first, since its error names more than a line that stays silent.
 SOCKET_GRACE_SECONDS = 2
 # The message by which a client asks for TLS, before anything else is sent.
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -51,7 +51,7 @@ HINTS = {
 
 
 def describe(error: Exception) -> str:
-    """PostgreSQL's own message in one line, without its DETAIL, which shows whole rows."""
+    """Return PostgreSQL's own message in one line, without its DETAIL, which shows whole rows."""
     fields = error.args[0] if error.args else ""
     if isinstance(fields, dict):
         message = " ".join(fields[key] for key in ("M", "H") if key in fields).replace("\n", " ")
@@ -66,7 +66,7 @@ def where() -> str:
 
 
 def open_line(seconds: float) -> socket.socket:
-    """A connection to the server's port, in TLS that verifies unless the settings say plain text.
+    """Open a connection to the server's port, in TLS that verifies, or in plain text if the settings disable TLS.
 
     Made here and not by pg8000, so that its time-out can follow the invocation's.
     """
@@ -80,7 +80,7 @@ def open_line(seconds: float) -> socket.socket:
         if line.recv(1) != b"S":
             raise Refused(
                 f"{where()} refuses TLS and PG_SSLMODE is {now.pg_sslmode}; turn ssl on there, or set PG_SSLMODE"
-                " to disable where nobody can listen"
+                " to disable if nobody can listen on that network"
             )
         return verifying(now.pg_sslrootcert).wrap_socket(line, server_hostname=now.pg_host)
     except ssl.SSLCertVerificationError as error:
@@ -125,7 +125,7 @@ class Session:
     def run(self, sql: str, **parameters) -> list | None:
         """Run one statement and return its rows.
 
-        Text parameters are cleaned, dictionaries and lists become JSON. Raises Refused where its data can never be
+        Text parameters are cleaned, dictionaries and lists become JSON. Raises Refused if its data can never be
         stored, Unavailable for any other error.
         """
         if self.in_transaction:
@@ -169,7 +169,7 @@ class Session:
         return value
 
     def cleaned(self, value: object) -> object:
-        """A JSON value whose texts the database can hold; jsonb takes no NUL and no character it has no code for."""
+        """Return a JSON value whose texts the database can hold; jsonb takes no NUL and no character without a code."""
         if isinstance(value, str):
             return clean(value, self.codec)
         if isinstance(value, dict):
@@ -199,7 +199,7 @@ class Session:
         self.in_transaction = False
 
     def roll_back(self) -> None:
-        """Roll back where the server still listens; where not, it sees the line close and does it by itself."""
+        """Roll back if the server still listens; otherwise it sees the line close and rolls back by itself."""
         self.in_transaction = False
         if not self.broken:
             with contextlib.suppress(Refused, Unavailable):
@@ -207,7 +207,7 @@ class Session:
 
 
 def codec_of(encoding: str) -> str:
-    """Python's codec for a server's encoding; ASCII, which all of them hold, for one that Python does not know."""
+    """Return Python's codec for a server's encoding; ASCII, which all of them hold, for an unknown one."""
     from pg8000.converters import PG_PY_ENCODINGS
 
     name = encoding.lower()
@@ -221,7 +221,7 @@ def codec_of(encoding: str) -> str:
 def connected(
     statement_seconds: float = STATEMENT_SECONDS, connect_seconds: float = CONNECT_SECONDS
 ) -> Iterator[Session]:
-    """One connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
+    """Open one connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
     from pg8000 import native
 
     now = settings.current()
@@ -252,7 +252,7 @@ def connected(
 
 @contextlib.contextmanager
 def transaction(session: Session) -> Iterator[Session]:
-    """START TRANSACTION … COMMIT around a block, ROLLBACK after an error."""
+    """Run START TRANSACTION … COMMIT around a block, ROLLBACK after an error."""
     session.begin()
     try:
         yield session

@@ -21,7 +21,7 @@ SUMS = ", ".join(f"sum({column}) AS {column}" for column in COLUMNS.values())
 KINDS = ("start", "movement", "end")
 BALANCES = {kind: f"{kind}_debit - {kind}_credit" for kind in KINDS}
 
-# Nothing knows how many rows this transaction writes: where one is expected a nested loop over them takes minutes.
+# PostgreSQL cannot know how many rows this transaction writes: if it expects one, a nested loop takes minutes.
 PLANNING = "SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '64MB'"
 
 # A cycle hangs on no root and is never entered.
@@ -57,7 +57,7 @@ CREATE TEMPORARY TABLE {table} (
   account text NOT NULL, description text, branch text NOT NULL, {columns}
 ) ON COMMIT DROP"""
 
-# One reading of all balances for every check; what is found wrong is looked up by itself.
+# One pass over all balances counts for every check; the places of a finding are queried afterwards.
 INCONSISTENT = f"{BALANCES['start']} + {BALANCES['movement']} <> {BALANCES['end']}"
 GROSS = f"abs({BALANCES['start']}) + abs(movement_debit) + abs(movement_credit) + abs({BALANCES['end']})"
 CREATE_BY_BRANCH = f"""
@@ -81,7 +81,7 @@ def amounts_object(prefix: str = "") -> str:
 
 
 def places(source: str) -> str:
-    """SQL for the first balances or branches of a source: account, branch and their amounts as JSON text."""
+    """Return SQL for the first balances or branches of a source: account, branch, amounts as JSON text."""
     account = "account" if source.startswith("incoming") else "NULL AS account"
     return f"""
 SELECT {account}, branch, CAST({amounts_object()} AS text) FROM {source}
@@ -113,7 +113,7 @@ BALANCE_CHECKS = {
 }
 
 
-# What stands at the ends of the tree, and, by itself, what the chart does not know.
+# The leaves of the tree, and the accounts that are not in the chart, which have no parent.
 LEAVES = f"""
 SELECT account, description, branch, {AMOUNTS} FROM incoming LEFT JOIN tree ON code = account
  WHERE is_parent IS NOT TRUE"""
@@ -153,7 +153,7 @@ SELECT account, branch, CAST({amounts_object()} AS text)
 
 
 def difference(found: str, expected: str) -> str:
-    """SQL for the places where two sets of amounts differ: account, branch, and as JSON text both sets of amounts."""
+    """Return SQL for the places at which two sets of amounts differ: account, branch, both sets as JSON text."""
     sides = {side: ", ".join(f"{side}.{column}" for column in COLUMNS.values()) for side in ("found", "expected")}
     objects = ", ".join(f"'{side}', {amounts_object(side + '.')}" for side in sides)
     return f"""
@@ -163,7 +163,7 @@ SELECT account, branch, CAST(jsonb_build_object({objects}) AS text)
  ORDER BY account, branch LIMIT {KEPT}"""
 
 
-# Checks of the rows as they stand in the table, before the commit.
+# Checks of the written rows, before the commit.
 WRITTEN_CHECKS = {
     "rows that are not as rolled up": difference(
         f"SELECT * FROM {WRITTEN} written",
@@ -198,7 +198,7 @@ def read_tree(session) -> list[Finding]:
 
 
 def load(session, table: str, balances: Iterable[tuple]) -> Copied:
-    """Stream balances into a new temporary table; returns how many there were and which were left out."""
+    """Stream balances into a new temporary table; return how many there were and which were left out."""
     columns = ", ".join(f"{column} numeric NOT NULL" for column in COLUMNS.values())
     session.run(CREATE_LOADED.format(table=table, columns=columns))
     copied = Copied(session.codec)
@@ -209,7 +209,7 @@ def load(session, table: str, balances: Iterable[tuple]) -> Copied:
 def load_balances(session, totals: dict, read: Callable[[], Iterable[tuple]]) -> list[Finding]:
     """Load Genius' balances into the temporary tables incoming and by_branch and compare them with Genius' totals.
 
-    read: returns the balances of one moment; where the totals differ, they are read once more, and the places where
+    read: returns the balances of one moment. If the totals differ, it is called once more, and the places at which
     the two readings differ are named.
     """
     copied = load(session, "incoming", read())
@@ -261,7 +261,7 @@ def empty_period(totals: dict) -> list[Finding]:
 
 
 def unbalanced_totals(totals: dict) -> list[Finding]:
-    """Debit equals credit over the whole period, at the start, in the movements and at the end."""
+    """Check that debit equals credit over the whole period, at the start, in the movements and at the end."""
     pairs = {kind: (totals[debit], totals[credit]) for kind, debit, credit in zip(KINDS, *[iter(COLUMNS)] * 2)}
     differing = [f"{kind} debit {d} and credit {c}" for kind, (d, c) in pairs.items() if d != c]
     if not differing:
@@ -316,14 +316,14 @@ def unstorable(session, given: dict, message: str) -> Finding:
 
 
 def id_prefix() -> str:
-    """The first 20 digits of the ids of one replacement: a UUID of version 8, by time, so that they grow
+    """Return the first 20 digits of the ids of one replacement: a UUID of version 8, by time, so that they grow
     from one replacement to the next."""
     digits = f"{int(time.time() * 1000):012x}8{secrets.token_hex(2)[1:]}"
     return f"{digits}8{secrets.token_hex(2)[1:]}"
 
 
 def check_written(session, year: int, month: int) -> list[Finding]:
-    """Whether the written rows are Genius' leaves and the sums of them all the way up."""
+    """Check that the written rows are Genius' leaves and the sums of them all the way up."""
     findings = []
     for words, sql in WRITTEN_CHECKS.items():
         rows = session.run(sql, year=year, month=month)

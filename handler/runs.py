@@ -18,7 +18,7 @@ NAMESPACE = uuid.UUID("6f6b8d0e-5f0b-5c6e-9d0a-806806806806")
 SHOWN = "id, owner, closing_date, user_id, job, status, genius, ledger, metrics, message, detail, started_at, ended_at"
 OF_DATE = f"SELECT {SHOWN} FROM closing_runs WHERE closing_date = CAST(:date AS date) ORDER BY started_at, id"
 NEWEST = f"SELECT {SHOWN} FROM closing_runs ORDER BY started_at DESC, id LIMIT :count"
-# The period is held by one closing at a time, so another row of it that still says running was killed.
+# The period is held by one closing at a time, so another row of it with the status running was killed.
 KILLED = """
 SELECT id FROM closing_runs WHERE period = :period AND status = 'running' AND id <> CAST(:id AS uuid) FOR UPDATE"""
 INSERT = """
@@ -30,13 +30,13 @@ INSERT_FINDINGS = """
 INSERT INTO closing_findings (run_id, step, kind, account, branch, amounts)
 SELECT CAST(:run AS uuid), :step, kind, account, branch, CAST(amounts AS jsonb)
   FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS found (kind text, account text, branch text, amounts text)"""
-# The outcome that a person has decided stands, whatever is found out later.
+# The decision of a person is kept, whatever is found later.
 RECORD_JOB = """
 genius = coalesce((SELECT decision FROM closing_decisions WHERE job = :job), :outcome),
 detail = detail || CAST(:detail AS jsonb)"""
 DECIDE = """
 INSERT INTO closing_decisions (job, decision, who) VALUES (:job, :decision, :who) ON CONFLICT (job) DO NOTHING"""
-# The first end that was written stands.
+# The first end that was written is kept.
 FINISH = """
 message = CASE WHEN status = 'running' THEN :message ELSE message END,
 ended_at = CASE WHEN status = 'running' THEN now() ELSE ended_at END,
@@ -44,7 +44,7 @@ status = CASE WHEN status = 'running' THEN :status ELSE status END"""
 
 
 def run_id(owner: str) -> str:
-    """The key of an owner's row in closing_runs, and the id of its metrics run."""
+    """Return the key of an owner's row in closing_runs, and the id of its metrics run."""
     return str(uuid.uuid5(NAMESPACE, owner))
 
 
@@ -74,7 +74,7 @@ def insert(session: Session, owner: str, date: str, user_id: str, job: str | Non
 
 
 def left_out(owner: str, date: str, resume: bool, first: str | None) -> list[str]:
-    """The steps of a date that a run leaves out; Restate forgets a finished closing, the database does not."""
+    """Return the steps of a date that a run leaves out; Restate forgets a finished closing, the database does not."""
     with connected() as session:
         earlier = [row for row in read(session, OF_DATE, date=date) if row["owner"] != owner]
     try:
@@ -116,10 +116,10 @@ def record_findings(session: Session, owner: str, step: str, findings: Iterable[
 
 
 def record_job(job: str, outcome: str, detail: dict, closing: dict | None) -> str:
-    """Write how a closing job ended to the row of the run that submitted it, and return the outcome that stands there.
+    """Write how a closing job ended to the row of the run that submitted it, and return the outcome that is kept.
 
     closing: {"owner", "date", "userId"} of that run, whose row is written anew if PostgreSQL has lost it; None for a
-    job of another program, which may have no row. A decision of a person on the job stands.
+    job of another program, which may have no row. A decision of a person on the job is kept.
     """
     with connected() as session, transaction(session):
         if closing:
@@ -144,18 +144,18 @@ def resolve(job: str, outcome: str, who: str) -> dict:
         )
         if decision != outcome:
             raise Refused(f"{job} was decided as {decision} by {by}; a recorded decision is not overwritten")
-        word = {"as": decision, "who": by, "at": at}
+        recorded = {"as": decision, "who": by, "at": at}
         rows = session.run("SELECT FROM closing_runs WHERE job = :job", job=job)
         if rows:
-            changes = "genius = :outcome, detail = detail || CAST(:word AS jsonb)"
-            update(session, changes, key="job", job=job, outcome=decision, word={"resolved": word})
-        return {"job": job, "rows": len(rows), **word}
+            changes = "genius = :outcome, detail = detail || CAST(:recorded AS jsonb)"
+            update(session, changes, key="job", job=job, outcome=decision, recorded={"resolved": recorded})
+        return {"job": job, "rows": len(rows), **recorded}
 
 
 def finish(owner: str, status: str, message: str) -> dict:
-    """Write how the run ended, unless an end is written already; return the {"status", "message"} that stand.
+    """Write how the run ended, unless an end is written already; return the {"status", "message"} that are kept.
 
-    Raises Refused for a run that is to succeed although its row does not say so of each step.
+    Raises Refused for a run that is to succeed if its row has a step that did not.
     """
     with connected() as session, transaction(session):
         if status == "succeeded":
@@ -185,13 +185,13 @@ def check_steps(session: Session, owner: str) -> None:
 
 
 def of_date(date: str) -> list[dict]:
-    """A date's runs in the order of their start, as values that the journal can keep."""
+    """Return a date's runs in the order of their start, as values that the journal can keep."""
     with connected() as session:
         return read(session, OF_DATE, date=date)
 
 
 def newest(count: int) -> list[dict]:
-    """The newest runs, newest first."""
+    """Return the newest runs, newest first."""
     with connected() as session:
         return read(session, NEWEST, count=count)
 

@@ -59,7 +59,7 @@ OWN_TABLES: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
         {"decided_at": ZONED} | dict.fromkeys(("job", "decision", "who"), TEXT),
     ),
 }
-# The catalogue is read by itself: to_regclass fails where USAGE is what is missing.
+# The catalogue is queried directly: to_regclass fails if USAGE is missing.
 COLUMNS = """
 SELECT relname, attname, format_type(atttypid, NULL)
   FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN pg_attribute ON attrelid = pg_class.oid
@@ -92,7 +92,7 @@ def apply() -> str:
 
 
 def create(session: Session, schema: str) -> list[str]:
-    """Run schema.sql where the user may; returns why it failed, if it did."""
+    """Run schema.sql if the user is allowed to; return why it failed, if it did."""
     rights = session.run(RIGHTS, schema=schema)
     # A table that is there needs no CREATE, which an administrator may have taken back since.
     if not rights or not rights[0][0] or not (rights[0][1] or not absent(session, schema, OWN_TABLES)):
@@ -110,7 +110,7 @@ def create(session: Session, schema: str) -> list[str]:
 
 
 def ping() -> dict:
-    """The server's version, read over a new connection, and what is wrong with the schema: {"version", "faults"}."""
+    """Return {"version", "faults"} over a new connection: the server's version, what is wrong with the schema."""
     with connected(PING_SECONDS, PING_SECONDS) as session:
         return {"version": session.run("SHOW server_version")[0][0], "faults": find_faults(session)}
 
@@ -175,7 +175,7 @@ def column_faults(session: Session, tables: dict, missing: list[str]) -> list[st
 
 
 def missing_grants(session: Session, rights: list, missing: list[str]) -> list[str]:
-    """The grants that this service lacks, as they stand in a GRANT."""
+    """Return the grants that this service lacks, in the form of a GRANT."""
     now = settings.current()
     usage, create, temporary = rights
     grants = [] if usage else [f"USAGE ON SCHEMA {now.pg_schema}"]
@@ -191,6 +191,6 @@ def missing_grants(session: Session, rights: list, missing: list[str]) -> list[s
 
 
 def statements(script: str) -> list[str]:
-    """A script of plain statements, each ended by a semicolon at a line's end."""
+    """Split a script of plain statements, each ended by a semicolon at a line's end."""
     lines = [line for line in script.splitlines() if not line.lstrip().startswith("--")]
     return [part.strip() for part in "\n".join(lines).split(";\n") if part.strip(" \n;")]

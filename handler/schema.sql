@@ -29,7 +29,7 @@ CREATE INDEX IF NOT EXISTS closing_runs_job ON closing_runs (job);
 ALTER TABLE closing_runs ADD COLUMN IF NOT EXISTS ledger_at timestamptz;
 ALTER TABLE closing_runs ALTER COLUMN ledger_job_ended_at TYPE timestamptz;
 
--- The findings of a run's newest try of a step, with the amounts of single accounts and branches, which stand nowhere
+-- The findings of a run's newest try of a step, with the amounts of single accounts and branches, which are nowhere
 -- else outside the ledger: messages, logs and closing_runs name accounts and branches only.
 CREATE TABLE IF NOT EXISTS closing_findings (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

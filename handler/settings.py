@@ -23,7 +23,7 @@ class SettingsError(Exception):
 class Setting(NamedTuple):
     """One key of the environment.
 
-    parse: text -> value, raises ValueError; expected: what a person should have written; default: None where the
+    parse: text -> value, raises ValueError; expected: the form in words; default: None if the
     key must be there; secret: never shown.
     """
 
@@ -111,7 +111,7 @@ def percent(value: str) -> Decimal:
 
 
 def statuses(value: str) -> tuple[str, ...]:
-    """Values of the procedure's OUT status, with commas between them; '0' always means failure."""
+    """Parse values of the procedure's OUT status, with commas between them; '0' always means failure."""
     if not value:
         return ()
     listed = tuple(value.split(","))
@@ -154,7 +154,7 @@ SETTINGS = [
     ),
     Setting("ORACLE_USER", text, "a user name", "Genius' user: the owner of the closing jobs"),
     Setting("ORACLE_PASSWORD", text, "a password", "Genius' password", secret=True),
-    Setting("ORACLE_CONNECT_STRING", text, "host:port/service", "where Genius listens"),
+    Setting("ORACLE_CONNECT_STRING", text, "host:port/service", "the address of Genius' listener"),
     Setting(
         "ORACLE_CLIENT",
         one_of("thick", "thin"),
@@ -209,7 +209,7 @@ SETTINGS = [
         "CLOSING_DAY_OFFSET",
         day_offset,
         "a whole number of days from -31 to 0",
-        "which date a tick of the scheduler closes: 0 its own, -1 the day before",
+        "the date that a schedule time closes: 0 its own, -1 the day before",
         "0",
     ),
     Setting(
@@ -269,21 +269,21 @@ SETTINGS = [
         "RESTATE_IDENTITY_KEYS",
         identity_keys,
         "publickeyv1_… with commas, or empty",
-        "the public keys of the Restate servers whose signed calls are answered; empty: signatures are not looked at",
+        "the public keys of the Restate servers whose signed calls are answered; empty: signatures are not checked",
         "",
     ),
 ]
 
 
 def conflicts(values: Mapping[str, str | None]) -> list[str]:
-    """The faults of settings that are well-formed one by one and must not stand together."""
+    """Return the faults of settings that are well-formed one by one and exclude each other."""
     if values["FUNCTION_URL"] == "on" and not values["RESTATE_IDENTITY_KEYS"]:
         return ["FUNCTION_URL=on without RESTATE_IDENTITY_KEYS would let everybody call the function"]
     return []
 
 
 def parse(environ: Mapping[str, str]) -> SimpleNamespace:
-    """The settings as attributes in lower case; raises SettingsError that names every fault at once."""
+    """Return the settings as attributes in lower case; raises SettingsError that names every fault at once."""
     values, faults = {}, []
     for setting in SETTINGS:
         given = environ.get(setting.name, setting.default)
@@ -303,5 +303,5 @@ def parse(environ: Mapping[str, str]) -> SimpleNamespace:
 
 @functools.lru_cache(maxsize=1)
 def current() -> SimpleNamespace:
-    """The settings of this process, read at the first call."""
+    """Return the settings of this process, read at the first call."""
     return parse(os.environ)

@@ -29,7 +29,7 @@ WRONG_CENT = "UPDATE legacy_trial_balances SET end_balance = end_balance + 0.01 
 MUTANTS = {
     "auto-drop": ("genius.py", "auto_drop => FALSE", "auto_drop => TRUE"),
     "workflow-owner": ("period.py", "ctx.request().id, request[", '"DailyClosing" + request["date"], request['),
-    "no-guard": ("genius.py", "  IF v_other IS NOT NULL THEN", "  IF 1 = 0 THEN"),
+    "no-guard": ("job_block.py", "  IF v_other IS NOT NULL THEN", "  IF 1 = 0 THEN"),
     "wrong-cent": ("rollup.py", "check_written(session, year, month)", f'(session.run(f"{WRONG_CENT}"), [])[1]'),
 }
 

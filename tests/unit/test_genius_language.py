@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.closing_jobs import PERIOD, ask, await_state, create, evaluated, outcome, submit
 
-from handler import genius
+from handler import genius, job_block
 from handler.errors import Unavailable
 
 
@@ -39,14 +39,14 @@ def test_a_look_without_escapes_sees_too_much(stand_in, handler_settings, monkey
     ],
 )
 def test_another_action_of_the_job_does_something_else(stand_in, owner, monkeypatch, old, new, answer, starts):
-    assert genius.JOB_ACTION.count(old)
-    monkeypatch.setattr(genius, "JOB_ACTION", genius.JOB_ACTION.replace(old, new, 1))
+    assert job_block.JOB_ACTION.count(old)
+    monkeypatch.setattr(job_block, "JOB_ACTION", job_block.JOB_ACTION.replace(old, new, 1))
     assert outcome(submit(owner))[0] == answer
     assert len(stand_in.starts()) == starts
 
 
 def test_without_its_guard_a_job_runs_beside_another(stand_in, owner, monkeypatch):
-    monkeypatch.setattr(genius, "JOB_ACTION", genius.JOB_ACTION.replace("state = 'RUNNING'", "state = 'BROKEN'"))
+    monkeypatch.setattr(job_block, "JOB_ACTION", job_block.JOB_ACTION.replace("state = 'RUNNING'", "state = 'BROKEN'"))
     create("GNS_202501_OTHER")
     await_state("GNS_202501_OTHER", "RUNNING")
     assert outcome(submit(owner))[0] == "succeeded"
@@ -55,7 +55,7 @@ def test_without_its_guard_a_job_runs_beside_another(stand_in, owner, monkeypatc
 
 def test_without_its_start_mark_a_job_starts_again_with_the_database(stand_in, owner, monkeypatch):
     monkeypatch.setattr(
-        genius, "JOB_ACTION", genius.JOB_ACTION.replace("'{job}_S'", "'S' || TO_CHAR(SYSTIMESTAMP, 'SSSSSFF3')")
+        job_block, "JOB_ACTION", job_block.JOB_ACTION.replace("'{job}_S'", "'S' || TO_CHAR(SYSTIMESTAMP, 'SSSSSFF3')")
     )
     stand_in.faults.inject("procedure_seconds", 0.2)
     stand_in.faults.inject("restart_on_recovery")
