@@ -129,7 +129,7 @@ def test_a_thick_deploy_attaches_the_newest_version_and_tns_admin(deployed, publ
         printed = inv("--dry", "deploy", "--env", env).stdout
     assert "differs in Layers, ORACLE_CLIENT, TNS_ADMIN" in printed
     assert f"--layers {published}" in printed
-    monkeypatch.setattr(publish, "versions", lambda c, cfg: [{"LayerVersionArn": "x", "CompatibleRuntimes": ["y"]}])
+    monkeypatch.setattr(publish, "versions", lambda target: [{"LayerVersionArn": "x", "CompatibleRuntimes": ["y"]}])
     with pytest.raises(Exit, match=r"x was made for y; publish one for it with `make layer publish"):
         publish.attached(Target(Context(), {**cfg, "ORACLE_CLIENT": "thick"}, "local"))
     assert config.function_environment({**cfg, "ORACLE_CLIENT": "thick"})["TNS_ADMIN"] == "/opt/network/admin"
