@@ -25,6 +25,7 @@ from ops import (  # noqa: E402
     listing,
     local_tasks,
     logs,
+    next_command,
     ping,
     policies,
     repair,
@@ -47,7 +48,7 @@ TASKS = (
         versions.destroy,
     ),
     *(closings.close, status.status, history.history),
-    *(repair.rerun, repair.cancel, repair.resolve, repair.stop_job),
+    *(next_command.next_, repair.rerun, repair.cancel, repair.resolve, repair.resume, repair.stop_job),
     *(ping.ping, doctor.doctor, logs.logs),
     *(develop.demo, develop.dev, develop.bench, develop.chaos, policies.policies, docs.docs),
 )

@@ -25,10 +25,16 @@ async def run(ctx: WorkflowContext, request: dict) -> dict:
     """Close the date that is this workflow's key; returns the result of ClosingPeriod.close."""
     key = request["date"][:7]
     ctx.set("status", {"status": "running", "period": key})
+    call = ctx.object_call(period.close, key=key, arg=request)
+    owner = await call.invocation_id()
     try:
         # A cancellation reaches close, too, and the result of close is the result of this run.
-        result = await entry.outlast(ctx.object_call(period.close, key=key, arg=request))
+        result = await entry.outlast(call)
     except TerminalError as error:
+        # close has recorded its own end, unless it was cancelled in the queue or killed.
+        await period.end(
+            ctx, {"owner": owner, "date": request["date"], "user_id": request["userId"]}, "failed", error.message
+        )
         ctx.set("status", {"status": "failed", "period": key, "message": error.message})
         raise
     ctx.set("status", {"status": "succeeded", **result})

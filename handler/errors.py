@@ -29,5 +29,9 @@ class Refused(_Reported):
     """A retry cannot help; the message names the item and what to do next."""
 
 
+class LoginRefused(Refused):
+    """A database refused the login; the same password must not be tried again."""
+
+
 class Unavailable(_Reported):
     """Something did not answer or is not ready; a later try may succeed."""

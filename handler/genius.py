@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import sys
+import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
-from . import client, deadline, settings
+from . import settings
 from .errors import Refused, Unavailable, clean
-from .job_block import job_action, job_name, names_of_period, year_and_month
+from .oracle import connected, driver, first_line
+from .request import PERIOD, USER_ID
 
-CONNECT_SECONDS = 10
 PING_SECONDS = 5
-CALL_SECONDS = 30
 FETCH_SECONDS = 300
-# Retrying these cannot help, and a wrong password that is tried again locks the account.
-LOGIN_REFUSED = {"ORA-01017", "ORA-28000", "ORA-28001", "ORA-01045"}
+
+# A name of one of our jobs, short enough for the name of its start mark.
+JOB = r"[A-Z0-9_]{1,28}"
+# A procedure status in GENIUS_SUCCESS_STATUS.
+STATUS = r"[A-Za-z0-9_.-]{1,30}"
 
 AMOUNTS = (
     "BEGINNING_DEBIT",
@@ -38,18 +41,36 @@ BEGIN
     enabled => TRUE, auto_drop => FALSE, comments => :comments);
 END;"""
 
-# A schedule of the job's own name.
-RESERVE_NAME = """
-BEGIN
-  DBMS_SCHEDULER.CREATE_SCHEDULE(
-    schedule_name => :name, repeat_interval => 'FREQ=YEARLY', comments => 'this closing never started');
-END;"""
+# The block that a closing job runs.
+JOB_ACTION = "".join(
+    line
+    for line in (Path(__file__).parent / "closing_job.sql").read_text().splitlines(keepends=True)
+    if not line.startswith("--")
+)
+# The comments of a job and of its start mark: which closing they belong to.
+ABOUT = re.compile(r"finance-closing (\d{4}-\d{2}-\d{2}), by ([A-Za-z0-9_.-]{1,30}), ([A-Za-z0-9_]{1,80})")
+STARTED, GIVEN_UP = "started", "given up"
+NO_MESSAGE = "'the procedure gave no message'"
+NO_MESSAGE_STRICT = (
+    "'the procedure gave no message and the status ' || SUBSTR(NVL(v_status, 'NULL'), 1, 50)"
+    " || ', which GENIUS_SUCCESS_STATUS does not list'"
+)
+
 STOP_JOB = "BEGIN DBMS_SCHEDULER.STOP_JOB(job_name => :job, force => FALSE); END;"
 
 NAMED = "(job_name LIKE :long_name ESCAPE '\\' OR job_name LIKE :short_name ESCAPE '\\')"
 JOBS_OF_PERIOD = f"SELECT job_name, comments FROM user_scheduler_jobs WHERE {NAMED} ORDER BY job_name"
 JOB_STATE = "SELECT state, enabled FROM user_scheduler_jobs WHERE job_name = :job"
-JOB_END = "SELECT comments FROM user_scheduler_schedules WHERE schedule_name = :mark"
+# The start mark {job}_S and the recorded end {job}_R.
+MARK = "SELECT comments FROM user_scheduler_schedules WHERE schedule_name = :mark"
+MARKS_OF_PERIOD = """
+SELECT schedule_name, comments FROM user_scheduler_schedules
+ WHERE schedule_name LIKE :pattern ESCAPE '\\' AND comments IS NOT NULL ORDER BY schedule_name"""
+TAKE_MARK = """
+BEGIN
+  DBMS_SCHEDULER.CREATE_SCHEDULE(schedule_name => :name, repeat_interval => 'FREQ=YEARLY', comments => :comments);
+END;"""
+DISABLE_JOB = "BEGIN DBMS_SCHEDULER.DISABLE(name => :job, force => TRUE); END;"
 # Times in UTC: times of the database's own zone cannot be compared across a change of its offset, and a named zone
 # ends in ORA-01805 or DPY-3022 where client and database have other time-zone files.
 RUNS_OF_JOB = """
@@ -97,94 +118,61 @@ class Balance(NamedTuple):
     ending_credit: Decimal
 
 
-@functools.lru_cache(maxsize=1)
-def driver():
-    """python-oracledb, imported at the first need of Oracle and initialised as the settings say; raises Refused."""
-    import oracledb
-
-    oracledb.defaults.fetch_decimals = True
-    oracledb.defaults.fetch_lobs = False
-    if settings.current().oracle_client == "thick":
-        # No fall back to thin: that would end in DPY-3010 at midnight.
-        try:
-            oracledb.init_oracle_client()
-        except oracledb.Error as error:
-            raise Refused(client.cause(str(error), client.libraries(client.folders()))) from error
-        print(f"Oracle client {client_version()}, thick mode", file=sys.stderr, flush=True)
-    return oracledb
+def checked_text(value: str, form: str) -> str:
+    """A value that is about to become part of an SQL text; raises Refused unless it matches the form."""
+    if not isinstance(value, str) or not re.fullmatch(form, value):
+        raise Refused(f"{value!r:.60} cannot be part of SQL: expected {form}")
+    return value
 
 
-def client_version() -> str:
-    import oracledb
-
-    return ".".join(map(str, oracledb.clientversion()))
-
-
-def check_client() -> dict:
-    """How this process reaches Oracle: {"mode", "version", "libraries", "error"}; initialises the client."""
-    mode = settings.current().oracle_client
-    seen = {"mode": mode, "version": None, "error": None, "libraries": sorted(client.libraries(client.folders()))}
-    try:
-        driver()
-    except Refused as error:
-        return seen | {"error": str(error)}
-    return seen | ({"version": client_version()} if mode == "thick" else {})
+def year_and_month(period: str) -> tuple[str, str]:
+    year, month = checked_text(period, PERIOD).split("-")
+    return year, month
 
 
-def connect_descriptor(connect_seconds: float) -> str:
-    """The connect string with time-outs in it, in the form that thin and thick mode both take."""
-    params = driver().ConnectParams()
-    params.parse_connect_string(settings.current().oracle_connect_string)
-    # A NAT gateway drops flows that are idle for 350 s.
-    params.set(tcp_connect_timeout=connect_seconds, expire_time=2)
-    return params.get_connect_string()
+def job_name(period: str, owner: str) -> str:
+    """The name that only this owner's closing of a period has: at most 30 bytes, upper case."""
+    digest = hashlib.sha256(owner.encode()).hexdigest()[:12].upper()
+    return f"GNS_{''.join(year_and_month(period))}_{digest}"
 
 
-def first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def names_of_period(period: str) -> dict[str, str]:
+    """LIKE patterns for the names of a period's closing jobs: ours and those of the older service."""
+    year, month = year_and_month(period)
+    return {"long_name": f"GNS\\_{year}{month}\\_%", "short_name": f"GNS\\_{year[2:]}{month}\\_%"}
 
 
-def call_milliseconds(seconds: float) -> int:
-    """Return the time limit of one call, within the rest of the invocation; 0 would mean no limit."""
-    return max(1, int(min(seconds, deadline.left()) * 1000))
+def about(date: str, user_id: str, owner: str) -> str:
+    """The comments of a closing job: which closing it belongs to."""
+    return checked_text(f"finance-closing {date}, by {user_id}, {owner}", ABOUT.pattern)
 
 
-@contextlib.contextmanager
-def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CONNECT_SECONDS):
-    """One connection for one step; raises Refused for a refused login, Unavailable for a dead line and any error that
-    the block does not handle itself."""
-    oracledb = driver()
-    now = settings.current()
-    try:
-        descriptor = connect_descriptor(connect_seconds)
-        connection = oracledb.connect(user=now.oracle_user, password=now.oracle_password, dsn=descriptor)
-    except oracledb.Error as error:
-        code = error.args[0].full_code
-        if code.startswith(("DPI-", "DPY-2", "DPY-3")):
-            raise Refused(f"the Oracle driver cannot connect: {client.explain(first_line(error))}") from error
-        if code in LOGIN_REFUSED:
-            reason = client.explain(first_line(error))
-            raise Refused(f"Genius refused the login of {now.oracle_user}: {reason}") from error
-        raise Unavailable(f"Genius at {now.oracle_connect_string}: {client.explain(first_line(error))}") from error
-    try:
-        connection.call_timeout = call_milliseconds(call_seconds)
-        connection.outputtypehandler = keep_undecodable
-        yield connection
-    except (oracledb.Error, OSError) as error:
-        raise Unavailable(f"Genius: {first_line(error)}") from error
-    finally:
-        with contextlib.suppress(oracledb.Error):
-            connection.close()
+def marker(job: str) -> str:
+    """The beginning of each error that a job's own guard raises."""
+    return f"[finance-closing {job}]"
 
 
-def keep_undecodable(cursor, column):
-    """Read text whose bytes are not valid UTF-8 as lone surrogates, so that our own checks can name its account."""
-    oracledb = driver()
-    if column.type_code not in (oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_CHAR):
-        return None
-    return cursor.var(
-        column.type_code, column.internal_size, arraysize=cursor.arraysize, encoding_errors="surrogateescape"
+def job_action(period: str, job: str, date: str, user_id: str, owner: str) -> str:
+    """The block that the job runs; every value in it is checked here, because a job takes no binds."""
+    year, month = year_and_month(period)
+    checked_text(job, JOB)
+    checked_text(user_id, USER_ID)
+    listed = settings.current().genius_success_status
+    return JOB_ACTION.format(
+        job=job,
+        marker=marker(job),
+        about=about(date, user_id, owner),
+        year=year,
+        month=month,
+        user_id=user_id,
+        failure=f"NOT IN ({', '.join(map(quoted_status, listed))})" if listed else "= '0'",
+        no_message=NO_MESSAGE_STRICT if listed else NO_MESSAGE,
+        **names_of_period(period),
     )
+
+
+def quoted_status(status: str) -> str:
+    return f"'{checked_text(status, STATUS)}'"
 
 
 def ping() -> dict:
@@ -196,28 +184,35 @@ def ping() -> dict:
         return {"version": connection.version, "characterSet": character_set, "rights": rights}
 
 
-def submit(period: str, owner: str, user_id: str, comments: str) -> dict:
+def submit(period: str, owner: str, date: str, user_id: str) -> dict:
     """Create the owner's closing job and return {"job", "at"}; a second call finds the job of the first.
 
     A lost reply raises and the caller tries again: names are used once and kept, so ORA-27477 can only mean
     that this owner has submitted already.
     """
     job = job_name(period, owner)
-    action = job_action(period, job, user_id)
+    action = job_action(period, job, date, user_id, owner)
     with connected() as connection, connection.cursor() as cursor:
         cursor.execute("ALTER SESSION SET NLS_LANGUAGE = 'AMERICAN' NLS_TERRITORY = 'AMERICA'")
-        try:
-            cursor.execute(CREATE_JOB, job=job, action=action, comments=comments[:240])
-        except driver().DatabaseError as error:
-            if error.args[0].full_code != "ORA-27477":
-                raise
+        if not created(cursor, CREATE_JOB, job=job, action=action, comments=about(date, user_id, owner)):
             seen = read_job(cursor, job)
             if not seen["state"] and not seen["runs"]:
                 raise Refused(
                     f"{job}: Genius reports that the name is taken, but lists neither the job nor a run of it;"
                     " check USER_OBJECTS before anything is started again"
-                ) from error
+                )
     return {"job": job, "at": time.time()}
+
+
+def created(cursor, statement: str, **values) -> bool:
+    """Create a job or a schedule; False if the name, which both kinds share, is taken."""
+    try:
+        cursor.execute(statement, **values)
+    except driver().DatabaseError as error:
+        if error.args[0].full_code != "ORA-27477":
+            raise
+        return False
+    return True
 
 
 def reserve_name(job: str) -> bool:
@@ -228,15 +223,27 @@ def reserve_name(job: str) -> bool:
     came first, and a job whose name was reserved has certainly never started.
     """
     with connected() as connection, connection.cursor() as cursor:
-        try:
-            cursor.execute(RESERVE_NAME, name=job)
-        except driver().DatabaseError as error:
-            if error.args[0].full_code != "ORA-27477":
-                raise
-            seen = read_job(cursor, job)
-            # Without a job behind it the name was taken by an earlier call of this function, whose reply was lost.
-            return not seen["state"] and not seen["runs"]
-    return True
+        if created(cursor, TAKE_MARK, name=job, comments="this closing never started"):
+            return True
+        seen = read_job(cursor, job)
+        # Without a job behind it the name was taken by an earlier call of this function, whose reply was lost.
+        return not seen["state"] and not seen["runs"]
+
+
+def give_up(job: str) -> str:
+    """Take the start mark of a job that has not started, so that it never will; return what the mark says.
+
+    Returns "given up", also if an earlier call took it, or "started" if the job's own guard was first. The job keeps
+    its name and is disabled.
+    """
+    with connected() as connection, connection.cursor() as cursor:
+        created(cursor, TAKE_MARK, name=f"{job}_S", comments=f"{GIVEN_UP} {job}")
+        mark = read_mark(cursor, job)
+        if mark == GIVEN_UP:
+            # The job can be gone, and a start that comes first is refused by the mark.
+            with contextlib.suppress(driver().DatabaseError):
+                cursor.execute(DISABLE_JOB, job=job)
+        return mark
 
 
 def stop_job(job: str) -> dict:
@@ -250,31 +257,57 @@ def stop_job(job: str) -> dict:
 
 
 def period_jobs(period: str) -> list[dict]:
-    """All closing jobs of a period that Genius still lists: {"job", "state", "comments", "runs"}, by name."""
+    """All closing jobs of a period that Genius has or that left a start mark there, by name.
+
+    Returns [{"job", "ours", "date", "userId", "owner", "comments", "state", "mark", "runs", "end"}]; date, userId and
+    owner are None for a job of another program.
+    """
     with connected() as connection, connection.cursor() as cursor:
-        jobs = cursor.execute(JOBS_OF_PERIOD, names_of_period(period)).fetchall()
-        return [{"job": job, "comments": clean(comments or ""), **read_job(cursor, job)} for job, comments in jobs]
+        jobs = dict(cursor.execute(JOBS_OF_PERIOD, names_of_period(period)).fetchall())
+        pattern = names_of_period(period)["long_name"] + "\\_S"
+        for mark, comments in cursor.execute(MARKS_OF_PERIOD, pattern=pattern).fetchall():
+            # A dropped job is known by its mark.
+            jobs.setdefault(mark.removesuffix("_S"), comments)
+        return [read_period_job(cursor, job, clean(jobs[job] or "")) for job in sorted(jobs)]
+
+
+def read_period_job(cursor, job: str, comments: str) -> dict:
+    known = ABOUT.search(comments)
+    date, user_id, owner = known.groups() if known else (None, None, None)
+    ours = {"ours": known is not None, "date": date, "userId": user_id, "owner": owner}
+    return {"job": job, **ours, "comments": comments, **read_job(cursor, job)}
+
+
+def read_mark(cursor, job: str) -> str | None:
+    """The start mark of a job: "started", "given up", or None."""
+    found = cursor.execute(MARK, mark=f"{job}_S").fetchone()
+    if not found:
+        return None
+    return GIVEN_UP if (found[0] or "").startswith(GIVEN_UP) else STARTED
 
 
 def read_job(cursor, job: str) -> dict:
-    """Return what the dictionary has now: {"state": str | None, "runs": [{"status", "error", "message", …}], "end"}.
+    """Return what the dictionary has now: {"state", "mark", "end", "runs": [{"status", "error", "guard", …}]}.
 
-    end: what the job wrote about its own end, {"outcome": "succeeded" | "failed", "status": the procedure's OUT
-    status}, or None.
+    guard: the error was raised by the job's own guard. mark: see read_mark. end: what the job wrote about its own end,
+    {"outcome": "succeeded" | "failed", "status": the procedure's OUT status}, or None.
     """
     before = cursor.execute(JOB_STATE, job=job).fetchone()
     runs = cursor.execute(RUNS_OF_JOB, job=job).fetchall()
-    mark = cursor.execute(JOB_END, mark=f"{job}_R").fetchone()
+    end = cursor.execute(MARK, mark=f"{job}_R").fetchone()
+    mark = read_mark(cursor, job)
     # The run's row can appear between the two reads; the job is read last so that a state is never the older one.
     after = cursor.execute(JOB_STATE, job=job).fetchone()
     return {
         "state": (after or before or (None,))[0],
-        "end": read_end(mark[0]) if mark else None,
+        "mark": mark,
+        "end": read_end(end[0]) if end else None,
         "runs": [
             {
                 "status": status,
                 "error": int(number or 0),
-                "message": clean(message or ""),
+                "guard": marker(job) in (message or ""),
+                "message": clean((message or "").replace(f"{marker(job)} ", "")),
                 "startedAt": iso(started),
                 "seconds": duration.total_seconds() if duration is not None else None,
                 "endedAt": iso(logged),
@@ -295,22 +328,25 @@ def iso(moment) -> str | None:
 
 
 def poll_job(job: str) -> dict:
-    """Poll a job once and return a value: {"at", "reachable", "state", "runs"} or {"at", "reachable", "error"}.
+    """Poll a job once: {"at", "reachable": True, "state", "mark", "end", "runs"}.
 
-    Oracle not answering is not a failure of the closing: the caller goes on waiting.
+    {"at", "reachable": True, "refused"} if the answer is an error, and {"at", "reachable": False, "error"} if nothing
+    answered, which is no failure of the closing: the caller waits on.
     """
     try:
         with connected() as connection, connection.cursor() as cursor:
             return {"at": time.time(), "reachable": True, **read_job(cursor, job)}
-    except (Unavailable, Refused) as error:
+    except Unavailable as error:
         return {"at": time.time(), "reachable": False, "error": str(error)}
+    except Refused as error:
+        return {"at": time.time(), "reachable": True, "refused": str(error)}
 
 
 def live_jobs(period: str, job: str) -> list[str]:
-    """The names of the period's other closing jobs that run or still may."""
+    """The names of the period's other closing jobs that run or still may; not those that were given up."""
     with connected() as connection, connection.cursor() as cursor:
-        cursor.execute(LIVE_JOBS, names_of_period(period) | {"job": job})
-        return [name for (name,) in cursor]
+        names = [name for (name,) in cursor.execute(LIVE_JOBS, names_of_period(period) | {"job": job})]
+        return [name for name in names if read_mark(cursor, name) != GIVEN_UP]
 
 
 @contextlib.contextmanager

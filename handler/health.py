@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from . import genius, schema
+from . import genius, oracle, schema
 from .errors import Refused, Unavailable
 
 STARTED = time.time()
@@ -36,7 +36,7 @@ def deep(bound: float = DEEP_SECONDS) -> dict:
 
     Both databases at a time, each in a thread of its own: thick mode cannot be interrupted while it connects.
     """
-    client = genius.check_client()
+    client = oracle.check_client()
     checks = {"postgres": schema.ping}
     if client["error"] is None:
         checks["oracle"] = genius.ping

@@ -10,34 +10,41 @@ STARTED_TWICE = 20808
 WAITING = {"DISABLED", "SCHEDULED", "RETRY SCHEDULED"}
 LIVE = WAITING | {"RUNNING", "CHAIN_STALLED", "REMOTE"}
 NEVER_SURE = {"STOPPED", "BROKEN"}
+GIVEN_UP = "given up"
 # A run's row appears a moment after its job has left the list of running ones.
 MISSES = 3
 
 
-def evaluate(waited: dict, seen: dict, start_limit: float, deadline: float) -> dict:
+def evaluate(waited: dict, seen: dict, start_limit: float, deadline: float, ours: bool = True) -> dict:
     """Add one poll to the facts that are known of a job.
 
-    waited: the last answer of this function, at first {"since": epoch seconds of the submission}, or {}
-    if that is not known;
-    seen: what genius.poll_job returned. Returns waited with "state", "misses", "unreachableSince" brought up to date
-    and, once the wait is over, "outcome": succeeded | failed | backed-off | unknown, and "message"; with
-    "procedureStatus", the procedure's OUT status, if the job recorded it.
+    waited: the last answer of this function, at first {"since": epoch seconds of the submission}, or {} if that is not
+    known; seen: what genius.poll_job returned; ours: the job has our guard. Returns waited with "state", "misses",
+    "unreachableSince" brought up to date, and "procedureStatus", the procedure's OUT status, if the job recorded it.
+    Once the wait is over it has "outcome" and "message": succeeded | failed | backed-off | never-started | unobserved
+    (Genius answers, and refuses the poll) | unknown (a person must decide). "overdue" means that a job of ours has not
+    started in time and is to be given up.
     """
     known = {**waited, "at": seen["at"]}
     known.setdefault("since", seen["at"])
+    known.pop("overdue", None)
     if not seen["reachable"]:
         known.setdefault("unreachableSince", seen["at"])
-        return {**known, "error": seen["error"]}
+        return {**known, "error": seen["error"], **evaluate_silence(known, seen["error"], deadline)}
     known.pop("unreachableSince", None)
     known.pop("error", None)
+    if "refused" in seen:
+        return {**known, "outcome": "unobserved", "message": seen["refused"]}
     known["state"] = seen["state"]
     end = seen.get("end")
     if end:
         known["procedureStatus"] = end["status"]
+    if seen["mark"] == GIVEN_UP:
+        return {**known, "outcome": "never-started", "message": "the job was given up before it started"}
     if seen["runs"]:
         return {**known, **settle(evaluate_runs(seen["runs"]), end)}
     if seen["state"] in LIVE:
-        return {**known, "misses": 0, **evaluate_limits(known, start_limit, deadline)}
+        return {**known, "misses": 0, **evaluate_limits(known, start_limit, deadline, ours, seen["mark"])}
     known["misses"] = waited.get("misses", 0) + 1
     if known["misses"] < MISSES:
         return known
@@ -55,23 +62,36 @@ def settle(found: dict, end: dict | None) -> dict:
     return {**found, "outcome": end["outcome"], "message": f"{ended}; its run log does not say so: it may be purged"}
 
 
+def evaluate_silence(known: dict, error: str, deadline: float) -> dict:
+    waited = known["at"] - known["since"]
+    return (
+        unknown(f"Genius has not answered for {waited:.0f} s, past the deadline: {error}") if waited > deadline else {}
+    )
+
+
 def evaluate_runs(runs: list[dict]) -> dict:
-    """Evaluate the run details; a start that the job itself refused does not count."""
-    first = next((run for run in runs if run["error"] != STARTED_TWICE), None)
+    """The outcome by the run details; a start that refused itself says nothing about the first one.
+
+    Only an error that our own guard raised counts as such: the procedure may raise the same numbers.
+    """
+    first = next((run for run in runs if not (run["guard"] and run["error"] == STARTED_TWICE)), None)
     if first is None:
         return unknown("the database started the job a second time and there is no record of the first start")
     facts = {key: first[key] for key in ("startedAt", "endedAt", "seconds")}
     if first["status"] == "SUCCEEDED":
         return {"outcome": "succeeded", "message": "", **facts}
     if first["status"] == "FAILED":
-        outcome = "backed-off" if first["error"] == BACKED_OFF else "failed"
+        outcome = "backed-off" if first["guard"] and first["error"] == BACKED_OFF else "failed"
         return {"outcome": outcome, "message": first["message"], **facts}
     return {**unknown(f"the job's run ended as {first['status']}: {first['message']}"), **facts}
 
 
-def evaluate_limits(known: dict, start_limit: float, deadline: float) -> dict:
+def evaluate_limits(known: dict, start_limit: float, deadline: float, ours: bool, mark: str | None) -> dict:
     waited = known["at"] - known["since"]
-    if known["state"] in WAITING and waited > start_limit:
+    not_started = known["state"] in WAITING and not mark
+    if not_started and waited > start_limit:
+        if ours:
+            return {"overdue": True}
         return unknown(f"the job has not started within {waited:.0f} s; is JOB_QUEUE_PROCESSES 0?")
     if waited > deadline:
         return unknown(f"the job is {known['state']} after {waited:.0f} s, past its deadline")

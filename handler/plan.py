@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .request import STEPS
 
+# Outcomes of the genius step that do not account for a job that Genius has.
+OPEN = ("pending", "unknown", "unobserved")
+
 
 def done(rows: list[dict]) -> list[str]:
     """Return the steps that need not be done again, given a date's earlier runs in the order of their start.
@@ -40,3 +43,97 @@ def plan(rows: list[dict], resume: bool, first: str | None) -> list[str]:
             f"has no {missing[0]} step that succeeded; rerun it without --from, or with --from {missing[0]}"
         )
     return before
+
+
+def next_command(state: dict, env: str = "ENV") -> dict:
+    """Return the one safe next command for a date: {"command", "reason"}; an empty command if nothing is to be done.
+
+    state: {"date", "run", "paused", "queuedBehind", "blocked", "closing", "jobs", "rows"}, each absent or None if
+    unknown or not there:
+    run: {"status": Restate's invocation status, "failure"} of DailyClosing/DATE/run; paused: the id of the paused
+    invocation that this date waits for; queuedBehind: the date that holds the period; blocked and closing:
+    ClosingPeriod's state; jobs: genius.period_jobs of the period, or an error; rows: closing_runs of the date, or an
+    error.
+    """
+    date, period = state["date"], state["date"][:7]
+    run, blocked = state.get("run"), state.get("blocked")
+
+    def answer(reason: str, task: str, *words: str) -> dict:
+        return {"command": " ".join(["inv", task, "--env", env, *words]) if task else "", "reason": reason}
+
+    of_date = ("--date", date)
+    for part in ("rows", "jobs"):
+        if isinstance(state.get(part), str):
+            return answer(f"{'PostgreSQL' if part == 'rows' else 'Genius'} cannot be read: {state[part]}", "doctor")
+    rows, jobs = state.get("rows") or [], {one["job"]: one for one in state.get("jobs") or []}
+    if state.get("paused"):
+        reason = f"Restate has paused {state['paused']} after repeated errors; fix their cause, then resume it"
+        return answer(reason, "resume", *of_date)
+    if run and run["status"] != "completed":
+        if behind := state.get("queuedBehind"):
+            return answer(f"{date} waits for the closing of {behind}", "next", "--date", behind)
+        return answer(f"the closing of {date} is {run['status']}", "status", *of_date, "--watch")
+    left = left_jobs(state)
+    if done(rows) == list(STEPS) and not left and not (blocked and blocked["date"] == date):
+        return answer(f"{date} is closed", "")
+    if blocked:
+        reason = f"{period} is blocked by job {blocked['job']}: {blocked['message']}"
+        if jobs.get(blocked["job"], {}).get("state") == "RUNNING":
+            return answer(f"{reason}; it is still RUNNING: wait for its end", "next", *of_date)
+        return answer(reason, "resolve", "--period", period, "--as", "succeeded|failed")
+    if left:
+        return answer(f"the outcome of job {left[0]} is not recorded yet", "rerun", *of_date, "--adopt")
+    if not run and not rows:
+        return answer(f"{date} was never accepted", "close", *of_date)
+    lacking = [step for step in STEPS if step not in done(rows)]
+    failure = (rows[-1]["message"] if rows else "") or (run or {}).get("failure") or "its run has ended"
+    return answer(f"{date} lacks {', '.join(lacking)}: {failure}", "rerun", *of_date)
+
+
+def announce(state: dict, first: str | None, adopt: bool) -> dict:
+    """Return what a rerun will do: {"procedure": "run" | "none", "text"}; raises ValueError if it must not start.
+
+    state: as of next_command; first: the step to repeat from; adopt: take over the outcome of the job that is left.
+    The service refuses to run the procedure if this did not say so.
+    """
+    date, closing = state["date"], state.get("closing")
+    if state.get("blocked") or isinstance(state.get("rows"), str) or isinstance(state.get("jobs"), str):
+        raise ValueError(next_command(state)["reason"])
+    left = left_jobs(state)
+    if adopt and first:
+        raise ValueError("--adopt never runs a step again; leave out --from")
+    if adopt and not left:
+        raise ValueError(f"no earlier closing of {date} left a job to take over; leave out --adopt")
+    if adopt:
+        text = f"waits for the end of {left[0]} and takes over its outcome; the procedure does not run again"
+        return {"procedure": "none", "text": text}
+    if left and first != "genius":
+        raise ValueError(
+            f"the outcome of job {left[0]} of this date is not recorded: --adopt takes it over, --from genius waits for"
+            " its end and runs the procedure again"
+        )
+    try:
+        left_out = plan(state.get("rows") or [], True, first)
+    except ValueError as error:
+        raise ValueError(f"{date} {error}") from None
+    procedure = "none" if left_out else "run"
+    before = f"waits for the end of {closing['job']} of {closing['date']} and records it; " if closing else ""
+    kept = f"keeps {', '.join(left_out)}; " if left_out else ""
+    step = STEPS[len(left_out)]
+    return {
+        "procedure": procedure,
+        "text": f"{before}{kept}goes on with {step}{': the PROCEDURE RUNS' * (not left_out)}",
+    }
+
+
+def left_jobs(state: dict) -> list[str]:
+    """The jobs of a date whose outcome is not recorded: of a killed closing, or of one that Restate has forgotten."""
+    closing, rows, jobs = state.get("closing"), state.get("rows") or [], state.get("jobs") or []
+    if closing and closing["date"] == state["date"]:
+        return [closing["job"]]
+    recorded = {row["job"] for row in rows if row["genius"] not in OPEN}
+    return [
+        job["job"]
+        for job in jobs
+        if job["ours"] and job["date"] == state["date"] and job["mark"] != "given up" and job["job"] not in recorded
+    ]

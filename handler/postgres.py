@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 
 from . import deadline, settings
-from .errors import Refused, Unavailable, clean
+from .errors import LoginRefused, Refused, Unavailable, clean
 
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 600
@@ -238,7 +238,7 @@ def connected(
     except native.DatabaseError as error:
         state = error.args[0].get("C", "") if isinstance(error.args[0], dict) else ""
         # 28…: login refused; 3D000: no such database. 57P0x, while it starts or stops, is worth another try.
-        kind = Refused if state[:2] in ("28", "3D") else Unavailable
+        kind = LoginRefused if state[:2] == "28" else Refused if state[:2] == "3D" else Unavailable
         raise kind(f"{where()}: {describe(error)}") from error
     except (native.InterfaceError, OSError) as error:
         raise Unavailable(f"{where()}: {describe(error)}") from error

@@ -19,7 +19,7 @@ FLAGS = ("skipGeniusClosing", "skipSyncTrialBalance", "skipFinancialMetrics")
 RERUN_FLAGS = ("resume", "adopt")
 STEPS = ("genius", "ledger", "metrics")
 OUTCOMES = ("succeeded", "failed")
-FIELDS = ("protocol", "date", "userId", *FLAGS, *RERUN_FLAGS, "fromStep")
+FIELDS = ("protocol", "date", "userId", *FLAGS, *RERUN_FLAGS, "fromStep", "procedure")
 USER_ID = r"[A-Za-z0-9_.-]{1,30}"
 PERIOD = r"[0-9]{4}-(0[1-9]|1[0-2])"
 MAIN = "main"
@@ -117,9 +117,14 @@ def checked_closing(given: dict, day: date, today: date) -> dict:
             raise ValueError(f"{flag} {shown(given[flag])}: expected true or false")
     if given.get("fromStep") not in (None, *STEPS):
         raise ValueError(f"fromStep {shown(given['fromStep'])}: expected one of {', '.join(STEPS)}")
+    if given.get("procedure") not in (None, "run", "none"):
+        raise ValueError(f"procedure {shown(given['procedure'])}: expected run or none")
     flags = {flag: given.get(flag, False) for flag in (*FLAGS, *RERUN_FLAGS)}
+    # What the operator confirmed. A caller that does not know the field confirms what its flags say.
+    repeats = not flags["adopt"] and given.get("fromStep") in (None, "genius")
+    procedure = given.get("procedure") or ("run" if repeats else "none")
     fixed = {"protocol": protocol(), "date": day.isoformat(), "userId": user_id}
-    return {**fixed, **flags, "fromStep": given.get("fromStep")}
+    return {**fixed, **flags, "fromStep": given.get("fromStep"), "procedure": procedure}
 
 
 def check_inspect(key: str, body: object, today: date) -> dict:
@@ -155,6 +160,12 @@ def check_trigger(key: str, body: object) -> int | None:
     except ValueError as error:
         raise ValueError(f"{error}; to close another date than today's: `inv close --env ENV --date DATE`") from None
     return generation
+
+
+def check_late(key: str, body: object) -> str:
+    """DailyClosingScheduler/check_closed: the date of the schedule that must be closed by now."""
+    check_main(key)
+    return real_date(checked_fields(body, ("protocol", "date"), '{"date": "2025-01-31"}').get("date")).isoformat()
 
 
 def check_main(key: str) -> None:

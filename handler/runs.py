@@ -9,14 +9,22 @@ from collections.abc import Iterable
 
 from .errors import Refused
 from .findings import Finding
-from .plan import plan
+from .plan import OPEN, plan
 from .postgres import Session, connected, transaction
 from .request import STEPS
 
 NAMESPACE = uuid.UUID("6f6b8d0e-5f0b-5c6e-9d0a-806806806806")
 
 SHOWN = "id, owner, closing_date, user_id, job, status, genius, ledger, metrics, message, detail, started_at, ended_at"
-OF_DATE = f"SELECT {SHOWN} FROM closing_runs WHERE closing_date = CAST(:date AS date) ORDER BY started_at, id"
+# A decision on a job without a run, as when PostgreSQL has lost it, counts like a run of which nothing else is known.
+OF_DATE = f"""
+SELECT {SHOWN} FROM closing_runs WHERE closing_date = CAST(:date AS date)
+UNION ALL
+SELECT NULL, '', closing_date, NULL, job, 'decided', decision, 'pending', 'pending', 'decided by ' || who, '{{}}',
+       decided_at, decided_at
+  FROM closing_decisions WHERE closing_date = CAST(:date AS date) AND job NOT IN (
+    SELECT job FROM closing_runs WHERE closing_date = CAST(:date AS date) AND job IS NOT NULL)
+ ORDER BY started_at, id"""
 NEWEST = f"SELECT {SHOWN} FROM closing_runs ORDER BY started_at DESC, id LIMIT :count"
 # The period is held by one closing at a time, so another row of it with the status running was killed.
 KILLED = """
@@ -32,11 +40,18 @@ SELECT CAST(:run AS uuid), :step, kind, account, branch, CAST(amounts AS jsonb)
   FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS found (kind text, account text, branch text, amounts text)"""
 # The decision of a person is kept, whatever is found later.
 RECORD_JOB = """
+job = :job,
 genius = coalesce((SELECT decision FROM closing_decisions WHERE job = :job), :outcome),
 detail = detail || CAST(:detail AS jsonb)"""
 DECIDE = """
-INSERT INTO closing_decisions (job, decision, who) VALUES (:job, :decision, :who) ON CONFLICT (job) DO NOTHING"""
-# The first end that was written is kept.
+INSERT INTO closing_decisions (job, decision, who, closing_date, period)
+VALUES (:job, :decision, :who, CAST(:date AS date), :period) ON CONFLICT (job) DO NOTHING"""
+ACCOUNTED = """
+WITH asked AS (SELECT jsonb_array_elements_text(CAST(:jobs AS jsonb)) AS job)
+SELECT job FROM closing_runs JOIN asked USING (job)
+ WHERE genius NOT IN (SELECT jsonb_array_elements_text(CAST(:open AS jsonb)))
+UNION SELECT job FROM closing_decisions JOIN asked USING (job)"""
+# The first end that was written stands.
 FINISH = """
 message = CASE WHEN status = 'running' THEN :message ELSE message END,
 ended_at = CASE WHEN status = 'running' THEN now() ELSE ended_at END,
@@ -119,52 +134,66 @@ def record_job(job: str, outcome: str, detail: dict, closing: dict | None) -> st
     """Write how a closing job ended to the row of the run that submitted it, and return the outcome that is kept.
 
     closing: {"owner", "date", "userId"} of that run, whose row is written anew if PostgreSQL has lost it; None for a
-    job of another program, which may have no row. A decision of a person on the job is kept.
+    job of another program, which has no row. A decision of a person on the job stands.
     """
     with connected() as session, transaction(session):
         if closing:
             insert(session, closing["owner"], closing["date"], closing["userId"], job)
-        rows = session.run("SELECT FROM closing_runs WHERE job = :job", job=job)
-        if rows or closing:
-            update(session, RECORD_JOB, key="job", job=job, outcome=outcome, detail={"genius": detail})
+            changed = {"job": job, "outcome": outcome, "detail": {"genius": detail}}
+            update(session, RECORD_JOB, id=run_id(closing["owner"]), **changed)
         decided = session.run("SELECT decision FROM closing_decisions WHERE job = :job", job=job)
     return decided[0][0] if decided else outcome
 
 
-def resolve(job: str, outcome: str, who: str) -> dict:
+def unaccounted(jobs: list[str]) -> list[str]:
+    """Those of the jobs whose outcome neither a run nor a decision has recorded, in the order given."""
+    with connected() as session:
+        known = {job for (job,) in session.run(ACCOUNTED, jobs=jobs, open=list(OPEN))}
+    return [job for job in jobs if job not in known]
+
+
+def resolve(job: str, outcome: str, who: str, date: str | None, period: str) -> dict:
     """Record the decision of a person on a job whose outcome nobody else can know, once; also for jobs without a run.
 
     Returns {"job", "as", "who", "at", "rows"}. Raises Refused if another decision is recorded.
     """
     with connected() as session, transaction(session):
-        session.run(DECIDE, job=job, decision=outcome, who=who)
+        session.run(DECIDE, job=job, decision=outcome, who=who, date=date, period=period)
         ((decision, by, at),) = session.run(
             "SELECT decision, who, extract(epoch FROM decided_at)::float8 FROM closing_decisions WHERE job = :job",
             job=job,
         )
         if decision != outcome:
             raise Refused(f"{job} was decided as {decision} by {by}; a recorded decision is not overwritten")
-        recorded = {"as": decision, "who": by, "at": at}
+        decided = {"as": decision, "who": by, "at": at}
         rows = session.run("SELECT FROM closing_runs WHERE job = :job", job=job)
         if rows:
-            changes = "genius = :outcome, detail = detail || CAST(:recorded AS jsonb)"
-            update(session, changes, key="job", job=job, outcome=decision, recorded={"resolved": recorded})
-        return {"job": job, "rows": len(rows), **recorded}
+            changes = "genius = :outcome, detail = detail || CAST(:decided AS jsonb)"
+            update(session, changes, key="job", job=job, outcome=decision, decided={"resolved": decided})
+        return {"job": job, "rows": len(rows), **decided}
 
 
-def finish(owner: str, status: str, message: str) -> dict:
-    """Write how the run ended, unless an end is written already; return the {"status", "message"} that are kept.
+def finish(owner: str, date: str, user_id: str, status: str, message: str) -> dict:
+    """Write how the run ended, unless an end is written already; return the {"status", "message", "logged"} that stand.
 
-    Raises Refused for a run that is to succeed if its row has a step that did not.
+    The row is made if it is not there. Raises Refused for a run that is to succeed although its row does not say so of
+    each step.
     """
     with connected() as session, transaction(session):
+        insert(session, owner, date, user_id, None)
         if status == "succeeded":
             check_steps(session, owner)
         update(session, FINISH, status=status, message=message, id=run_id(owner))
-        ((ended, reason),) = session.run(
-            "SELECT status, message FROM closing_runs WHERE id = CAST(:id AS uuid)", id=run_id(owner)
+        ((ended, reason, logged),) = session.run(
+            "SELECT status, message, end_logged FROM closing_runs WHERE id = CAST(:id AS uuid)", id=run_id(owner)
         )
-    return {"status": ended, "message": reason}
+    return {"status": ended, "message": reason, "logged": logged}
+
+
+def mark_logged(owner: str) -> None:
+    """Remember that the event of the run's end is in the log, so that a repeated step does not write it again."""
+    with connected() as session, transaction(session):
+        update(session, "end_logged = true", id=run_id(owner))
 
 
 def check_steps(session: Session, owner: str) -> None:

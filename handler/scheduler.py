@@ -1,8 +1,9 @@
 """DailyClosingScheduler, key `main`: starts one closing a day, for years, and never waits for it.
 
 Its state: `generation` counts the chains; `next` is the one planned run, absent while stopped; `done` is the last date
-that is closed, covered or left out; `last` is the last run that found dates due; `closing` is the date of the newest
-closing that was sent; `covered` and `leftOut` list the dates that outages have skipped.
+that is closed, covered, left out or open; `last` is the last run that found dates due; `closing` is the date of the
+newest closing that was sent; `open` has the dates whose period is blocked, by period; `covered` and `leftOut` list the
+dates that outages have skipped.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from datetime import date, timedelta
 from restate import ObjectContext, ObjectSharedContext, VirtualObject
 from restate.retry_policy import InvocationRetryPolicy
 
-from . import closing, entry, log, schedule_times, settings
-from .request import MAIN, check_main, check_trigger, protocol
+from . import closing, entry, log, period, schedule_times, settings
+from .plan import next_command
+from .request import MAIN, check_late, check_main, check_trigger, protocol
 
 SETTINGS = settings.current()
 # Entries of `covered` and of `leftOut`: one a period of an outage, so these are those of years.
 KEPT = 100
+# DailyClosing's own words for its state, as Restate's invocation status; every other one is an end.
+RUN_STATUS = {"running": "running"}
 
 scheduler = VirtualObject(
     "DailyClosingScheduler",
@@ -97,8 +101,8 @@ async def trigger(ctx: ObjectContext, generation: int | None) -> dict:
 async def status(ctx: ObjectSharedContext) -> dict:
     """Return the state of the chain at once.
 
-    Returns {"running", "generation", "next", "last", "closing", "covered", "leftOut"}; closing is the
-    answer of DailyClosing/getStatus for the newest date that was sent.
+    Returns {"running", "generation", "next", "last", "closing", "covered", "leftOut", "open"}; closing is
+    the answer of DailyClosing/getStatus for the newest date that was sent.
     """
     planned = await ctx.get("next", type_hint=dict)
     newest = await ctx.get("closing", type_hint=str)
@@ -110,6 +114,7 @@ async def status(ctx: ObjectSharedContext) -> dict:
         "closing": newest and await ctx.workflow_call(closing.get_status, key=newest, arg=None),
         "covered": await ctx.get("covered", type_hint=list) or [],
         "leftOut": await ctx.get("leftOut", type_hint=list) or [],
+        "open": sorted((await ctx.get("open", type_hint=dict) or {}).values()),
     }
 
 
@@ -129,8 +134,8 @@ async def plan(ctx: ObjectContext, generation: int, now: float, overdue: dict | 
     if overdue:
         planned |= {"at": overdue["at"], "date": closing_date(day - schedule_times.DAY).isoformat()}
     delay = timedelta(seconds=max(0, schedule_times.read(planned["at"]) - now))
-    payload = {"protocol": protocol(), "generation": generation}
-    handle = ctx.object_send(trigger, key=MAIN, arg=payload, send_delay=delay)
+    body = {"protocol": protocol(), "generation": generation}
+    handle = ctx.object_send(trigger, key=MAIN, arg=body, send_delay=delay)
     planned["invocation"] = await handle.invocation_id()
     ctx.set("next", planned)
     return planned
@@ -153,29 +158,65 @@ def send(ctx: ObjectContext, day: str) -> None:
     ctx.set("closing", day)
 
 
+def check_later(ctx: ObjectContext, day: str) -> None:
+    """Have this date checked once it is late."""
+    delay = timedelta(seconds=SETTINGS.closing_late_after)
+    ctx.object_send(check_closed, key=MAIN, arg={"protocol": protocol(), "date": day}, send_delay=delay)
+
+
+@scheduler.handler(kind="shared", ingress_private=True, input_serde=entry.Body())
+@entry.checked(check_late)
+async def check_closed(ctx: ObjectSharedContext, day: str) -> dict:
+    """Log `closing_late` with the next command unless a date of the schedule is closed by now; returns {"closed"}."""
+    run = await ctx.workflow_call(closing.get_status, key=day, arg=None)
+    if run["status"] == "succeeded":
+        return {"closed": True}
+    now = await ctx.object_call(period.status, key=day[:7], arg=None)
+    known = {"date": day, "blocked": now["blocked"], "closing": now["closing"]}
+    if run["status"] != "unknown":
+        known["run"] = {"status": RUN_STATUS.get(run["status"], "completed"), "failure": run.get("message")}
+    found = next_command(known)
+    event = {"date": day, "status": run["status"], "message": found["reason"], "next": found["command"]}
+    # A step, so that a replay does not log it again.
+    await ctx.run_typed("log", log.write, event="closing_late", **event)
+    return {"closed": False}
+
+
 async def close_due(ctx: ObjectContext, now: float) -> dict:
     """Start the closings of the dates that are due and account for every date; returns both in the shape of `last`.
 
-    After an outage that is more than one date: see schedule_times.due.
+    After an outage that is more than one date: see schedule_times.due. A date whose period is blocked stays open: it is
+    sent at a later schedule time, or a later date of its period is.
     """
     newest = closing_date(
         schedule_times.next_day(now, SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone) - schedule_times.DAY
     )
     done = await ctx.get("done", type_hint=str)
     due = schedule_times.due(date.fromisoformat(done) if done else newest - schedule_times.DAY, newest)
-    for day in due.dates:
-        send(ctx, day.isoformat())
     covered = [{"from": f"{one.first}", "to": f"{one.last}", "by": f"{one.by}"} for one in due.covered]
     left_out = [{"from": f"{due.left_out[0]}", "to": f"{due.left_out[1]}"}] if due.left_out else []
-    run = {"at": schedule_times.written(now, SETTINGS.schedule_zone), "dates": [f"{day}" for day in due.dates]}
-    run |= {"covered": covered, "leftOut": left_out}
+    waiting = await ctx.get("open", type_hint=dict) or {}
+    for day in map(str, due.dates):
+        check_later(ctx, day)
+        if day[:7] in waiting:
+            covered.append({"from": waiting[day[:7]], "to": waiting[day[:7]], "by": day})
+    sent, still_open = [], {}
+    for key, day in sorted((waiting | {f"{day}"[:7]: f"{day}" for day in due.dates}).items()):
+        if (await ctx.object_call(period.status, key=key, arg=None))["blocked"]:
+            still_open[key] = day
+        else:
+            send(ctx, day)
+            sent.append(day)
+    ctx.set("open", still_open)
+    last = {"at": schedule_times.written(now, SETTINGS.schedule_zone), "dates": sent}
+    last |= {"covered": covered, "leftOut": left_out, "open": sorted(still_open.values())}
     if due.dates:
         ctx.set("done", newest.isoformat())
-        ctx.set("last", run)
+        ctx.set("last", last)
     for name in ("covered", "leftOut"):
-        if run[name]:
-            ctx.set(name, [*(await ctx.get(name, type_hint=list) or []), *run[name]][-KEPT:])
-    if covered or left_out:
+        if last[name]:
+            ctx.set(name, [*(await ctx.get(name, type_hint=list) or []), *last[name]][-KEPT:])
+    if covered or left_out or still_open:
         # A step, so that a replay does not log it again.
-        await ctx.run_typed("log", log.write, event="dates_missed", **run)
-    return run
+        await ctx.run_typed("log", log.write, event="dates_missed", **last)
+    return last

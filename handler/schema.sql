@@ -19,17 +19,15 @@ CREATE TABLE IF NOT EXISTS closing_runs (
     ledger_job text,
     ledger_job_ended_at timestamptz,
     started_at timestamptz NOT NULL DEFAULT now(),
-    ended_at timestamptz
+    ended_at timestamptz,
+    -- Whether the event of the run's end is in the log.
+    end_logged boolean NOT NULL DEFAULT false
 );
 
 CREATE INDEX IF NOT EXISTS closing_runs_closing_date ON closing_runs (closing_date, started_at);
 CREATE INDEX IF NOT EXISTS closing_runs_job ON closing_runs (job);
 
--- For a table of an earlier build.
-ALTER TABLE closing_runs ADD COLUMN IF NOT EXISTS ledger_at timestamptz;
-ALTER TABLE closing_runs ALTER COLUMN ledger_job_ended_at TYPE timestamptz;
-
--- The findings of a run's newest try of a step, with the amounts of single accounts and branches, which are nowhere
+-- The findings of a run's newest try of a step, with the amounts of single accounts and branches, which stand nowhere
 -- else outside the ledger: messages, logs and closing_runs name accounts and branches only.
 CREATE TABLE IF NOT EXISTS closing_findings (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -49,5 +47,8 @@ CREATE TABLE IF NOT EXISTS closing_decisions (
     job text PRIMARY KEY,
     decision text NOT NULL CHECK (decision IN ('succeeded', 'failed')),
     who text NOT NULL,
+    -- The date of the closing that the job belongs to; not known for a job of another program.
+    closing_date date,
+    period text NOT NULL,
     decided_at timestamptz NOT NULL DEFAULT now()
 );

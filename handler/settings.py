@@ -213,6 +213,13 @@ SETTINGS = [
         "0",
     ),
     Setting(
+        "CLOSING_LATE_AFTER",
+        seconds,
+        "seconds above 0",
+        "how many seconds after its schedule time a date that is not closed is reported as late",
+        "36000",
+    ),
+    Setting(
         "POLL_INITIAL_SECONDS", seconds, "seconds above 0", "how long the first wait for the closing job lasts", "10"
     ),
     Setting(

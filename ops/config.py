@@ -21,6 +21,8 @@ ENV_HELP = {"env": "a file name in env/, such as local"}
 TNS_ADMIN = "/opt/network/admin"
 # Where the file has no value of such a key, as in CI, the function keeps its own.
 KEPT = ("PG_", "ORACLE_")
+# How much longer than the function itself Restate must wait for an invocation, in seconds.
+ABORT_MARGIN_SECONDS = 30
 
 
 def url(value: str) -> str:
@@ -194,10 +196,24 @@ def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
         except ValueError:
             shown = "" if setting.secret else f" {value!r}"
             faults.append(f"{setting.name}{shown} is malformed: expected {setting.expected}")
-    faults += conflicts(values)
+    faults += conflicts(values) + time_out_conflicts(values)
     if faults:
         raise Exit(f"env/{name}.env: {'; '.join(dict.fromkeys(faults))}. Nothing was touched.")
     return values
+
+
+def time_out_conflicts(values: Mapping[str, str]) -> list[str]:
+    """Return the fault of a step that Restate would start again while its first attempt can still run."""
+    try:
+        limit, abort = int(values["TIMEOUT"]), float(values["ABORT_TIMEOUT_SECONDS"])
+    except (KeyError, ValueError):
+        return []
+    if abort >= limit + ABORT_MARGIN_SECONDS:
+        return []
+    return [
+        f"ABORT_TIMEOUT_SECONDS {abort:g} is less than TIMEOUT {limit} plus {ABORT_MARGIN_SECONDS} seconds:"
+        " a slow step would run twice at once"
+    ]
 
 
 def left_out(name: str, shell: Mapping[str, str] = os.environ) -> list[str]:

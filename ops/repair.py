@@ -7,17 +7,17 @@ import time
 
 from invoke import Exit
 
-from handler.plan import plan
+from handler.plan import announce
 from handler.request import STEPS
-from ops import closings
+from ops import closings, next_command
 from ops.closings import checked_date
 from ops.config import ENV_HELP
-from ops.restate import execute, message, one_line, request, sql
+from ops.next_command import LIVE, inspect, known_state, live_closes
+from ops.restate import execute, message, one_line, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
-ENDING_SECONDS = 120
-LIVE = "status != 'completed'"
+ENDING_SECONDS, WITHDRAWING_SECONDS = 120, 10
 # The fields of a period's state that a rerun prints.
 SHOWN = ("date", "job", "message", "submitted")
 
@@ -48,22 +48,25 @@ def cancel(c, env, date, yes=False):
         "date": "the date, as YYYY-MM-DD",
         "from": "repeat from this step on: genius, ledger or metrics",
         "adopt": "take over the job of a closing that was killed",
-        "user": "the user that the procedure runs for",
+        "user": "the user that the procedure runs for; default: the user of the earlier request",
         "watch": "follow the closing until it ends",
         "yes": "do not ask",
     },
 )
-def rerun(c, env, date, from_="", adopt=False, user="adm", watch=False, yes=False):
+def rerun(c, env, date, from_="", adopt=False, user="", watch=False, yes=False):
     """Close a date again from its first step that has not succeeded; --from genius repeats the procedure."""
     target, date = Target.load(c, env), checked_date(date)
     if from_ and from_ not in STEPS:
         raise Exit(f"--from {from_!r} is not a step: expected one of {', '.join(STEPS)}. Nothing was changed.")
-    body = closings.request_body(target.cfg, date, user, {"resume": True, "adopt": adopt})
-    if from_:
-        body["fromStep"] = from_
-    known = print_known(target.cfg, date)
-    refuse_rerun(date, known, from_, adopt)
-    print(f"then          {intention(known, date, from_)}")
+    known = known_state(target.cfg, date)
+    print_known(target.cfg, known)
+    try:
+        announced = announce(known, from_ or None, adopt)
+    except ValueError as error:
+        raise Exit(f"{one_line(str(error))}. Nothing was changed. {next_command.advice(target, date)}") from None
+    body = closings.request_body(target.cfg, date, user or earlier_user(known), {"resume": True, "adopt": adopt})
+    body |= {"procedure": announced["procedure"], **({"fromStep": from_} if from_ else {})}
+    print(f"then          {announced['text']}")
     confirm("", date, yes or target.dry)
     run = closings.invocation_of(target.cfg, "DailyClosing", date, "run")
     if run and run["status"] != closings.ENDED:
@@ -100,15 +103,14 @@ def resolve(c, env, period, as_, who="", yes=False):
     blocked = closings.state_of(target.cfg, "ClosingPeriod", period).get("blocked")
     if not blocked:
         raise Exit(f"{period} is not blocked; `inv status --env {env} --date …` shows the closing of a date")
-    print(f"{blocked['job']} of {blocked['date']}: {one_line(blocked['message'])}")
+    print(f"{blocked['job']} of {blocked['date'] or 'another program'}: {one_line(blocked['message'])}")
     confirm(f"This records the job as {as_}.", period, yes or target.dry)
     decision = {"job": blocked["job"], "as": as_, "who": who or getpass.getuser()}
     answer = decide(target, period, "resolve", decision)
     if not target.dry:
-        print(
-            f"{env}: {answer['job']} {answer['as']}, decided by {answer['who']}."
-            f" Next: `inv rerun --env {env} --date {blocked['date']}`"
-        )
+        print(f"{env}: {answer['job']} {answer['as']}, decided by {answer['who']}.")
+        if blocked["date"]:
+            print(next_command.advice(target, blocked["date"]))
 
 
 @task(
@@ -132,6 +134,18 @@ def stop_job(c, env, date, yes=False):
         print(f"{env}: {poll['job']} is {poll.get('state') or poll.get('error')}{f', run {ends}' if ends else ''}")
 
 
+@task(group="repair", changes=ENVIRONMENT, help={**ENV_HELP, "date": "the date, as YYYY-MM-DD"})
+def resume(c, env, date):
+    """Resume the invocation that Restate has paused for a date, whichever it is."""
+    target, date = Target.load(c, env), checked_date(date)
+    paused = known_state(target.cfg, date)["paused"]
+    if not paused:
+        raise Exit(f"nothing is paused for {date}. {next_command.advice(target, date)}")
+    change(target, paused, "resume")
+    if not target.dry:
+        print(f"{env}: {paused} is resumed; follow it with `inv status --env {env} --date {date} --watch`")
+
+
 def confirm(question: str, expected: str, yes: bool) -> None:
     """Go on only if the person types the expected word; yes: do not ask, for scripts and dry runs."""
     if yes:
@@ -149,29 +163,44 @@ def handler_url(cfg: dict, period: str, handler: str) -> str:
 
 
 def decide(target: Target, period: str, handler: str, body: object = None) -> dict:
-    """Call a handler of a period that changes something and return its answer; Exit with its message if it refuses."""
-    status, answer = execute(target, "POST", handler_url(target.cfg, period, handler), body)
+    """Call a handler of a period that changes something and return its answer; Exit with its message if it refuses.
+
+    A call that is not answered in time is withdrawn, so that it does not act later.
+    """
+    try:
+        status, answer = execute(target, "POST", handler_url(target.cfg, period, handler), body)
+    except Exit as error:
+        raise Exit(f"{error}; {withdraw(target, period, handler)}") from None
     if status >= 300:
         raise Exit(one_line(message(answer)))
     return answer
 
 
-def inspect(cfg: dict, date: str) -> dict:
-    """Return what Genius and closing_runs know of a date: {"jobs", "runs"}, each a list or an error's text."""
-    status, answer = request(cfg, "POST", handler_url(cfg, date[:7], "inspect"), {"date": date})
-    if status >= 300:
-        raise Exit(one_line(message(answer)))
-    return answer
-
-
-def live_closes(cfg: dict, period: str) -> list[dict]:
-    """Return the invocations of a period's close that have not ended, the oldest first."""
-    return sql(
-        cfg,
-        "SELECT id, status FROM sys_invocation WHERE target_service_name = 'ClosingPeriod'"
-        f" AND target_service_key = ? AND target_handler_name = 'close' AND {LIVE} ORDER BY created_at",
+def withdraw(target: Target, period: str, handler: str) -> str:
+    """Cancel the newest live call of a handler of a period, and report in half a line what became of it."""
+    rows = sql(
+        target.cfg,
+        "SELECT id FROM sys_invocation WHERE target_service_name = 'ClosingPeriod' AND target_service_key = ?"
+        f" AND target_handler_name = ? AND {LIVE} ORDER BY created_at DESC LIMIT 1",
         period,
+        handler,
     )
+    if not rows:
+        return "nothing was changed"
+    call = rows[0]["id"]
+    change(target, call, "kill")
+    deadline = time.monotonic() + WITHDRAWING_SECONDS
+    while sql(target.cfg, f"SELECT id FROM sys_invocation WHERE id = ? AND {LIVE}", call):
+        if time.monotonic() > deadline:
+            return f"the call is pending and can act later: withdraw it with `restate invocations kill {call}`"
+        time.sleep(closings.WATCH_SECONDS)
+    return f"the call was withdrawn and nothing was changed; next: `inv doctor --env {target.env}`"
+
+
+def earlier_user(known: dict) -> str:
+    """Return the user of a date's earlier request, so that a rerun does not run the procedure as somebody else."""
+    users = [row["user_id"] for row in known["rows"] if row.get("user_id")] if isinstance(known["rows"], list) else []
+    return users[-1] if users else (known["closing"] or {}).get("userId", "adm")
 
 
 def children(cfg: dict, run: dict) -> list[str]:
@@ -222,63 +251,19 @@ def describe_job(cfg: dict, period: str) -> str:
     return f"{closing['job']} is {job['state']}{ends}; `inv rerun --adopt` takes it over, `inv stop-job` stops it"
 
 
-def print_known(cfg: dict, date: str) -> dict:
-    """Print what Restate, Genius and closing_runs know of a date, and return it: {"state", "jobs", "runs"}."""
-    state = closings.state_of(cfg, "ClosingPeriod", date[:7])
-    print(f"Restate       {closings.summary(cfg, date)}")
+def print_known(cfg: dict, known: dict) -> None:
+    """Print what Restate, Genius and closing_runs know of a date."""
+    print(f"Restate       {closings.summary(cfg, known['date'])}")
     for name in ("closing", "blocked"):
-        if state.get(name):
-            print(f"  {name:<11} { ({key: state[name][key] for key in SHOWN if key in state[name]}) }")
-    found = inspect(cfg, date)
-    print(f"Genius        {found['jobs'] if isinstance(found['jobs'], str) else ''}")
-    for job in found["jobs"] if isinstance(found["jobs"], list) else []:
+        if known[name]:
+            print(f"  {name:<11} { ({key: known[name][key] for key in SHOWN if key in known[name]}) }")
+    print(f"Genius        {known['jobs'] if isinstance(known['jobs'], str) else ''}")
+    for job in known["jobs"] if isinstance(known["jobs"], list) else []:
         ends = ", ".join(f"{run['status']} {run['endedAt'] or ''} {one_line(run['message'])}" for run in job["runs"])
         own = job.get("end")
         status = f"  the job recorded {own['outcome']}, procedure status {own['status'] or 'NULL'}" if own else ""
-        print(f"  {job['job']}  {job['state']}  {ends}{status}")
-    print(f"closing_runs  {found['runs'] if isinstance(found['runs'], str) else ''}")
-    for row in found["runs"] if isinstance(found["runs"], list) else []:
+        print(f"  {job['job']}  {job['state'] or 'dropped'}  {ends}{status}")
+    print(f"closing_runs  {known['rows'] if isinstance(known['rows'], str) else ''}")
+    for row in known["rows"] if isinstance(known["rows"], list) else []:
         steps = "  ".join(f"{step} {row[step]}" for step in STEPS)
         print(f"  {row['started_at'][:19]}  {row['status']:<9}  {steps}  {one_line(row['message'])}")
-    return {"state": state, **found}
-
-
-def refuse_rerun(date: str, known: dict, from_: str, adopt: bool) -> None:
-    """Refuse what the service would refuse, before anything is cancelled or purged for it."""
-    blocked, closing = known["state"].get("blocked"), known["state"].get("closing")
-    if blocked:
-        raise Exit(
-            f"{date[:7]} is blocked by {blocked['job']}: {one_line(blocked['message'])}. Check the job in Genius, then"
-            f" run `inv resolve --env ENV --period {date[:7]} --as succeeded|failed`"
-        )
-    if isinstance(known["runs"], str):
-        raise Exit(f"{one_line(known['runs'])}; it is not known which steps have succeeded. Nothing was changed.")
-    if closing and closing["date"] == date and not adopt and not from_:
-        raise Exit(
-            f"the end of this date's job {closing['job']} is not recorded: `inv rerun --adopt` takes it over,"
-            " `--from genius` waits until it ends and runs the procedure again. Nothing was changed."
-        )
-    if not (adopt and closing):
-        reused_steps(known["runs"], date, from_)
-
-
-def reused_steps(rows: list[dict], date: str, from_: str) -> list[str]:
-    """Return the steps that a rerun does not repeat; Exit if there is nothing to do."""
-    try:
-        return plan(rows, True, from_ or None)
-    except ValueError as error:
-        raise Exit(f"{date} {error}. Nothing was changed.") from None
-
-
-def intention(known: dict, date: str, from_: str) -> str:
-    """Describe what a rerun will do; a run of the procedure is in capitals."""
-    closing = known["state"].get("closing")
-    if closing:
-        again = "the PROCEDURE RUNS AGAIN"
-        if from_ != "genius":
-            again = f"goes on from its result; if it failed, {again}"
-        return f"waits for the end of {closing['job']}, then {again}"
-    reused = reused_steps(known["runs"], date, from_)
-    first = STEPS[len(reused)]
-    kept = f"keeps {', '.join(reused)}; " if reused else ""
-    return f"{kept}goes on with {first}{': the PROCEDURE RUNS' if first == 'genius' else ''}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from invoke import Exit
 
 from handler import findings
-from ops import closings, history, ping, release, schedule
+from ops import closings, history, next_command, ping, release, schedule
 from ops.config import ENV_HELP
 from ops.release import get_alias
 from ops.restate import arn_of, deployments, one_line, sql
@@ -32,6 +32,7 @@ def status(c, env, date="", watch=False):
     elif date:
         date = closings.checked_date(date)
         print(closings.summary(target.cfg, date))
+        print(next_command.advice(target, closings.checked_date(date)))
         for text in findings.texts(closings.state_of(target.cfg, "DailyClosing", date).get("status", {})):
             print(f"  {text}")
     else:

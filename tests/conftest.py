@@ -14,7 +14,7 @@ from support.api_recorder import Recorder
 from support.closing_jobs import PASSWORD, StandIn
 from support.helpers import ROOT, STATE, as_superuser, inv
 
-from handler import genius, settings
+from handler import oracle, settings
 
 # A real Oracle for the tests of handler/genius.py; tests that inject a fault are then skipped.
 REAL = os.environ.get("ORACLE_TEST_CONNECT_STRING")
@@ -124,10 +124,10 @@ def handler_settings(request, monkeypatch):
     for name in ("fetch_decimals", "fetch_lobs"):
         monkeypatch.setattr(oracledb.defaults, name, getattr(oracledb.defaults, name))
     settings.current.cache_clear()
-    genius.driver.cache_clear()
+    oracle.driver.cache_clear()
     yield
     settings.current.cache_clear()
-    genius.driver.cache_clear()
+    oracle.driver.cache_clear()
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def owner(handler_settings) -> str:
 @pytest.fixture
 def impatient(monkeypatch):
     """Calls that may take a quarter of a second."""
-    monkeypatch.setattr(genius.connected.__wrapped__, "__defaults__", (0.25,))
+    monkeypatch.setattr(oracle.connected.__wrapped__, "__defaults__", (0.25,))
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ def timed(function, *arguments) -> float:
 
 def fetch() -> dict:
     """Reading alone, by the handler and by a bare loop over the same statement."""
-    from handler import genius
+    from handler import genius, oracle
 
     def bare(cursor):
         cursor.execute(genius.BALANCES, year="2025", month="01")
@@ -141,7 +141,7 @@ def fetch() -> dict:
         for _ in read():
             pass
 
-    with genius.connected(300) as connection, connection.cursor() as cursor:
+    with oracle.connected(300) as connection, connection.cursor() as cursor:
         cursor.arraysize = 2000
         cursor.prefetchrows = 2001
         fetching = timed(bare, cursor)

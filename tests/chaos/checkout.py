@@ -14,7 +14,7 @@ INV = Path(sys.executable).with_name("inv")
 # Production's durations, each some 100 times shorter; Lambda counts whole seconds.
 DURATIONS = {
     "TIMEOUT": "12",
-    "ABORT_TIMEOUT_SECONDS": "8",
+    "ABORT_TIMEOUT_SECONDS": "42",
     "POLL_INITIAL_SECONDS": "0.2",
     "POLL_FACTOR": "1.3",
     "POLL_CAP_SECONDS": "1",
@@ -29,7 +29,7 @@ WRONG_CENT = "UPDATE legacy_trial_balances SET end_balance = end_balance + 0.01 
 MUTANTS = {
     "auto-drop": ("genius.py", "auto_drop => FALSE", "auto_drop => TRUE"),
     "workflow-owner": ("period.py", "ctx.request().id, request[", '"DailyClosing" + request["date"], request['),
-    "no-guard": ("job_block.py", "  IF v_other IS NOT NULL THEN", "  IF 1 = 0 THEN"),
+    "no-guard": ("closing_job.sql", "  IF v_other IS NOT NULL THEN", "  IF 1 = 0 THEN"),
     "wrong-cent": ("rollup.py", "check_written(session, year, month)", f'(session.run(f"{WRONG_CENT}"), [])[1]'),
 }
 

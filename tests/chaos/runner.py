@@ -177,7 +177,7 @@ class Runner:
                     break
             time.sleep(0.02)
         with suppress(Exception):
-            genius.submit(period, f"rival of {date}", "chaos", "a rival")
+            genius.submit(period, "rival_" + date.replace("-", ""), date, "chaos")
 
     def see_to_success(self, rng: random.Random, period: str, date: str) -> None:
         """Act as the operator until a date succeeds: resume, resolve by the procedure's log, or rerun."""

@@ -48,7 +48,7 @@ def test_each_outcome_is_counted_once_by_its_own_filter(lines):
 @pytest.mark.slow
 def test_alarms_are_made_once(deployed):
     first = inv("alarms", "--env", "local", "--to", "ops@example.com").stdout
-    assert first.count("put-metric-alarm") == 6 and first.count("put-metric-filter") == 4
+    assert first.count("put-metric-alarm") == 8 and first.count("put-metric-filter") == 6
     again = inv("alarms", "--env", "local", "--to", "ops@example.com").stdout
     assert "put-" not in again and "subscribe" not in again
     refused = inv("alarms", "--env", "local", "--to", "ops", check=False)

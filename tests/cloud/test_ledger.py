@@ -22,7 +22,7 @@ from support.rollup_helpers import (
     written,
 )
 
-from handler import app, balances, deadline, genius, ledger, postgres
+from handler import app, balances, deadline, ledger, oracle, postgres
 from handler.errors import Refused, Unavailable
 
 CHART = {"1": None, "11": "1", "1101": "11", "1102": "11", "9": None}
@@ -253,7 +253,7 @@ def test_a_server_that_falls_silent_is_told_before_the_invocation_ends(session, 
 
 
 def test_genius_gets_no_more_time_than_the_invocation_has(two_seconds):
-    assert 1000 < genius.call_milliseconds(300) <= 2000
+    assert 1000 < oracle.call_milliseconds(300) <= 2000
 
 
 def test_rows_that_come_too_slowly_are_told_before_the_invocation_ends(session, old, chunks, two_seconds):

@@ -53,12 +53,12 @@ def test_ping_under_make_j_prints_nothing(deployed):
 
 
 def test_fault_of_each_database_is_in_one_line_without_the_password(function_settings, monkeypatch):
-    from handler import genius, health, settings
+    from handler import health, oracle, settings
 
     monkeypatch.setenv("PG_PORT", "1")
     monkeypatch.setenv("ORACLE_PASSWORD", "mistyped")
     settings.current.cache_clear()
-    genius.driver.cache_clear()
+    oracle.driver.cache_clear()
     answer = health.deep()
     assert answer["ok"] is False
     assert "Connection refused" in answer["postgres"]["error"]

@@ -10,12 +10,11 @@ from invoke import Context, Exit
 from support.helpers import STATE, administer, close, inv, run_rows, starts
 
 from local.oracle.faults import Faults
-from ops import closings, repair
+from ops import closings
 from ops.restate import request
 from ops.target import Target
 
 FAULTS = Faults(STATE / "genius")
-AGAIN = "the PROCEDURE RUNS AGAIN"
 
 
 @pytest.fixture(autouse=True)
@@ -119,14 +118,16 @@ def test_job_with_unknown_result_blocks_its_period_until_resolved(deployed):
     await_state(deployed, date, "RUNNING")
     stopped = dry_then_real("stop-job", "--env", "local", "--date", date, "--yes").stdout
     assert "SUCCEEDED" not in stopped and commands(stopped)[0].endswith("/ClosingPeriod/2025-08/stop_job")
-    with pytest.raises(Exit, match="is blocked since the closing of"):
+    with pytest.raises(Exit, match="is blocked by job GNS_202508_"):
         closings.follow(deployed, date)
     FAULTS.clear("procedure_seconds")
     period, other = date[:7], f"{date[:7]}-02"
     refused = close(other, check=False)
-    assert f"{period} is blocked since the closing of {date}" in refused.stderr
+    assert f"{period} is blocked by job GNS_" in refused.stderr
     assert f"inv resolve --env ENV --period {period}" in refused.stderr
     assert "is blocked by" in rerun(date, check=False).stderr
+    advice = inv("next", "--env", "local", "--date", date).stdout
+    assert f"Next: `inv resolve --env local --period {period} --as succeeded|failed`" in advice
     (start,) = starts(period)
     words = ("resolve", "--env", "local", "--period", period, "--as", result, "--who", "siti", "--yes")
     assert f"{start['job']} {result}, decided by siti" in dry_then_real(*words).stdout
@@ -152,7 +153,7 @@ def test_job_of_a_killed_closing_is_taken_over_only_with_adopt(deployed):
     kill(deployed, "2025-10-01")
     refused = rerun("2025-10-01", check=False)
     assert refused.returncode == 1
-    assert "`inv rerun --adopt` takes it over" in refused.stderr
+    assert "Next: `inv rerun --env local --date 2025-10-01 --adopt`" in refused.stderr
     done = rerun("2025-10-01", "--adopt")
     assert "waits for the end of GNS_202510_" in done.stdout
     assert len(starts("2025-10")) == 1
@@ -192,21 +193,43 @@ def test_cancel_that_is_not_confirmed_changes_nothing(deployed):
     closings.follow(deployed, "2025-12-05")
 
 
-@pytest.mark.parametrize(
-    ("closing", "rows", "from_", "says"),
-    [
-        (None, [], "", "goes on with genius: the PROCEDURE RUNS"),
-        (None, ["succeeded"], "", "keeps genius; goes on with ledger"),
-        (None, ["succeeded"], "genius", "goes on with genius: the PROCEDURE RUNS"),
-        ({"job": "J"}, [], "genius", f"waits for the end of J, then {AGAIN}"),
-        (
-            {"job": "J"},
-            [],
-            "",
-            "waits for the end of J, then goes on from its result; if it failed, the PROCEDURE RUNS AGAIN",
-        ),
-    ],
-)
-def test_rerun_names_every_case_in_which_the_procedure_runs(closing, rows, from_, says):
-    runs = [{"genius": one, "ledger": "failed", "metrics": "failed"} for one in rows]
-    assert repair.intention({"state": {"closing": closing}, "runs": runs}, "2025-01-31", from_) == says
+def test_a_failed_job_that_is_taken_over_starts_no_other(deployed):
+    date = "2025-10-07"
+    before = len(starts("2025-10"))
+    FAULTS.inject("procedure_seconds", "5")
+    FAULTS.inject("procedure_status", "0")
+    inv("close", "--env", "local", "--date", date)
+    await_state(deployed, date, "RUNNING")
+    kill(deployed, date)
+    failed = rerun(date, "--adopt", check=False)
+    assert failed.returncode == 1 and "--adopt starts no other job" in failed.stderr
+    assert len(starts("2025-10")) == before + 1
+    for fault in ("procedure_seconds", "procedure_status"):
+        FAULTS.clear(fault)
+    assert f"Next: `inv rerun --env local --date {date}`" in inv("next", "--env", "local", "--date", date).stdout
+    assert "the PROCEDURE RUNS" in rerun(date).stdout
+    assert len(starts("2025-10")) == before + 2
+
+
+def test_a_job_that_is_cancelled_before_its_start_never_starts(deployed):
+    before = len(starts("2025-09"))
+    FAULTS.inject("jobs_never_start")
+    inv("close", "--env", "local", "--date", "2025-09-03")
+    await_state(deployed, "2025-09-03", "SCHEDULED")
+    inv("cancel", "--env", "local", "--date", "2025-09-03", "--yes")
+    (row,) = run_rows(deployed, "2025-09-03")
+    assert (row["status"], row["genius"]) == ("cancelled", "never-started")
+    FAULTS.clear("jobs_never_start")
+    close("2025-09-04")
+    assert len(starts("2025-09")) == before + 1
+
+
+def test_a_rerun_of_another_date_announces_both_jobs(deployed):
+    FAULTS.inject("procedure_seconds", "5")
+    inv("close", "--env", "local", "--date", "2025-09-10")
+    await_state(deployed, "2025-09-10", "RUNNING")
+    kill(deployed, "2025-09-10")
+    FAULTS.clear("procedure_seconds")
+    announced = rerun("2025-09-11").stdout
+    assert "of 2025-09-10 and records it; goes on with genius: the PROCEDURE RUNS" in announced
+    assert [run_rows(deployed, f"2025-09-1{n}")[-1]["genius"] for n in (0, 1)] == ["succeeded", "succeeded"]

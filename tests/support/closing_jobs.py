@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from handler import genius, job_status
+from handler import genius, job_status, oracle
 from local.oracle.database import Database
 from local.oracle.faults import Faults
 from local.oracle.tests.in_process_server import InProcessServer
@@ -54,7 +54,7 @@ class StandIn:
 
 
 def submit(owner: str, period: str = PERIOD) -> str:
-    return genius.submit(period, owner, "siti", f"closing of {period} for {owner}")["job"]
+    return genius.submit(period, owner, f"{period}-28", "siti")["job"]
 
 
 def evaluated(job: str, start_limit: float = BOUND, deadline: float = BOUND, until=lambda known: "outcome" in known):
@@ -76,8 +76,8 @@ def await_state(job: str, state: str) -> None:
 
 
 def ask(sql: str, **binds: object) -> list[tuple]:
-    """Run any statement in a session of its own and return its rows."""
-    with genius.connected() as connection, connection.cursor() as cursor:
+    """Anything, in a session of its own."""
+    with oracle.connected() as connection, connection.cursor() as cursor:
         cursor.execute(sql, binds)
         return cursor.fetchall() if cursor.description else []
 

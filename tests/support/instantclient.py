@@ -243,7 +243,7 @@ def check_loads(lib: Path, data: str) -> None:
     assert not {one for one in opened if one.name in names and one.parent != lib}
 
 
-CHECK = "import json; from handler import genius; print(json.dumps(genius.check_client()))"
+CHECK = "import json; from handler import oracle; print(json.dumps(oracle.check_client()))"
 
 
 def check_client(lib: Path | None) -> tuple[dict, str]:

@@ -15,7 +15,7 @@ import pytest
 from support.closing_jobs import BRANCHES, PERIOD, SEED, ask, await_state, create, evaluated, outcome, submit
 
 from handler import genius, settings
-from handler.errors import Refused
+from handler.errors import Refused, Unavailable
 from local.oracle import ledger
 
 # A closing that nothing disturbs
@@ -35,7 +35,7 @@ def test_a_job_says_who_owns_it(owner):
     ((comments, auto_drop, kind),) = ask(
         "SELECT comments, auto_drop, job_type FROM user_scheduler_jobs WHERE job_name = :job", job=job
     )
-    assert (comments, auto_drop, kind) == (f"closing of {PERIOD} for {owner}", "FALSE", "PLSQL_BLOCK")
+    assert (comments, auto_drop, kind) == (f"finance-closing {PERIOD}-28, by siti, {owner}", "FALSE", "PLSQL_BLOCK")
     evaluated(job)
 
 
@@ -54,11 +54,11 @@ def test_a_look_at_what_is_not_there(handler_settings):
 @pytest.mark.parametrize("user", ["o'neill", "", "x" * 31, "a;b"])
 def test_unsafe_user_is_refused_before_anything_is_sent(owner, user):
     with pytest.raises(Refused, match="cannot be part of SQL"):
-        genius.submit(PERIOD, owner, user, "")
+        genius.submit(PERIOD, owner, f"{PERIOD}-28", user)
     assert genius.poll_job(genius.job_name(PERIOD, owner))["state"] is None
 
 
-def test_a_job_that_is_forestalled_can_never_be_created(owner):
+def test_a_reserved_name_never_becomes_a_job(owner):
     job = genius.job_name(PERIOD, owner)
     assert genius.reserve_name(job)
     assert genius.reserve_name(job)
@@ -66,7 +66,7 @@ def test_a_job_that_is_forestalled_can_never_be_created(owner):
         submit(owner)
 
 
-def test_a_job_that_exists_is_not_forestalled(owner):
+def test_the_name_of_a_job_is_not_reserved(owner):
     job = submit(owner)
     assert not genius.reserve_name(job)
     assert evaluated(job)["outcome"] == "succeeded"
@@ -94,7 +94,62 @@ def test_the_jobs_of_a_period_are_listed_with_their_runs(stand_in, owner):
         (job, "SUCCEEDED", 1),
         ("GNS_2501_OLDER", "RUNNING", 0),
     ]
-    assert found[job]["comments"] == f"closing of {PERIOD} for {owner}"
+    known = {name: found[job][name] for name in ("ours", "date", "userId", "owner", "mark")}
+    assert known == {"ours": True, "date": f"{PERIOD}-28", "userId": "siti", "owner": owner, "mark": "started"}
+    assert not found["GNS_2501_OLDER"]["ours"]
+
+
+def test_a_dropped_job_is_known_by_its_start_mark(stand_in, owner):
+    job = submit(owner)
+    evaluated(job)
+    ask("BEGIN DBMS_SCHEDULER.DROP_JOB(:job); END;", job=job)
+    (found,) = genius.period_jobs(PERIOD)
+    assert (found["job"], found["state"], found["mark"]) == (job, None, "started")
+    assert (found["ours"], found["date"], found["owner"]) == (True, f"{PERIOD}-28", owner)
+
+
+# Giving up a job that has not started
+
+
+def test_a_given_up_job_never_calls_the_procedure(stand_in, owner):
+    stand_in.faults.inject("jobs_never_start")
+    job = submit(owner)
+    assert genius.give_up(job) == "given up"
+    assert genius.give_up(job) == "given up"
+    assert genius.poll_job(job)["state"] == "DISABLED"
+    assert genius.live_jobs(PERIOD, "NONE") == []
+    stand_in.faults.clear("jobs_never_start")
+    # Whoever enables it again meets the mark.
+    ask("BEGIN DBMS_SCHEDULER.ENABLE(:job); END;", job=job)
+    evaluated(job, until=lambda known: genius.poll_job(job)["runs"])
+    assert outcome(job)[0] == "never-started"
+    assert stand_in.starts() == []
+
+
+def test_a_job_that_started_cannot_be_given_up(stand_in, owner):
+    stand_in.faults.inject("procedure_seconds", 0.3)
+    job = submit(owner)
+    await_state(job, "RUNNING")
+    assert genius.give_up(job) == "started"
+    assert outcome(job)[0] == "succeeded"
+    assert genius.give_up(job) == "started"
+
+
+def test_a_lost_reply_of_giving_up_is_told_by_the_mark(stand_in, owner):
+    stand_in.faults.inject("jobs_never_start")
+    job = submit(owner)
+    stand_in.faults.inject("cut_after", "create_schedule")
+    with pytest.raises(Unavailable):
+        genius.give_up(job)
+    assert genius.give_up(job) == "given up"
+
+
+def test_a_given_up_job_that_runs_into_its_mark_does_not_hold_up_another(stand_in, owner):
+    stand_in.faults.inject("jobs_never_start")
+    job = submit(owner)
+    genius.give_up(job)
+    stand_in.faults.clear("jobs_never_start")
+    assert outcome(submit(f"{owner}x"))[0] == "succeeded"
 
 
 def test_the_live_jobs_of_a_period_are_those_of_both_services(stand_in, owner):
@@ -159,7 +214,7 @@ def test_a_job_backs_off_from_one_that_runs(stand_in, owner, other):
     job = submit(owner)
     said, message = outcome(job)
     assert said == "backed-off"
-    assert message.startswith(f"ORA-20807: {other} is running; {job} has not called the procedure")
+    assert message.startswith(f"ORA-20807: has not called the procedure: {other} is running")
     assert stand_in.starts() == []
 
 
@@ -317,7 +372,7 @@ def test_no_sql_text_is_made_of_a_period_that_is_none(period):
     for make in (
         lambda: genius.job_name(period, "inv_1"),
         lambda: genius.names_of_period(period),
-        lambda: genius.job_action(period, "GNS_202501_A", "siti"),
+        lambda: genius.job_action(period, "GNS_202501_A", "2025-01-28", "siti", "inv_1"),
     ):
         with pytest.raises(Refused, match="cannot be part of SQL"):
             make()

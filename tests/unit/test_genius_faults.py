@@ -49,8 +49,7 @@ def test_a_job_that_somebody_stops(stand_in, owner):
 def test_jobs_that_never_start(stand_in, owner):
     stand_in.faults.inject("jobs_never_start")
     job = submit(owner)
-    answer, told = outcome(job, start_limit=0.2)
-    assert answer == "unknown" and "JOB_QUEUE_PROCESSES" in told
+    evaluated(job, start_limit=0.2, until=lambda known: known.get("overdue"))
     assert stand_in.starts() == []
     stand_in.faults.clear("jobs_never_start")
     assert outcome(job)[0] == "succeeded"
@@ -151,8 +150,25 @@ def test_a_password_that_was_changed(stand_in, owner):
     with pytest.raises(Refused, match=r"ORA-01017.*correct ORACLE_USER and ORACLE_PASSWORD"):
         submit(owner)
     seen = genius.poll_job("GNS_ANY")
-    assert not seen["reachable"] and "ORA-01017" in seen["error"]
-    assert PASSWORD not in seen["error"] and "another" not in seen["error"]
+    assert seen["reachable"] and "ORA-01017" in seen["refused"]
+    assert PASSWORD not in seen["refused"] and "another" not in seen["refused"]
+    assert outcome("GNS_ANY")[0] == "unobserved"
+
+
+@pytest.mark.parametrize("number", [20806, 20807, 20808])
+def test_an_error_of_the_procedure_with_a_number_of_our_guard(stand_in, owner, number):
+    stand_in.faults.inject("procedure_error", f"ORA-{number}: the books are locked")
+    answer, message = outcome(submit(owner))
+    assert (answer, message.splitlines()[0]) == ("failed", f"ORA-{number}: the books are locked")
+
+
+def test_an_answer_that_is_an_error_ends_the_wait(stand_in, owner, monkeypatch):
+    """An error inside the dictionary's query would come again at each poll."""
+    job = submit(owner)
+    evaluated(job)
+    monkeypatch.setattr(genius, "RUNS_OF_JOB", genius.RUNS_OF_JOB.replace("log_date", "no_such_column"))
+    answer, message = outcome(job)
+    assert answer == "unobserved" and "ORA-00904" in message
 
 
 def test_a_line_so_slow_that_calls_time_out(stand_in, owner, impatient):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from support.closing_jobs import PERIOD, ask, await_state, create, evaluated, outcome, submit
 
-from handler import genius, job_block
-from handler.errors import Unavailable
+from handler import genius
+from handler.errors import Refused
 
 
 def test_another_predicate_of_the_look_sees_other_jobs(stand_in, owner, monkeypatch):
@@ -39,14 +39,14 @@ def test_a_look_without_escapes_sees_too_much(stand_in, handler_settings, monkey
     ],
 )
 def test_another_action_of_the_job_does_something_else(stand_in, owner, monkeypatch, old, new, answer, starts):
-    assert job_block.JOB_ACTION.count(old)
-    monkeypatch.setattr(job_block, "JOB_ACTION", job_block.JOB_ACTION.replace(old, new, 1))
+    assert genius.JOB_ACTION.count(old)
+    monkeypatch.setattr(genius, "JOB_ACTION", genius.JOB_ACTION.replace(old, new, 1))
     assert outcome(submit(owner))[0] == answer
     assert len(stand_in.starts()) == starts
 
 
 def test_without_its_guard_a_job_runs_beside_another(stand_in, owner, monkeypatch):
-    monkeypatch.setattr(job_block, "JOB_ACTION", job_block.JOB_ACTION.replace("state = 'RUNNING'", "state = 'BROKEN'"))
+    monkeypatch.setattr(genius, "JOB_ACTION", genius.JOB_ACTION.replace("state = 'RUNNING'", "state = 'BROKEN'"))
     create("GNS_202501_OTHER")
     await_state("GNS_202501_OTHER", "RUNNING")
     assert outcome(submit(owner))[0] == "succeeded"
@@ -55,7 +55,7 @@ def test_without_its_guard_a_job_runs_beside_another(stand_in, owner, monkeypatc
 
 def test_without_its_start_mark_a_job_starts_again_with_the_database(stand_in, owner, monkeypatch):
     monkeypatch.setattr(
-        job_block, "JOB_ACTION", job_block.JOB_ACTION.replace("'{job}_S'", "'S' || TO_CHAR(SYSTIMESTAMP, 'SSSSSFF3')")
+        genius, "JOB_ACTION", genius.JOB_ACTION.replace("'{job}_S'", "'S' || TO_CHAR(SYSTIMESTAMP, 'SSSSSFF3')")
     )
     stand_in.faults.inject("procedure_seconds", 0.2)
     stand_in.faults.inject("restart_on_recovery")
@@ -106,6 +106,6 @@ def test_a_job_that_drops_itself_lets_a_second_submission_run_again(stand_in, ow
 )
 def test_arguments_that_oracle_refuses_are_refused(stand_in, owner, monkeypatch, old, new, code):
     monkeypatch.setattr(genius, "CREATE_JOB", genius.CREATE_JOB.replace(old, new))
-    with pytest.raises(Unavailable, match=f"Genius: {code}"):
+    with pytest.raises(Refused, match=f"Genius: {code}"):
         submit(owner)
     assert genius.poll_job(genius.job_name(PERIOD, owner))["state"] is None

@@ -5,12 +5,13 @@ from handler.job_status import MISSES, evaluate, interval
 START = {"since": 1000.0}
 
 
-def seen(state=None, *runs, at=1010.0):
-    return {"at": at, "reachable": True, "state": state, "runs": list(runs)}
+def seen(state=None, *runs, at=1010.0, mark=None):
+    return {"at": at, "reachable": True, "state": state, "mark": mark, "runs": list(runs)}
 
 
 def run(status, error=0, message="", **more):
-    return {"status": status, "error": error, "message": message, "startedAt": "s", "endedAt": "e", "seconds": 1} | more
+    told = {"status": status, "error": error, "message": message, "guard": error in (20806, 20807, 20808)}
+    return told | {"startedAt": "s", "endedAt": "e", "seconds": 1} | more
 
 
 def poll(what, waited=START, start_limit=60, deadline=300):
@@ -31,6 +32,8 @@ def test_a_live_job_is_waited_for(state):
         ([run("FAILED", 20806, "ORA-20806: out of balance")], "failed"),
         ([run("FAILED", 942, "ORA-00942")], "failed"),
         ([run("FAILED", 20807, "another runs")], "backed-off"),
+        ([run("FAILED", 20807, "the procedure's own", guard=False)], "failed"),
+        ([run("FAILED", 20808, "the procedure's own", guard=False)], "failed"),
         ([run("STOPPED", 1014, "shutdown")], "unknown"),
         ([run("FAILED", 20808)], "unknown"),
         ([run("STOPPED"), run("FAILED", 20808)], "unknown"),
@@ -79,20 +82,34 @@ def test_a_state_nobody_knows_is_waited_for_up_to_the_deadline():
 
 
 def test_a_look_that_fails_says_since_when_and_decides_nothing():
-    down = {"at": 99999.0, "reachable": False, "error": "ORA-12541"}
+    down = {"at": 1020.0, "reachable": False, "error": "ORA-12541"}
     known = poll(down)
-    assert known["unreachableSince"] == 99999.0
+    assert known["unreachableSince"] == 1020.0
     assert known["error"] == "ORA-12541"
-    assert poll({**down, "at": 99999.9}, known)["unreachableSince"] == 99999.0
+    assert poll({**down, "at": 1020.9}, known)["unreachableSince"] == 1020.0
     assert "outcome" not in known
     again = poll(seen("RUNNING"), known)
     assert "unreachableSince" not in again
     assert "error" not in again
 
 
+def test_a_job_that_was_given_up_never_started():
+    assert poll(seen("DISABLED", mark="given up"))["outcome"] == "never-started"
+    assert poll(seen("FAILED", run("FAILED", 20808), mark="given up"))["outcome"] == "never-started"
+
+
+def test_silence_ends_at_the_deadline_and_a_refused_poll_at_once():
+    silent = {"at": 1300.0, "reachable": False, "error": "DPY-6005"}
+    assert "outcome" not in poll(silent)
+    assert poll({**silent, "at": 1300.1})["outcome"] == "unknown"
+    assert poll({"at": 1010.0, "reachable": True, "refused": "ORA-01805"})["outcome"] == "unobserved"
+
+
 def test_limits_count_from_the_submission():
-    assert "outcome" not in poll(seen("SCHEDULED", at=1060.0))
-    assert poll(seen("SCHEDULED", at=1060.1))["outcome"] == "unknown"
+    assert "overdue" not in poll(seen("SCHEDULED", at=1060.0))
+    assert poll(seen("SCHEDULED", at=1060.1))["overdue"]
+    assert "overdue" not in poll(seen("SCHEDULED", at=1060.1, mark="started"))
+    assert evaluate(START, seen("SCHEDULED", at=1060.1), 60, 300, ours=False)["outcome"] == "unknown"
     assert "outcome" not in poll(seen("RUNNING", at=1300.0))
     assert poll(seen("RUNNING", at=1300.1))["outcome"] == "unknown"
 

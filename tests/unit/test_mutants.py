@@ -16,4 +16,5 @@ def test_a_mutant_changes_the_code_and_still_compiles(mutant, tmp_path):
     mutate(folder, mutant)
     mutated = (folder / MUTANTS[mutant][0]).read_text()
     assert mutated != (ROOT / "handler" / MUTANTS[mutant][0]).read_text()
-    ast.parse(mutated)
+    if MUTANTS[mutant][0].endswith(".py"):
+        ast.parse(mutated)

@@ -1,6 +1,6 @@
 import pytest
 
-from handler.plan import done, plan
+from handler.plan import announce, done, next_command, plan
 
 
 def rows(*outcomes: str) -> list[dict]:
@@ -52,3 +52,79 @@ def test_a_plain_request_repeats_everything_and_a_rerun_goes_on():
 def test_a_step_cannot_be_repeated_on_top_of_one_that_is_missing():
     with pytest.raises(ValueError, match="no ledger step that succeeded"):
         plan(rows("succeeded failed pending"), True, "metrics")
+
+
+# The next command
+
+
+DATE = "2025-01-31"
+ENDED, RUNNING = {"status": "completed", "failure": None}, {"status": "suspended", "failure": None}
+JOB = {"job": "GNS_202501_A", "ours": True, "date": DATE, "mark": "started", "state": "SUCCEEDED", "runs": []}
+BLOCKED = {"date": DATE, "job": "GNS_202501_A", "message": "its outcome is unknown"}
+
+
+def run_row(genius="pending", ledger="pending", metrics="pending", job="GNS_202501_A"):
+    return {"genius": genius, "ledger": ledger, "metrics": metrics, "job": job, "message": ""}
+
+
+@pytest.mark.parametrize(
+    ("state", "command"),
+    [
+        ({}, f"inv close --env E --date {DATE}"),
+        ({"rows": "PostgreSQL: refused"}, "inv doctor --env E"),
+        ({"jobs": "Genius: DPY-6005"}, "inv doctor --env E"),
+        ({"run": RUNNING, "paused": "inv_1"}, f"inv resume --env E --date {DATE}"),
+        ({"run": RUNNING}, f"inv status --env E --date {DATE} --watch"),
+        ({"run": RUNNING, "queuedBehind": "2025-01-30"}, "inv next --env E --date 2025-01-30"),
+        ({"blocked": BLOCKED}, "inv resolve --env E --period 2025-01 --as succeeded|failed"),
+        ({"blocked": BLOCKED, "jobs": [{**JOB, "state": "RUNNING"}]}, f"inv next --env E --date {DATE}"),
+        ({"closing": BLOCKED, "rows": [run_row()]}, f"inv rerun --env E --date {DATE} --adopt"),
+        ({"jobs": [JOB], "rows": []}, f"inv rerun --env E --date {DATE} --adopt"),
+        (
+            {"jobs": [{**JOB, "mark": "given up"}], "rows": [run_row("never-started")]},
+            f"inv rerun --env E --date {DATE}",
+        ),
+        ({"run": ENDED, "rows": [run_row("failed")]}, f"inv rerun --env E --date {DATE}"),
+        ({"run": ENDED, "rows": [run_row("succeeded", "succeeded", "succeeded")], "jobs": [JOB]}, ""),
+    ],
+)
+def test_each_state_of_a_date_has_one_next_command(state, command):
+    assert next_command({"date": DATE, **state}, "E")["command"] == command
+
+
+def test_a_closed_date_stays_closed_while_a_later_one_blocks_its_period():
+    rows = [run_row("succeeded", "succeeded", "succeeded")]
+    found = next_command({"date": DATE, "rows": rows, "blocked": {**BLOCKED, "date": "2025-01-30"}})
+    assert found == {"command": "", "reason": f"{DATE} is closed"}
+
+
+# What a rerun announces
+
+
+def test_a_rerun_announces_a_run_of_the_procedure():
+    state = {"date": DATE, "rows": [run_row("failed")]}
+    assert announce(state, None, False) == {"procedure": "run", "text": "goes on with genius: the PROCEDURE RUNS"}
+
+
+def test_a_rerun_that_keeps_the_procedure_may_not_run_it():
+    state = {"date": DATE, "rows": [run_row("succeeded")]}
+    assert announce(state, None, False) == {"procedure": "none", "text": "keeps genius; goes on with ledger"}
+
+
+def test_taking_over_a_job_never_runs_the_procedure():
+    state = {"date": DATE, "closing": {"date": DATE, "job": "GNS_202501_A"}, "rows": [run_row()]}
+    assert announce(state, None, True)["procedure"] == "none"
+    assert announce(state, "genius", False)["procedure"] == "run"
+    with pytest.raises(ValueError, match="--adopt takes it over"):
+        announce(state, None, False)
+    with pytest.raises(ValueError, match="leave out --from"):
+        announce(state, "genius", True)
+
+
+def test_a_job_of_another_date_is_recorded_and_not_taken_over():
+    other = {"date": "2025-01-30", "job": "GNS_202501_B"}
+    state = {"date": DATE, "closing": other, "rows": []}
+    text = "waits for the end of GNS_202501_B of 2025-01-30 and records it; goes on with genius: the PROCEDURE RUNS"
+    assert announce(state, None, False) == {"procedure": "run", "text": text}
+    with pytest.raises(ValueError, match="left a job to take over"):
+        announce(state, None, True)

@@ -14,14 +14,14 @@ from dotenv import dotenv_values
 from support.helpers import ROOT
 
 from handler.settings import SETTINGS, SettingsError, parse
-from ops import names
+from ops import config, names
 from ops.config import ALL_SETTINGS
 
 MODULES = sorted((ROOT / "handler").glob("*.py"))
 ALLOWED = {
-    "oracledb": {"genius.py"},
+    "oracledb": {"oracle.py"},
     "pg8000": {"postgres.py"},
-    "restate": {"closing.py", "period.py", "scheduler.py", "app.py", "entry.py"},
+    "restate": {"app.py", "closing.py", "entry.py", "period.py", "procedure.py", "scheduler.py", "step.py"},
 }
 COMPLETE = {
     "PG_HOST": "h",
@@ -146,3 +146,9 @@ def test_all_faults_of_settings_are_named_at_once():
         parse({"PG_PORT": "x"})
     assert all(one.name in str(caught.value) for one in SETTINGS if one.default is None)
     assert "PG_PORT" in str(caught.value)
+
+
+@pytest.mark.parametrize(("abort", "faults"), [("929", 1), ("930", 0), ("soon", 0)])
+def test_restate_must_wait_longer_than_the_function(abort, faults):
+    found = config.time_out_conflicts({"TIMEOUT": "900", "ABORT_TIMEOUT_SECONDS": abort})
+    assert len(found) == faults and all("would run twice at once" in one for one in found)

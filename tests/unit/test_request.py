@@ -29,6 +29,7 @@ def test_a_request_gets_all_defaults():
         "resume": False,
         "adopt": False,
         "fromStep": None,
+        "procedure": "run",
     }
 
 

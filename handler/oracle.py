@@ -1,0 +1,123 @@
+"""Connections to Genius' Oracle database, and what their errors mean. Only this module and genius.py know Oracle."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import sys
+
+from . import client, deadline, settings
+from .errors import LoginRefused, Refused, Unavailable
+
+CONNECT_SECONDS = 10
+CALL_SECONDS = 30
+# Retrying these cannot help, and a wrong password that is tried again locks the account.
+LOGIN_REFUSED = {"ORA-01017", "ORA-28000", "ORA-28001", "ORA-01045"}
+# The line, the listener or the instance was not there to answer: time-outs and lost connections of both modes, TNS
+# errors, an instance that starts or stops.
+LINE = re.compile(
+    r"DPY-(4011|4024|4005|6\d{3})|DPI-(1010|1067|1080)|ORA-12\d{3}|ORA-0311[34]|ORA-03135|ORA-03136|ORA-0103[34]"
+    r"|ORA-0108[19]|ORA-0109[02]|ORA-27101|ORA-25408|ORA-01013"
+)
+
+
+@functools.lru_cache(maxsize=1)
+def driver():
+    """python-oracledb, imported at the first need of Oracle and initialised as the settings say; raises Refused."""
+    import oracledb
+
+    oracledb.defaults.fetch_decimals = True
+    oracledb.defaults.fetch_lobs = False
+    if settings.current().oracle_client == "thick":
+        # No fall back to thin: that would end in DPY-3010 at midnight.
+        try:
+            oracledb.init_oracle_client()
+        except oracledb.Error as error:
+            raise Refused(client.cause(str(error), client.libraries(client.folders()))) from error
+        print(f"Oracle client {client_version()}, thick mode", file=sys.stderr, flush=True)
+    return oracledb
+
+
+def client_version() -> str:
+    import oracledb
+
+    return ".".join(map(str, oracledb.clientversion()))
+
+
+def check_client() -> dict:
+    """How this process reaches Oracle: {"mode", "version", "libraries", "error"}; initialises the client."""
+    mode = settings.current().oracle_client
+    seen = {"mode": mode, "version": None, "error": None, "libraries": sorted(client.libraries(client.folders()))}
+    try:
+        driver()
+    except Refused as error:
+        return seen | {"error": str(error)}
+    return seen | ({"version": client_version()} if mode == "thick" else {})
+
+
+def connect_descriptor(connect_seconds: float) -> str:
+    """The connect string with time-outs in it, in the form that thin and thick mode both take."""
+    params = driver().ConnectParams()
+    params.parse_connect_string(settings.current().oracle_connect_string)
+    # A NAT gateway drops flows that are idle for 350 s.
+    params.set(tcp_connect_timeout=connect_seconds, expire_time=2)
+    return params.get_connect_string()
+
+
+def first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def call_milliseconds(seconds: float) -> int:
+    """Return the time limit of one call, within the rest of the invocation; 0 would mean no limit."""
+    return max(1, int(min(seconds, deadline.left()) * 1000))
+
+
+def failure(error: Exception, where: str) -> Refused | Unavailable:
+    """The error to raise for an error of the driver: Unavailable if the line or the server was not there to answer."""
+    code = getattr(error.args[0], "full_code", "") if error.args else ""
+    if isinstance(error, OSError) or LINE.match(code):
+        return Unavailable(f"{where}: {first_line(error)}")
+    return Refused(f"{where}: {first_line(error)}")
+
+
+@contextlib.contextmanager
+def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CONNECT_SECONDS):
+    """Open one connection for one step.
+
+    Raises Unavailable for a line that does not work, LoginRefused for a refused login, and Refused for any other answer
+    that the block does not handle itself: it would come again at each try.
+    """
+    oracledb = driver()
+    now = settings.current()
+    try:
+        descriptor = connect_descriptor(connect_seconds)
+        connection = oracledb.connect(user=now.oracle_user, password=now.oracle_password, dsn=descriptor)
+    except oracledb.Error as error:
+        code, reason = error.args[0].full_code, client.explain(first_line(error))
+        if code.startswith(("DPI-", "DPY-2", "DPY-3")):
+            raise Refused(f"the Oracle driver cannot connect: {reason}") from error
+        if code in LOGIN_REFUSED:
+            raise LoginRefused(f"Genius refused the login of {now.oracle_user}: {reason}") from error
+        kind = type(failure(error, ""))
+        raise kind(f"Genius at {now.oracle_connect_string}: {reason}") from error
+    try:
+        connection.call_timeout = call_milliseconds(call_seconds)
+        connection.outputtypehandler = keep_undecodable
+        yield connection
+    except (oracledb.Error, OSError) as error:
+        raise failure(error, "Genius") from error
+    finally:
+        with contextlib.suppress(oracledb.Error):
+            connection.close()
+
+
+def keep_undecodable(cursor, column):
+    """Read text whose bytes are not valid UTF-8 as lone surrogates, so that our own checks can name its account."""
+    oracledb = driver()
+    if column.type_code not in (oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_CHAR):
+        return None
+    return cursor.var(
+        column.type_code, column.internal_size, arraysize=cursor.arraysize, encoding_errors="surrogateescape"
+    )

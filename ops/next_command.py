@@ -1,0 +1,71 @@
+"""inv next: the one safe next command for a date, from what Restate, Genius and closing_runs report of it."""
+
+from __future__ import annotations
+
+from invoke import Exit
+
+from handler import plan
+from ops import closings
+from ops.closings import checked_date
+from ops.config import ENV_HELP
+from ops.restate import message, one_line, request, sql
+from ops.target import Target
+from ops.task import NOTHING, task
+
+LIVE = "status != 'completed'"
+
+
+@task(name="next", group="repair", changes=NOTHING, help={**ENV_HELP, "date": "a date, as YYYY-MM-DD"})
+def next_(c, env, date):
+    """Print the one safe next command for a date, and the reason."""
+    target, date = Target.load(c, env), checked_date(date)
+    print(advice(target, date))
+
+
+def advice(target: Target, date: str) -> str:
+    """Return the next command and its reason in one line."""
+    found = plan.next_command(known_state(target.cfg, date), target.env)
+    reason = one_line(found["reason"])
+    return f"{reason}. Next: `{found['command']}`" if found["command"] else f"{reason}. Nothing is to be done."
+
+
+def known_state(cfg: dict, date: str) -> dict:
+    """Return what is known of a date: see handler.plan.next_command."""
+    run = closings.invocation_of(cfg, "DailyClosing", date, "run")
+    state = closings.state_of(cfg, "ClosingPeriod", date[:7])
+    closes = live_closes(cfg, date[:7])
+    involved = [one for one in (run, *closes[:1]) if one]
+    behind = (
+        closes[0]["date"] if closes and closes[0]["date"] != date and run and run["status"] != closings.ENDED else None
+    )
+    return {
+        "date": date,
+        "run": run and {"status": run["status"], "failure": run["completion_failure"]},
+        "paused": next((one["id"] for one in involved if one["status"] == "paused"), None),
+        "queuedBehind": behind,
+        "blocked": state.get("blocked"),
+        "closing": state.get("closing"),
+        **inspect(cfg, date),
+    }
+
+
+def inspect(cfg: dict, date: str) -> dict:
+    """Return what Genius and closing_runs know of a date: {"jobs", "rows"}, each a list or an error's text."""
+    url = f"{cfg['RESTATE_INGRESS_URL']}/ClosingPeriod/{date[:7]}/inspect"
+    status, answer = request(cfg, "POST", url, {"date": date})
+    if status >= 300:
+        raise Exit(one_line(message(answer)))
+    return {"jobs": answer["jobs"], "rows": answer["runs"]}
+
+
+def live_closes(cfg: dict, period: str) -> list[dict]:
+    """Return the invocations of a period's close that have not ended, the oldest first: {"id", "status", "date"}."""
+    rows = sql(
+        cfg,
+        "SELECT close.id, close.status, run.target_service_key AS date FROM sys_invocation close"
+        " LEFT JOIN sys_invocation run ON run.id = close.invoked_by_id"
+        " WHERE close.target_service_name = 'ClosingPeriod' AND close.target_service_key = ?"
+        f" AND close.target_handler_name = 'close' AND close.{LIVE} ORDER BY close.created_at",
+        period,
+    )
+    return [{"date": None, **row} for row in rows]
