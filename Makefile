@@ -33,6 +33,10 @@ moto: .local/moto/ready ## Run the AWS commands against moto, which refuses more
 bench: .venv/ready-dev ## Run the benchmarks: other ways measured side by side
 	@$(INV) bench
 
+.PHONY: simulate
+simulate: .venv/ready-dev ## Simulate closings under faults: make simulate N=200000 SEED=1
+	@PYTHONPATH=.:tests PYTHONHASHSEED=0 .venv/bin/python -m simulation --runs $(or $(N),10000) --seed $(or $(SEED),1)
+
 .PHONY: chaos
 chaos: .venv/ready-dev ## Close days under faults: make chaos N=100 SEED=1
 	@$(INV) chaos -n "$(or $(N),20)" --seed "$(or $(SEED),1)"

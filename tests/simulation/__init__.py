@@ -1,0 +1,1 @@
+"""Deterministic simulation of closings: the real handlers over models of Restate, Genius and PostgreSQL."""

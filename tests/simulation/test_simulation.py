@@ -1,0 +1,92 @@
+"""Simulated closings keep the promise, and each break of the service is found."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = 10_000
+# Breaks of the service: file of handler/, its text, and the text that breaks it.
+MUTANTS = {
+    "adopt starts another job": (
+        "procedure.py",
+        [
+            ('if request["adopt"] and known["outcome"] != "succeeded":', "if False:"),
+            ('if request["procedure"] == "none":', "if False:"),
+        ],
+    ),
+    "a job that did not start is left armed": ("procedure.py", [("mark = genius.give_up(job)", 'mark = "given up"')]),
+    "a job that was never submitted is not reserved": (
+        "procedure.py",
+        [('await step(ctx, "reserve name", genius.reserve_name, job=closing["job"])', "True")],
+    ),
+    "jobs that no run accounts for are ignored": (
+        "procedure.py",
+        [("    if found:\n        message", "    if False:\n        message")],
+    ),
+    "a decision leaves a job armed": (
+        "procedure.py",
+        [('blocked.get("ours") and genius.give_up(job)', "False and genius.give_up(job)")],
+    ),
+    "an outcome is lost when PostgreSQL refuses the login": (
+        "step.py",
+        [("if must_end and isinstance(error, LoginRefused)", "if False")],
+    ),
+    "a refused poll is retried for ever": (
+        "job_status.py",
+        [('if "refused" in seen:', 'if seen.get("refused"):\n        return known\n    if False:')],
+    ),
+    "the procedure's own errors are taken for the guard's": (
+        "job_status.py",
+        [('run["guard"] and run["error"]', 'run["error"]'), ('first["guard"] and first["error"]', 'first["error"]')],
+    ),
+    "the owner of a job is its date": (
+        "period.py",
+        [
+            (
+                'owner, date = ctx.request().id, request["date"]',
+                'owner, date = "inv_" + request["date"], request["date"]',
+            )
+        ],
+    ),
+    "an end is logged at each try": ("period.py", [('if not ended["logged"]:', "if True:")]),
+    "a closing that was cancelled in the queue ends silently": (
+        "closing.py",
+        [("        await period.end(", "        0 and await period.end(")],
+    ),
+}
+
+
+def simulate(folder: Path, runs: int, seed: int = 1) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "simulation", "--runs", str(runs), "--seed", str(seed)]
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{ROOT / 'tests'}", "PYTHONHASHSEED": "0"}
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=600)
+
+
+def test_no_run_breaks_an_invariant():
+    done = simulate(ROOT, RUNS)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_break_of_the_service_is_found_and_shrunk(name, tmp_path):
+    file, pairs = MUTANTS[name]
+    shutil.copytree(ROOT / "handler", tmp_path / "handler", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (tmp_path / "handler" / file).read_text()
+    for old, new in pairs:
+        assert old in text, f"the mutant does not fit {file} any more: {old}"
+        text = text.replace(old, new)
+    (tmp_path / "handler" / file).write_text(text)
+    done = simulate(tmp_path, RUNS)
+    assert done.returncode == 1, done.stdout + done.stderr
+    seed = int(re.search(r"^seed (\d+): ", done.stderr)[1])
+    again = simulate(tmp_path, 1, seed)
+    assert again.stderr == done.stderr
+    assert len(re.findall(r"^  (actions|faults|lost): ", done.stderr, re.MULTILINE)) <= 6
