@@ -1,4 +1,4 @@
-"""ZIP files: a stranger's is unpacked with care, ours is written so that its bytes follow from its contents alone."""
+"""ZIP files: unpack one that may be malicious, and write one whose bytes depend only on its contents."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def unpack(path: Path, folder: Path) -> None:
             left = MOST_BYTES
             for entry in entries:
                 left = extract(path, archive, entry, folder, left)
-            # Links last, and only then looked at: nothing is ever written through one.
+            # Links come last, so that nothing is ever written through one.
             for entry in entries:
                 if is_link(entry):
                     link(path, archive, entry, folder)
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise refuse(path, f"is not a whole ZIP file ({error}); take it from Oracle again") from error
+        raise refuse(path, f"is not a complete ZIP file ({error}); download it from Oracle again") from error
     except (NotImplementedError, RuntimeError) as error:
-        raise refuse(path, f"is packed in a way that Oracle does not use ({error}); take it from Oracle") from error
+        raise refuse(path, f"uses a ZIP feature that Oracle does not use ({error}); download it from Oracle") from error
     except OSError as error:
         raise refuse(path, f"cannot be unpacked ({error.strerror or error})") from error
 
@@ -46,7 +46,7 @@ def is_link(entry: zipfile.ZipInfo) -> bool:
 
 
 def checked(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The entries that are files or links, once all names are known to stay inside."""
+    """Return the entries that are files or links; raises Exit if a name leads out of the folder."""
     entries = archive.infolist()
     if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
         raise refuse(
@@ -56,7 +56,7 @@ def checked(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         )
     seen: set[str] = set()
     for entry in entries:
-        # orig_filename: zipfile cuts a name at NUL, and what is shown must be what was there.
+        # zipfile cuts a name at NUL; orig_filename is the whole name.
         name = entry.orig_filename
         parts = name.rstrip("/").split("/")
         if "\0" in name or "\\" in name or ":" in name or not name.isprintable():
@@ -73,7 +73,7 @@ def checked(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 def extract(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, left: int) -> int:
-    """Write one file and return how many bytes may still come; what the entry says of its size is not believed."""
+    """Write one file and return how many bytes may follow; the size in the entry is not trusted."""
     if is_link(entry):
         return left
     target = folder / entry.filename
@@ -88,7 +88,7 @@ def extract(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder
 
 
 def link(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
-    """Make one link, whose target must be a name in its own folder, as Oracle's are."""
+    """Create one link; its target must be a name in the same folder, as in Oracle's ZIPs."""
     target = archive.read(entry)[:256].decode(errors="replace")
     if "/" in target or target in ("", ".", "..") or not target.isprintable():
         raise refuse(path, f"{entry.filename!r} is a link to {target!r}, which points out of its folder")
@@ -106,7 +106,7 @@ def digest_of(path: Path) -> str:
 
 
 def content_digest(folder: Path, leave_out: str) -> str:
-    """A digest over names, modes, links and contents, the same on every host; one name is left out."""
+    """Return a digest of names, modes, links and contents, the same on every host; one name is left out."""
     digest = hashlib.sha256()
     for name, place in files_of(folder):
         if name != leave_out:
@@ -121,7 +121,7 @@ def files_of(folder: Path) -> list[tuple[str, Path]]:
 
 
 def mode_of(place: Path) -> int:
-    """Libraries may be run, all else is read; the umask of the one who builds has no say."""
+    """Return a file's mode in the ZIP: libraries are executable. It does not depend on the builder's umask."""
     if place.is_symlink():
         return stat.S_IFLNK | 0o777
     return stat.S_IFREG | (0o755 if ".so" in place.name else 0o644)

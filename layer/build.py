@@ -1,8 +1,8 @@
 """Make build/oracle-instantclient-layer.zip from an Instant Client ZIP.
 
-In: INSTANT_CLIENT, or the pinned Basic Lite, downloaded once. Needs: nothing but Python; libaio comes from a Docker
-engine, the system or its package. Out: lib/ (what libclntsh needs, and nothing else), network/admin/sqlnet.ora,
-instantclient/ (Oracle's licence and README, and layer.json, which says what this layer is).
+In: INSTANT_CLIENT, or the pinned Basic Lite, downloaded once. Needs: only Python; libaio comes from a Docker engine,
+the system or its package. Out: lib/ (only what libclntsh needs), network/admin/sqlnet.ora, instantclient/ (Oracle's
+licence and README, and layer.json, which describes this layer).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from invoke import Exit
 
-from layer import archive, borrowed, client, contents, elf, runtimes
+from layer import archive, client, contents, elf, runtimes, system_libraries
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYER = ROOT / "build" / "oracle-instantclient-layer.zip"
@@ -32,10 +32,10 @@ TRACE_DIRECTORY_CLIENT = /tmp
 
 
 def build(given: str, runtime: str, insist: bool = False, target: Path = LAYER) -> dict:
-    """Make the layer and return what layer.json says of it; raises Exit and leaves nothing at target otherwise."""
+    """Make the layer and return its layer.json; raises Exit, and then leaves no file at target."""
     runtimes.check(runtime)
     target.parent.mkdir(exist_ok=True)
-    # A layer of an earlier build must not be taken for the one that was asked for now.
+    # After a failed build no layer of an earlier one must remain.
     target.unlink(missing_ok=True)
     source = client.find_zip(given)
     with tempfile.TemporaryDirectory(prefix=".layer-", dir=target.parent) as work:
@@ -49,7 +49,7 @@ def build(given: str, runtime: str, insist: bool = False, target: Path = LAYER) 
 
 
 def compose(source: Path, unpacked: Path, layer: Path, runtime: str, insist: bool) -> dict:
-    """Lay out the layer in a folder of its own."""
+    """Write the layer's files into a folder; returns the content of layer.json."""
     digest = archive.digest_of(source)
     archive.unpack(source, unpacked)
     found = client.find_client(source, unpacked)
@@ -61,11 +61,11 @@ def compose(source: Path, unpacked: Path, layer: Path, runtime: str, insist: boo
     lib.mkdir(parents=True)
     refuse_other_machine(chosen)
     contents.move_in(found, chosen, lib)
-    lines = borrowed.borrow(contents.missing(chosen.libraries, lib), list(chosen.libraries.values()), lib, runtime)
+    lines = system_libraries.add(contents.missing(chosen.libraries, lib), list(chosen.libraries.values()), lib, runtime)
     from_image = {line.split()[0] for line in lines if runtimes.image_of(runtime) in line}
     newest = contents.check(lib, runtime, from_image)
-    papers = add_papers(found, layer)
-    report(unpacked, unpacked_bytes, chosen, lines, papers)
+    texts = add_texts(found, layer)
+    report(unpacked, unpacked_bytes, chosen, lines, texts)
     check_size(layer)
     about = {
         "client": found.version,
@@ -81,25 +81,25 @@ def compose(source: Path, unpacked: Path, layer: Path, runtime: str, insist: boo
 
 
 def refuse_other_machine(chosen: contents.Chosen) -> None:
-    """Told before anything is borrowed: a library for another machine has other needs."""
+    """Raise Exit if a library is built for another machine, before system libraries for it are searched."""
     for one in chosen.libraries.values():
         if one.machine != elf.MACHINE:
             raise Exit(
                 f"layer: {one.name} is built for {one.machine} and the function runs on {elf.MACHINE};"
-                f" {contents.CURES}. Nothing was built."
+                f" {contents.FIX}. Nothing was built."
             )
 
 
-def add_papers(found: client.Client, layer: Path) -> list[str]:
-    """sqlnet.ora, and Oracle's own texts: its terms let files be passed on unmodified, and with the licence."""
+def add_texts(found: client.Client, layer: Path) -> list[str]:
+    """Add sqlnet.ora and Oracle's licence files, which its terms require; returns the names of the latter."""
     (layer / SQLNET_ORA).parent.mkdir(parents=True)
     (layer / SQLNET_ORA).write_text(SQLNET)
-    papers = layer / Path(ABOUT).parent
-    papers.mkdir()
+    folder = layer / Path(ABOUT).parent
+    folder.mkdir()
     texts = [place for place in sorted(found.folder.iterdir()) if place.name.endswith(("LICENSE", "README"))]
     for place in texts:
         if place.is_file() and not place.is_symlink():
-            shutil.move(place, papers / place.name)
+            shutil.move(place, folder / place.name)
     return [place.name for place in texts]
 
 
@@ -107,30 +107,30 @@ def size_of(folder: Path) -> int:
     return sum(place.stat().st_size for _, place in archive.files_of(folder) if not place.is_symlink())
 
 
-def report(unpacked: Path, before: int, chosen: contents.Chosen, lines: list[str], papers: list[str]) -> None:
-    """What stayed behind, what came from elsewhere, and what is not as it should be."""
-    behind = [place.name for _, place in archive.files_of(unpacked) if not place.is_symlink()]
+def report(unpacked: Path, before: int, chosen: contents.Chosen, lines: list[str], texts: list[str]) -> None:
+    """Print what was left out, what came from elsewhere, and what is missing."""
+    left_out = [place.name for _, place in archive.files_of(unpacked) if not place.is_symlink()]
     saved = size_of(unpacked)
-    print(f"layer     left out, since libclntsh does not need them: {' '.join(behind) or 'nothing'}")
+    print(f"layer     left out, since libclntsh does not need them: {' '.join(left_out) or 'nothing'}")
     print(f"layer     saved {saved:,} of {before:,} bytes")
     for line in [*chosen.remarks, *lines]:
         print(f"layer     {line}")
-    if not any(name.endswith("LICENSE") for name in papers):
-        print("layer     the ZIP holds no licence file; releases before 18 have none")
+    if not any(name.endswith("LICENSE") for name in texts):
+        print("layer     the ZIP has no licence file; releases before 18 have none")
 
 
 def check_size(layer: Path) -> None:
     size = size_of(layer)
     if size >= UNZIPPED_LIMIT:
         raise Exit(
-            f"layer: it would unzip to {size:,} bytes, and AWS takes {UNZIPPED_LIMIT:,} for the function and all its"
+            f"layer: it would unzip to {size:,} bytes, and AWS accepts {UNZIPPED_LIMIT:,} for the function and all its"
             " layers; build it from Basic Lite. Nothing was built."
         )
     print(f"layer     {size:,} bytes unzipped; leaves {UNZIPPED_LIMIT - size:,} for the function and other layers")
 
 
 def about_layer() -> dict:
-    """What the layer at build/ says of itself; raises Exit where there is none."""
+    """Return layer.json of the layer at build/; raises Exit if there is no layer."""
     try:
         with zipfile.ZipFile(LAYER) as made:
             return json.loads(made.read(ABOUT))

@@ -1,4 +1,4 @@
-"""The Instant Client ZIP: where it comes from, that it is the right one, and which client it holds."""
+"""The Instant Client ZIP: find or download it, check it, and identify its client."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CHECKSUM = ROOT / "layer" / "client.sha256"
 ANSWER_SECONDS = 30
 MOST_BYTES = 400_000_000
 REAL_NAME = re.compile(r"libclntsh\.so\.(\d+)\.(\d+)")
-# Basic Lite's and Basic's; OCI opens it by name.
+# Of Basic Lite and of Basic; OCI opens it by name.
 DATA_LIBRARIES = ("libociicus.so", "libociei.so")
 
 
 class Client(NamedTuple):
-    """folder: where its files lie; library: the real file of libclntsh; version: as the README says it, such as
-    19.28.0.0.0, or else as the library's name does; data: the data library; kind: Basic Lite or Basic."""
+    """folder: where its files lie; library: the real file of libclntsh; version: from the README, such as
+    19.28.0.0.0, or else from the library's name; data: the data library; kind: Basic Lite or Basic."""
 
     folder: Path
     library: str
@@ -37,7 +37,7 @@ class Client(NamedTuple):
 
 
 def find_zip(given: str) -> Path:
-    """The ZIP to build from: the one that was named, or the pinned one, downloaded at the first need."""
+    """Return the ZIP to build from: the named one, or the pinned one, downloaded if it is not there."""
     if given:
         path = Path(given).expanduser()
         if not path.is_file():
@@ -51,19 +51,19 @@ def find_zip(given: str) -> Path:
 
 
 def check_recorded(path: Path) -> None:
-    """A ZIP of the name whose checksum was recorded must be that one."""
+    """Raise Exit if a ZIP has the recorded name and another checksum."""
     if not CHECKSUM.exists():
         return
     wanted, name = CHECKSUM.read_text().split()
     if path.name == name and digest_of(path) != wanted:
         raise Exit(
             f"layer: {path} is not the file that was downloaded first: its sha256 is not the one in"
-            f" layer/client.sha256; remove it and take it again from {PAGE}. Nothing was built."
+            f" layer/client.sha256; remove it and download it again from {PAGE}. Nothing was built."
         )
 
 
 def download(address: str, target: Path) -> None:
-    """Download the pinned ZIP; the first download's checksum is recorded, later ones must match it."""
+    """Download the pinned ZIP; records the checksum of the first download, and later ones must match it."""
     aside = target.with_suffix(".part")
     print(f"layer     downloading {address}", flush=True)
     try:
@@ -74,7 +74,7 @@ def download(address: str, target: Path) -> None:
             print("layer     recorded its sha256 in layer/client.sha256: commit that file")
         elif CHECKSUM.read_text().split() != [found, target.name]:
             raise Exit(
-                f"layer: what {address} gave has sha256 {found}, and layer/client.sha256 says otherwise;"
+                f"layer: {address} has sha256 {found}, and layer/client.sha256 another one;"
                 " find out why before you change that file. Nothing was built."
             )
         aside.replace(target)
@@ -89,46 +89,46 @@ def fetch(address: str, target: Path) -> None:
             while chunk := answer.read(CHUNK):
                 size += len(chunk)
                 if size > MOST_BYTES:
-                    raise OSError(f"more than {MOST_BYTES / 1e6:.0f} MB came")
+                    raise OSError(f"it is larger than {MOST_BYTES / 1e6:.0f} MB")
                 file.write(chunk)
         with target.open("rb") as file:
             if (expected and int(expected) != size) or file.read(4) != b"PK\x03\x04":
-                raise OSError("what came is not a whole ZIP file")
+                raise OSError("it is not a complete ZIP file")
     except (OSError, http.client.HTTPException) as error:
         raise Exit(
-            f"layer: Oracle's download does not work from here ({getattr(error, 'reason', error)}); get {target.stem}"
+            f"layer: the download from Oracle failed ({getattr(error, 'reason', error)}); get {target.stem}"
             f".zip from {PAGE} and put it into layer/, or name it: make layer INSTANT_CLIENT=path. Nothing was built."
         ) from error
 
 
 def find_client(path: Path, unpacked: Path) -> Client:
-    """The one client in an unpacked ZIP; raises Exit where there is none or more than one."""
+    """Return the client in an unpacked ZIP; raises Exit if there is none or more than one."""
     found = [place for place in unpacked.rglob("libclntsh.so*") if REAL_NAME.fullmatch(place.name)]
     real = sorted((place for place in found if not place.is_symlink()), key=version_key)
     if not real:
         raise Exit(
-            f"layer: {path.name} holds no Instant Client: there is no libclntsh.so.VERSION in it; take Basic Lite or"
+            f"layer: {path.name} has no Instant Client: there is no libclntsh.so.VERSION in it; use Basic Lite or"
             f" Basic for Linux x86-64 from {PAGE}. Nothing was built."
         )
     library = real.pop()
     for other in real:
         if other.parent != library.parent or digest_of(other) != digest_of(library):
             names = " and ".join(place.relative_to(unpacked).as_posix() for place in (other, library))
-            raise Exit(f"layer: {path.name} holds two clients, {names}; name a ZIP of one. Nothing was built.")
-        # A copy where Oracle has a link: a program that knows no links packed it again.
+            raise Exit(f"layer: {path.name} has two clients, {names}; name a ZIP with one. Nothing was built.")
+        # A copy instead of Oracle's link: a program without support for links has repacked the ZIP.
         other.unlink()
         other.symlink_to(library.name)
     flat = library.with_name("libclntsh.so")
     if flat.is_file() and not flat.is_symlink() and flat.stat().st_size < 1024:
         raise Exit(
-            f"layer: in {path.name} libclntsh.so is a text where a link should be: it was packed again by a program"
-            " that knows no links; take the ZIP as Oracle gives it. Nothing was built."
+            f"layer: in {path.name} libclntsh.so is a text file instead of a link: a program without support for links"
+            " has repacked the ZIP; use Oracle's own ZIP. Nothing was built."
         )
     data = [name for name in DATA_LIBRARIES if library.with_name(name).is_file()]
     if not data:
         raise Exit(
             f"layer: {path.name} has neither {' nor '.join(DATA_LIBRARIES)}, and without its data library the client"
-            f" ends in ORA-01804; take Basic Lite or Basic from {PAGE}. Nothing was built."
+            f" fails with ORA-01804; use Basic Lite or Basic from {PAGE}. Nothing was built."
         )
     kind = "Basic Lite" if data[0] == DATA_LIBRARIES[0] else "Basic"
     return Client(library.parent, library.name, version_of(library), data[0], kind)
@@ -139,18 +139,18 @@ def version_key(library: Path) -> tuple[int, ...]:
 
 
 def version_of(library: Path) -> str:
-    """The full version from the README beside the library if it agrees with the library's name."""
+    """Return the full version from the README if it agrees with the library's name, else the name's version."""
     major, minor = version_key(library)
     for readme in sorted(library.parent.glob("*README")):
         with readme.open(errors="replace") as file:
-            told = re.search(r"Client Shared Library 64-bit - (\d+(?:\.\d+){2,4})\b", file.read(10_000))
-        if told and int(told[1].split(".")[0]) == major:
-            return told[1]
+            found = re.search(r"Client Shared Library 64-bit - (\d+(?:\.\d+){2,4})\b", file.read(10_000))
+        if found and int(found[1].split(".")[0]) == major:
+            return found[1]
     return f"{major}.{minor}"
 
 
 def check_version(client: Client, insist: bool) -> None:
-    """Refuse a client that the driver cannot use or that cannot reach the database, unless somebody insists."""
+    """Raise Exit for a client that the driver cannot use or that cannot reach the database; insist: only print it."""
     major, minor = version_key(Path(client.library))
     if (major, minor) < (19, 1):
         fault = "the pinned python-oracledb needs a client of 19.1 or later (DPI-1050)"
@@ -159,9 +159,9 @@ def check_version(client: Client, insist: bool) -> None:
     else:
         return
     if insist:
-        print(f"layer     Instant Client {client.version}: {fault}; built all the same, as INSTANT_CLIENT_ANY=1 says")
+        print(f"layer     Instant Client {client.version}: {fault}; built because of INSTANT_CLIENT_ANY=1")
         return
     raise Exit(
-        f"layer: this is Instant Client {client.version}, and {fault}; take a 19.x from {PAGE},"
-        " or insist with INSTANT_CLIENT_ANY=1. Nothing was built."
+        f"layer: this is Instant Client {client.version}, and {fault}; use a 19.x from {PAGE},"
+        " or force it with INSTANT_CLIENT_ANY=1. Nothing was built."
     )

@@ -1,4 +1,4 @@
-"""What of a client goes into the layer, and whether the runtime can load it."""
+"""Choose the files of a client for the layer, and check that the runtime can load them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from layer import borrowed, elf, runtimes
+from layer import elf, runtimes, system_libraries
 from layer.client import PAGE, Client
 
 LINK_STEPS = 8
-CURES = f"take Basic Lite or Basic for Linux x86-64 as Oracle gives it, from {PAGE}"
+FIX = f"use Basic Lite or Basic for Linux x86-64 in Oracle's own ZIP, from {PAGE}"
 
 
 class Chosen(NamedTuple):
-    """libraries: those that go in, by file name; remarks: why others that are named in them do not."""
+    """libraries: by file name; remarks: why others that are named in them are left out."""
 
     libraries: dict[str, elf.Elf]
     remarks: list[str]
 
 
 def target_of(place: Path) -> Path | None:
-    """The file that a link leads to, in steps within its folder; None where it leads to nothing."""
+    """Return the file that a link leads to within its folder, None if there is none."""
     for _ in range(LINK_STEPS):
         if not place.is_symlink():
             return place if place.is_file() else None
@@ -32,18 +32,18 @@ def target_of(place: Path) -> Path | None:
 
 
 def choose(client: Client) -> Chosen:
-    """Follow DT_NEEDED, and the names that stand in a library's data, from libclntsh and the data library.
+    """Return the libraries that libclntsh and the data library need, by DT_NEEDED and by names in their data.
 
-    Both kinds must be followed: what the loader needs is in DT_NEEDED, what OCI opens by name is not. A library that
-    is only named is no fault where it cannot load: the client works without it until that feature is used.
+    The loader needs those of DT_NEEDED; OCI opens others by name. A library that is only named and cannot load is left
+    out: the client works without it until that feature is used.
     """
     chosen: dict[str, elf.Elf] = {}
     follow_needed(client, client.library, chosen)
     follow_needed(client, client.data, chosen)
     remarks = []
-    looked: set[str] = {client.data}
-    while left := sorted(set(chosen) - looked):
-        looked.add(left[0])
+    searched: set[str] = {client.data}
+    while left := sorted(set(chosen) - searched):
+        searched.add(left[0])
         for name in sorted(elf.named_in(client.folder / left[0])):
             named = target_of(client.folder / name)
             if not named or named.name in chosen or not elf.is_elf(named):
@@ -52,7 +52,7 @@ def choose(client: Client) -> Chosen:
             follow_needed(client, named.name, trial)
             lacking = unmet(client, {key: trial[key] for key in trial.keys() - chosen.keys()})
             if lacking:
-                remarks.append(f"{name} stands in {left[0]} but needs {', '.join(lacking)}: left out")
+                remarks.append(f"{left[0]} names {name}, which needs {', '.join(lacking)}: left out")
             else:
                 chosen = trial
     return Chosen(chosen, sorted(set(remarks)))
@@ -69,8 +69,8 @@ def follow_needed(client: Client, name: str, into: dict[str, elf.Elf]) -> None:
 
 
 def unmet(client: Client, libraries: dict[str, elf.Elf]) -> list[str]:
-    """What libraries need that neither the client nor the runtime has, and that cannot be borrowed."""
-    known = runtimes.SYSTEM | {borrowed.LIBAIO, borrowed.LIBNSL}
+    """Return what libraries need and neither the client nor the runtime has, except the system libraries."""
+    known = runtimes.SYSTEM | {system_libraries.LIBAIO, system_libraries.LIBNSL}
     needed = {name for one in libraries.values() for name in one.needed}
     return sorted(name for name in needed - known if "/" in name or not target_of(client.folder / name))
 
@@ -81,7 +81,7 @@ def missing(libraries: dict[str, elf.Elf], folder: Path) -> set[str]:
 
 
 def move_in(client: Client, chosen: Chosen, lib: Path) -> None:
-    """Move what was chosen into lib/, with every link that leads to it, and have both names of libclntsh there."""
+    """Move the chosen libraries into lib/ with every link to them, and make sure that libclntsh.so is there."""
     links = [place for place in client.folder.iterdir() if place.is_symlink()]
     kept = {place.name: target_of(place) for place in links}
     for name, target in sorted(kept.items()):
@@ -90,15 +90,14 @@ def move_in(client: Client, chosen: Chosen, lib: Path) -> None:
     for name in chosen.libraries:
         shutil.move(client.folder / name, lib / name)
     if "libclntsh.so" not in chosen.libraries and not (lib / "libclntsh.so").is_symlink():
-        # Before 18.3 Oracle left it to the reader to make this link; python-oracledb looks for no other name.
+        # ZIPs before 18.3 lack this link; python-oracledb opens no other name.
         (lib / "libclntsh.so").symlink_to(client.library)
 
 
 def check(lib: Path, runtime: str, from_image: set[str]) -> tuple[int, ...]:
-    """Read every file in lib/ and raise Exit by name for what the runtime cannot load.
+    """Return the newest glibc that a file in lib/ needs; raises Exit if the runtime cannot load a file.
 
-    Returns the newest glibc that is asked for. from_image: libraries of the runtime's own image, which may be tied
-    to its glibc.
+    from_image: libraries of the runtime's own image, which may be tied to its glibc.
     """
     libraries = {place.name: elf.read(place) for place in sorted(lib.iterdir()) if not place.is_symlink()}
     faults = [fault for one in libraries.values() for fault in faults_of(one, lib, libraries, runtime, from_image)]
@@ -111,31 +110,31 @@ def check(lib: Path, runtime: str, from_image: set[str]) -> tuple[int, ...]:
 
 def faults_of(one: elf.Elf, lib: Path, libraries: dict[str, elf.Elf], runtime: str, from_image: set[str]):
     if one.machine != elf.MACHINE:
-        yield f"{one.name} is built for {one.machine} and the function runs on {elf.MACHINE}; {CURES}"
+        yield f"{one.name} is built for {one.machine} and the function runs on {elf.MACHINE}; {FIX}"
         return
     if not one.loadable:
-        yield f"{one.name} is a program and not a shared library; {CURES}"
+        yield f"{one.name} is a program and not a shared library; {FIX}"
     for name in one.needed:
         if name not in runtimes.SYSTEM and ("/" in name or not target_of(lib / name)):
-            yield f"{one.name} needs {name}, which is neither in the layer nor in {runtime}; {CURES}"
+            yield f"{one.name} needs {name}, which is neither in the layer nor in {runtime}; {FIX}"
     limit = runtimes.glibc_of(runtime)
     for (library, version), symbols in one.needs.items():
         wanted = f"{one.name} needs {symbols[0] if symbols else 'a symbol'} of {version} in {library}"
         if library in runtimes.SYSTEM and version.startswith("GLIBC_"):
             known = runtimes.glibc_version(version)
             if known is None and one.name not in from_image:
-                yield f"{wanted}, which ties it to the glibc it was built with; {cure_of(one.name)}"
+                yield f"{wanted}, which ties it to the glibc it was built with; {fix_of(one.name)}"
             elif known and known > limit:
                 has = ".".join(map(str, limit))
-                yield f"{wanted} and {runtime} has glibc {has}; {cure_of(one.name)}"
+                yield f"{wanted} and {runtime} has glibc {has}; {fix_of(one.name)}"
         elif target := target_of(lib / library):
             given = libraries[target.name].provides
-            # Without any version of its own a library is taken as it is, with a warning.
+            # The loader accepts a library without versions of its own, with a warning.
             if given and version not in given:
-                yield f"{wanted}, which the one in the layer does not have; {cure_of(library)}"
+                yield f"{wanted}, which the one in the layer does not have; {fix_of(library)}"
 
 
-def cure_of(name: str) -> str:
-    if name in (borrowed.LIBAIO, borrowed.LIBNSL):
+def fix_of(name: str) -> str:
+    if name in (system_libraries.LIBAIO, system_libraries.LIBNSL):
         return "build with a Docker engine, or with an older one: make layer LIBAIO=path"
-    return CURES
+    return FIX

@@ -1,4 +1,4 @@
-"""What the dynamic loader will ask of a library, read from its ELF file, and the smallest library there can be."""
+"""Read what the dynamic loader needs of an ELF library, and make an empty library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from invoke import Exit
 MACHINE = "x86-64"
 MACHINES = {"EM_X86_64": MACHINE, "EM_AARCH64": "arm64", "EM_386": "x86 (32 bits)", "EM_PPC64": "POWER"}
 CHUNK = 1 << 20
-# A library's name as a C string: what dlopen would be given.
+# A library's name as a C string, as dlopen receives it.
 NAMED = re.compile(rb"(?<![\w.+-])(lib[\w+-]{1,60}\.so(?:\.[0-9.]{1,12})?)\0")
 
 
@@ -39,16 +39,16 @@ def is_elf(path: Path) -> bool:
 
 
 def read(path: Path) -> Elf:
-    """Read one ELF file; raises Exit by the file's name where it cannot be read to the end."""
+    """Read one ELF file; raises Exit with its name if it is damaged."""
     try:
         with path.open("rb") as file:
             return read_open(path.name, ELFFile(file))
     except Exit:
         raise
-    except Exception as error:  # a parser that is fed a stranger's bytes may raise anything
+    except Exception as error:  # a parser of untrusted bytes may raise anything
         raise Exit(
             f"layer: {path.name} is a damaged ELF file ({type(error).__name__}: {error});"
-            " take the ZIP from Oracle again. Nothing was built."
+            " download the ZIP from Oracle again. Nothing was built."
         ) from error
 
 
@@ -77,7 +77,7 @@ def read_open(name: str, elf: ELFFile) -> Elf:
 
 
 def is_program(tag) -> bool:
-    """DF_1_PIE: a program that may be loaded anywhere, which only looks like a shared object."""
+    """Return whether DF_1_PIE is set: a position-independent program, not a shared object."""
     return bool(tag["d_val"] & 0x08000000)
 
 
@@ -87,7 +87,7 @@ def defined_versions(sections) -> list[str]:
 
 
 def symbols_of(sections) -> tuple[dict, frozenset[str]]:
-    """({(library, version): its symbols}, undefined symbols that ask for no version)."""
+    """Return ({(library, version): its symbols}, undefined symbols without a version)."""
     versions: dict[int, tuple[str, str]] = {}
     needed = next((one for one in sections if isinstance(one, GNUVerNeedSection)), None)
     if needed:
@@ -106,7 +106,7 @@ def symbols_of(sections) -> tuple[dict, frozenset[str]]:
 
 
 def undefined(table, sections):
-    """(version index, name) of each undefined symbol; by struct, since libclntsh has tens of thousands of symbols."""
+    """Yield (version index, name) of each undefined symbol; by struct, because libclntsh has tens of thousands."""
     if table is None:
         return
     strings = sections[table["sh_link"]].data()
@@ -122,7 +122,7 @@ def undefined(table, sections):
 
 
 def named_in(path: Path) -> set[str]:
-    """The names of libraries that stand in a file's data, as those that it may open by name do."""
+    """Return the names of libraries in a file's data, which it may open by name."""
     found, tail = set(), b""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -132,9 +132,9 @@ def named_in(path: Path) -> set[str]:
 
 
 def empty_library(soname: str) -> bytes:
-    """A shared object for x86-64 Linux that has a name, no code, no symbols, and asks for nothing.
+    """Return a shared object for x86-64 Linux with a name, no code, no symbols and no needs.
 
-    It satisfies a library that names this one in DT_NEEDED and takes no symbol from it. The loader wants an ELF
+    It satisfies a library that names it in DT_NEEDED and uses no symbol of it. The loader requires an ELF
     header, one PT_LOAD segment over the whole file, and PT_DYNAMIC with a string table and an (empty) symbol table.
     """
     header, programs, tags = 64, 3 * 56, 7 * 16

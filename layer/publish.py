@@ -1,4 +1,4 @@
-"""The layer at AWS: its versions, a new one, and the removal of old ones that nothing uses."""
+"""The layer at AWS: list its versions, publish a new one, and delete old ones that nothing uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ops.shell import aws
 from ops.target import Target
 
 FILE = LAYER.relative_to(ROOT)
-# AWS takes at most this much in a request, and the request is the ZIP in base64.
+# AWS accepts this much in a request, which has the ZIP in base64.
 DIRECT_LIMIT = 50_000_000
 
 
@@ -46,7 +46,7 @@ def list_all_versions(cfg):
 
 
 def description(about: dict) -> str:
-    """At most 256 characters; its end is what tells whether two versions are the same."""
+    """Return a version's description, at most 256 characters; its end identifies the content."""
     return f"Instant Client {about['client']} {about['kind']}; zip sha256 {about['zip']}; content {about['content']}"
 
 
@@ -55,7 +55,7 @@ def content_of(version: dict) -> str:
 
 
 def versions(target: Target) -> list[dict]:
-    """The layer's versions, the newest first; none where there is no such layer."""
+    """Return the layer's versions, the newest first; [] if there is no such layer."""
     found = target.query_json(list_layer_versions(target.cfg), missing="ResourceNotFoundException") or {
         "LayerVersions": []
     }
@@ -63,9 +63,9 @@ def versions(target: Target) -> list[dict]:
 
 
 def attached(target: Target) -> str:
-    """The ARN of the layer version that the function shall have: the pinned or the newest one, "" for thin mode.
+    """Return the ARN of the layer version for the function: the pinned or the newest one, "" for thin mode.
 
-    Raises Exit where the function needs one that was never published.
+    Raises Exit if the function needs a layer and none was published.
     """
     cfg, env = target.cfg, target.env
     if cfg["LAYER_VERSION_ARN"] or cfg["ORACLE_CLIENT"] != "thick":
@@ -74,13 +74,13 @@ def attached(target: Target) -> str:
     if not found:
         raise Exit(
             f"{env}: ORACLE_CLIENT=thick needs the layer {cfg['LAYER_NAME']}, and {cfg['AWS_REGION']} has no version of"
-            f" it; publish it with `make layer publish ENV={env}`, then deploy. Nothing was touched."
+            f" it; publish it with `make layer publish ENV={env}`, then deploy. Nothing was changed."
         )
-    suits = found[0].get("CompatibleRuntimes") or [cfg["RUNTIME"]]
-    if cfg["RUNTIME"] not in suits:
+    suitable = found[0].get("CompatibleRuntimes") or [cfg["RUNTIME"]]
+    if cfg["RUNTIME"] not in suitable:
         raise Exit(
-            f"{env}: RUNTIME is {cfg['RUNTIME']}, and {found[0]['LayerVersionArn']} was made for {', '.join(suits)};"
-            f" publish one for it with `make layer publish ENV={env} RUNTIME={cfg['RUNTIME']}`. Nothing was touched."
+            f"{env}: RUNTIME is {cfg['RUNTIME']}, and {found[0]['LayerVersionArn']} was made for {', '.join(suitable)};"
+            f" publish one for it with `make layer publish ENV={env} RUNTIME={cfg['RUNTIME']}`. Nothing was changed."
         )
     return found[0]["LayerVersionArn"]
 
@@ -99,24 +99,24 @@ def publish(target: Target) -> str:
         print(f"already published, nothing was changed\n{newest['LayerVersionArn']}")
         return newest["LayerVersionArn"]
     if LAYER.stat().st_size > DIRECT_LIMIT:
-        said = publish_by_bucket(target, about)
+        output = publish_by_bucket(target, about)
     else:
-        said = target.execute(publish_layer_version(cfg, about, f"--zip-file fileb://{FILE}"))
-    if not said:
+        output = target.execute(publish_layer_version(cfg, about, f"--zip-file fileb://{FILE}"))
+    if not output:
         print(f"{env}: dry run, nothing was published")
         return ""
-    arn = json.loads(said)["LayerVersionArn"]
+    arn = json.loads(output)["LayerVersionArn"]
     print(arn)
     return arn
 
 
 def publish_by_bucket(target: Target, about) -> str:
-    """AWS takes a large ZIP from S3 alone; it makes a copy, so ours need not stay."""
+    """Publish a large ZIP, which AWS only accepts from S3; AWS copies it, so the upload is removed again."""
     cfg, env = target.cfg, target.env
     if not cfg["DEPLOY_BUCKET"]:
         raise Exit(
-            f"{env}: {FILE} has {LAYER.stat().st_size / 1e6:.0f} MB, and above {DIRECT_LIMIT / 1e6:.0f} MB AWS takes it"
-            " only through S3; name a bucket in DEPLOY_BUCKET. Nothing was published."
+            f"{env}: {FILE} has {LAYER.stat().st_size / 1e6:.0f} MB, and above {DIRECT_LIMIT / 1e6:.0f} MB AWS accepts"
+            " it only through S3; name a bucket in DEPLOY_BUCKET. Nothing was published."
         )
     key = f"{cfg['LAYER_NAME']}/{about['content']}.zip"
     target.execute(upload_layer(cfg, key))
@@ -128,13 +128,13 @@ def publish_by_bucket(target: Target, about) -> str:
 
 
 def used(target: Target) -> set[str]:
-    """The ARNs of all layer versions that a version of any function of the account and region has attached."""
+    """Return the ARNs of all layer versions that a version of any function of the account and region uses."""
     functions = (target.query_json(list_all_versions(target.cfg)) or {}).get("Functions", [])
     return {one["Arn"] for function in functions for one in function.get("Layers", [])}
 
 
 def prune(target: Target, keep: int) -> list[str]:
-    """Delete the layer's versions but for the newest ones, the pinned one, and those in use; returns the deleted."""
+    """Delete old versions, except the pinned one and those in use; returns the ARNs of the deleted ones."""
     in_use = used(target) | {target.cfg["LAYER_VERSION_ARN"]}
     removed = []
     for version in versions(target)[keep:]:

@@ -1,4 +1,4 @@
-"""What Lambda's runtimes have: the system libraries that a layer may rely on, and how old their glibc is."""
+"""Lambda's runtimes: the system libraries that a layer can rely on, and their glibc."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from invoke import Exit
 # Amazon Linux 2023 under python3.12 and later, Amazon Linux 2 under 3.10 and 3.11.
 GLIBC_2023, GLIBC_2 = (2, 34), (2, 26)
 RUNTIMES = tuple(f"python3.{minor}" for minor in range(10, 15))
-# glibc's own and libgcc: what every one of them has. libnsl.so.1 and libaio.so.1 are not: the layer brings them.
+# glibc's own libraries and libgcc, which every runtime has. The layer brings libnsl.so.1 and libaio.so.1.
 SYSTEM = frozenset(
     {
         "ld-linux-x86-64.so.2",
@@ -26,7 +26,7 @@ SYSTEM = frozenset(
 
 
 def glibc_of(runtime: str) -> tuple[int, int]:
-    """The newest glibc symbols that a runtime knows."""
+    """Return the newest glibc that a runtime provides symbols of."""
     return GLIBC_2023 if int(runtime.removeprefix("python3.")) >= 12 else GLIBC_2
 
 
@@ -41,11 +41,11 @@ def check(runtime: str) -> str:
 
 
 def glibc_version(version: str) -> tuple[int, ...] | None:
-    """GLIBC_2.17 -> (2, 17); None for a name that is not a glibc release, such as GLIBC_PRIVATE."""
+    """Return (2, 17) for GLIBC_2.17; None for a name that is not a glibc release, such as GLIBC_PRIVATE."""
     found = re.fullmatch(r"GLIBC_([0-9]+(?:\.[0-9]+)+)", version)
     return tuple(map(int, found[1].split("."))) if found else None
 
 
 def compatible(newest: tuple[int, ...]) -> list[str]:
-    """The runtimes whose glibc is at least this one."""
+    """Return the runtimes whose glibc is at least this one."""
     return [runtime for runtime in RUNTIMES if glibc_of(runtime) >= newest]

@@ -25,7 +25,7 @@ def build(c, runtime=DEFAULT_RUNTIME):
 
 @task(group="layer", changes=ENVIRONMENT, help=ENV_HELP)
 def publish(c, env):
-    """Publish the layer at build/ as a new version, unless the newest one is the same."""
+    """Publish the layer at build/ as a new version, unless the newest version is the same."""
     target = Target.load(c, env)
     print(f"{env}: layer {target.cfg['LAYER_NAME']} in {target.cfg['AWS_REGION']}")
     publishing.publish(target)

@@ -1,4 +1,4 @@
-"""inv alarms: the metric filters and alarms of alarms/, brought to CloudWatch."""
+"""inv alarms: create or update the metric filters and alarms of alarms/ in CloudWatch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
 def create_topic(cfg: dict) -> str:
-    """Also the look-up: a topic that is there is returned as it is."""
+    """AWS returns an existing topic unchanged, so this is also the query."""
     return aws(cfg, f"sns create-topic --name {q(cfg['FUNCTION_NAME'])}-alarms")
 
 
@@ -66,36 +66,36 @@ def delete_topic(cfg: dict, topic: str) -> str:
 
 @task(group="set up", changes=ENVIRONMENT, help={**config.ENV_HELP, "to": "an SNS topic's ARN, or an e-mail address"})
 def alarms(c, env, to):
-    """Have the alarms of alarms/ in CloudWatch, told to a topic or an address."""
+    """Create or update the alarms of alarms/, and notify a topic or an e-mail address."""
     target = Target.load(c, env)
     topic = topic_of(target, to)
-    # A function has no log group before its first event, and a filter wants one.
+    # A filter needs the log group, which a function creates only at its first event.
     if not logs.find_log_group(target):
         target.execute(logs.create_log_group(target.cfg))
     filters = {one["filterName"]: one for one in target.query_json(describe_filters(target.cfg))["metricFilters"]}
     known = {one["AlarmName"]: one for one in target.query_json(describe_alarms(target.cfg))["MetricAlarms"]}
     for name, wanted in wanted_alarms(target.cfg, topic).items():
         if "filter" in wanted and not same(filters.get(wanted["filter"]["filterName"]), wanted["filter"]):
-            target.execute(put_filter(target.cfg, as_file(target, f"{env}.{name}.filter", wanted["filter"])))
+            target.execute(put_filter(target.cfg, as_file(target, f"{name}.filter.json", wanted["filter"])))
         if not same(known.get(wanted["alarm"]["AlarmName"]), wanted["alarm"]):
-            target.execute(put_alarm(target.cfg, as_file(target, f"{env}.{name}.alarm", wanted["alarm"])))
+            target.execute(put_alarm(target.cfg, as_file(target, f"{name}.alarm.json", wanted["alarm"])))
         print(f"{env}: {wanted['alarm']['AlarmName']}: {wanted['alarm']['AlarmDescription']}")
 
 
 def topic_of(target: Target, to: str) -> str:
-    """The topic's ARN; for an address, that of the function's own topic, with the address subscribed."""
+    """Return the topic's ARN; subscribes an e-mail address to the function's own topic and returns that one."""
     if TOPIC.fullmatch(to):
         return to
     if not ADDRESS.fullmatch(to):
         raise Exit(f"--to {to!r} is neither an SNS topic's ARN nor an e-mail address. Nothing was changed.")
-    said = target.execute(create_topic(target.cfg))
-    if not said:
+    output = target.execute(create_topic(target.cfg))
+    if not output:
         return own_topic(target.cfg, "000000000000")
-    topic = json.loads(said)["TopicArn"]
+    topic = json.loads(output)["TopicArn"]
     there = target.query_json(list_subscriptions(target.cfg, topic))["Subscriptions"]
     if not any(one["Endpoint"] == to for one in there):
         target.execute(subscribe(target.cfg, topic, to))
-        print(f"{to} gets a mail from AWS and is told of nothing before its link was followed")
+        print(f"{to} must confirm the subscription in AWS's e-mail before it receives alarms")
     return topic
 
 
@@ -104,7 +104,7 @@ def own_topic(cfg: dict, account: str) -> str:
 
 
 def remove(target: Target, account: str) -> None:
-    """Take away what is there of the alarms, their filters and the function's own topic."""
+    """Delete the alarms, their filters and the function's own topic, as far as they exist."""
     topic = own_topic(target.cfg, account)
     wanted = wanted_alarms(target.cfg, topic).values()
     known = {one["AlarmName"] for one in target.query_json(describe_alarms(target.cfg))["MetricAlarms"]}
@@ -121,7 +121,7 @@ def remove(target: Target, account: str) -> None:
 
 
 def wanted_alarms(cfg: dict, topic: str) -> dict[str, dict]:
-    """{name: {"filter"?, "alarm"}} of alarms/, in the shapes that the AWS CLI takes."""
+    """Return {name: {"filter"?, "alarm"}} of alarms/, in the AWS CLI's input format."""
     found = {}
     for path in sorted(FOLDER.glob("*.json")):
         text = path.read_text().replace("${FUNCTION_NAME}", cfg["FUNCTION_NAME"]).replace("${TOPIC_ARN}", topic)
@@ -130,11 +130,11 @@ def wanted_alarms(cfg: dict, topic: str) -> dict[str, dict]:
 
 
 def same(present: dict | None, wanted: dict) -> bool:
-    """Whether what CloudWatch has is what is wanted; it adds fields of its own."""
+    """Return whether CloudWatch has the wanted values; it adds fields of its own."""
     return present is not None and all(present.get(key) == value for key, value in wanted.items())
 
 
 def as_file(target: Target, name: str, value: dict) -> str:
-    file = f"build/{name}.json"
+    file = target.scratch(name)
     target.run_local(save_json(value, file))
     return file

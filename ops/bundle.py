@@ -1,7 +1,7 @@
-"""build/lambda.zip: handler/ as it stands and the packages of its lock, for the runtime of an environment.
+"""inv bundle: build/lambda.zip with handler/ and the packages of its lock, for the runtime of an environment.
 
-Whatever is made has a name that tells from what, build/packages/KEY.zip and build/bundles/KEY.zip, and is made aside
-and moved there whole. So nothing is made twice, and builds that run at once cannot harm each other.
+Each file is named by its inputs, build/packages/KEY.zip and build/bundles/KEY.zip, is made in a folder of its own and
+then moved. So nothing is made twice, and concurrent builds do not disturb each other.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from ops.task import NOTHING, task
 HANDLER = ROOT / "handler"
 BUNDLE = ROOT / "build" / "lambda.zip"
 MADE_BY = [Path(__file__), Path(bytecode.__file__), Path(packages.__file__)]
-# handler/ is flat and shipped as it stands, so what does not belong there must not be there.
+# handler/ is flat and is shipped completely, so it must not have any other file.
 SHIPPED = re.compile(r"[a-z_][a-z0-9_]*\.(py|sql)")
 KEPT_HERE = {"requirements.in", "requirements.txt"}
-# zlib's own 6 takes nearly twice the time and saves a hundredth of the size.
+# zlib's default, 6, takes nearly twice the time and saves 1 % of the size.
 LEVEL = 5
-# Each environment and each Python has files of its own; older ones than so many go.
+# Each environment and each Python has files of its own; only this many are kept.
 REMEMBERED = 6
 
 
 class Bundle(NamedTuple):
-    """digest: over names and contents without .pyc, the same on every host; remark: whether it was made now."""
+    """digest: of names and contents without .pyc, the same on every host; remark: whether it was made now."""
 
     path: Path
     digest: str
@@ -55,7 +55,7 @@ class Bundle(NamedTuple):
 
     @property
     def file(self) -> str:
-        """For a command; build/lambda.zip may by then be the bundle of another environment."""
+        """The path in commands; build/lambda.zip can be another environment's bundle by then."""
         return str(self.path.relative_to(ROOT))
 
 
@@ -67,7 +67,7 @@ def bundle(c, env):
 
 @task(group="develop", changes=NOTHING)
 def lock(c):
-    """Renew handler/requirements.txt, the pins and hashes of what handler/requirements.in asks for."""
+    """Update handler/requirements.txt, the pins and hashes for handler/requirements.in."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with c.cd(str(ROOT)):
         c.run(packages.lock_command(), echo=True, env={"PATH": path})
@@ -98,15 +98,15 @@ def build(cfg: dict[str, str]) -> Bundle:
 
 
 def sources() -> list[Path]:
-    """The files of handler/ that are shipped; one that does not belong there stops the build by name."""
+    """Return the files of handler/ that are shipped; raises Exit with the name of any other file."""
     found = [path for path in sorted(HANDLER.rglob("*")) if "__pycache__" not in path.relative_to(HANDLER).parts]
     files = [path for path in found if path.is_symlink() or not path.is_dir()]
     shipped = [path for path in files if path.parent != HANDLER or path.name not in KEPT_HERE]
     for path in shipped:
         if path.parent != HANDLER or not SHIPPED.fullmatch(path.name) or path.is_symlink():
             raise Exit(
-                f"{path.relative_to(ROOT)} does not belong into the function, which gets *.py and *.sql of handler/"
-                " alone; move it out of handler/. Nothing was built."
+                f"{path.relative_to(ROOT)} does not belong in the function, which only has *.py and *.sql of handler/;"
+                " move it out of handler/. Nothing was built."
             )
     return shipped
 
@@ -119,7 +119,7 @@ def key_of(words: list[str], inputs: Iterable[Path]) -> str:
 
 
 def packaged(platform: Platform, python: bytecode.Interpreter | None) -> Path:
-    """The zip of the lock's packages for a target, to which a bundle adds handler/."""
+    """Return the ZIP of the lock's packages for a platform, to which a bundle adds handler/."""
     inputs = [platform.name, python.version if python else ""]
     place = ROOT / "build" / "packages" / f"{key_of(inputs, [*MADE_BY, packages.LOCK])}.zip"
     if kept(place) is None:
@@ -130,7 +130,7 @@ def packaged(platform: Platform, python: bytecode.Interpreter | None) -> Path:
 
 
 def bundled(place: Path, own: list[Path], python: bytecode.Interpreter | None, base: Path) -> dict:
-    """Make a bundle from the packages' zip, whose compressed entries are taken over as they are."""
+    """Make a bundle from the packages' ZIP, whose compressed entries are copied."""
     with aside(place) as (tree, new):
         (tree / "handler").mkdir(parents=True)
         for path in own:
@@ -143,9 +143,9 @@ def bundled(place: Path, own: list[Path], python: bytecode.Interpreter | None, b
 def write_zip(
     new: Path, tree: Path, python: bytecode.Interpreter | None, mode: str, strict: bool = False
 ) -> tuple[str, int]:
-    """Add a tree and its bytecode to a zip whose bytes depend on names and contents alone.
+    """Add a tree and its bytecode to a ZIP whose bytes only depend on names and contents.
 
-    Returns the digest of what was added without bytecode, and the bytes of all that is in the zip, unzipped.
+    Returns the digest of the added files without bytecode, and the unzipped bytes of the whole ZIP.
     """
     digest, names = hashlib.sha256(), packages.files_of(tree)
     with zipfile.ZipFile(new, mode) as archive:
@@ -170,9 +170,9 @@ def add(archive: zipfile.ZipFile, tree: Path, name: str) -> bytes:
 
 @contextmanager
 def aside(place: Path) -> Iterator[tuple[Path, Path]]:
-    """(a folder for files, a path for the zip), both of this build alone and gone when this process ends.
+    """Yield (a folder for files, a path for the ZIP) of this build alone, removed when this process ends.
 
-    A thousand files take a busy disk as long as their packing; so they go while what comes next is under way.
+    The removal of a thousand files can take as long as their packing, so it runs in the background.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="making-", dir=place.parent))
@@ -183,7 +183,7 @@ def aside(place: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def kept(place: Path) -> dict | None:
-    """What is known of a zip made before; None where it is not there or no longer what it was."""
+    """Return the record of a ZIP made before, None if it is missing or has changed."""
     with suppress(OSError, ValueError):
         known = json.loads(place.with_suffix(".json").read_text())
         if known["sha256"] == hashlib.sha256(place.read_bytes()).hexdigest():
@@ -202,7 +202,7 @@ def keep(new: Path, place: Path, digest: str, unzipped: int) -> dict:
 
 
 def forget_old(folder: Path) -> None:
-    """Keep the newest zips, and nothing of a build that was killed a day ago."""
+    """Remove all but the newest ZIPs, and the folders of builds that were killed a day ago."""
     for path in folder.glob("making-*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > 86400:
@@ -215,7 +215,7 @@ def forget_old(folder: Path) -> None:
 
 
 def put_in_place(place: Path) -> None:
-    """Make build/lambda.zip this bundle, in one move."""
+    """Replace build/lambda.zip by this bundle, atomically."""
     if BUNDLE.exists() and BUNDLE.samefile(place):
         return
     with tempfile.TemporaryDirectory(prefix="making-", dir=BUNDLE.parent) as folder:

@@ -1,4 +1,4 @@
-"""Bytecode that the target's own interpreter made: Lambda's file system takes none, so it must come along."""
+"""Compile a bundle with the runtime's own interpreter, because Lambda's file system is read-only."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Interpreter(NamedTuple):
 
 
 def find(runtime: str) -> Interpreter | None:
-    """The interpreter of a runtime on this machine; another version's bytecode would be of no use."""
+    """Return the interpreter of a runtime on this machine, None if there is none; bytecode is specific to a version."""
     for path in candidates(runtime):
-        said = subprocess.run([path, "-I", "-S", "-c", WHICH], capture_output=True, text=True).stdout
-        if said.startswith(f"cpython 3 {runtime.removeprefix('python3.')}  "):
-            return Interpreter(path, " ".join(said.split()[3:]))
+        output = subprocess.run([path, "-I", "-S", "-c", WHICH], capture_output=True, text=True).stdout
+        if output.startswith(f"cpython 3 {runtime.removeprefix('python3.')}  "):
+            return Interpreter(path, " ".join(output.split()[3:]))
     return None
 
 
 def candidates(runtime: str) -> Iterator[str]:
-    """This interpreter, PATH, and where pyenv and uv put theirs; a shim of pyenv fails unless it was switched on."""
+    """Yield candidates: this interpreter, PATH, the folders of pyenv and uv; shims of pyenv fail unless activated."""
     if runtime == f"python{sys.version_info[0]}.{sys.version_info[1]}":
         yield sys.executable
     minor = runtime.removeprefix("python")
@@ -52,7 +52,7 @@ def newest(folder: Path) -> list[int]:
 
 @contextmanager
 def compiling(python: Interpreter | None, tree: Path, strict: bool) -> Iterator[None]:
-    """Compile a tree while the body runs. strict: a file that does not compile is an error; raises Exit."""
+    """Compile a tree while the body runs. strict: raise Exit if a file does not compile."""
     if python is None:
         yield
         return
@@ -62,7 +62,7 @@ def compiling(python: Interpreter | None, tree: Path, strict: bool) -> Iterator[
     with subprocess.Popen(
         command,
         cwd=tree.parent,
-        # Nothing of the shell's PYTHON… variables, and one hash seed: bytes are to be the same again.
+        # No PYTHON… variable of the shell, and a fixed hash seed, so that the bytes are reproducible.
         env={"PYTHONHASHSEED": "0"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -70,6 +70,6 @@ def compiling(python: Interpreter | None, tree: Path, strict: bool) -> Iterator[
         text=True,
     ) as process:
         yield
-        said = process.communicate()[0]
+        output = process.communicate()[0]
     if strict and process.returncode:
-        raise Exit(f"handler/ does not compile under {python.version.split()[0]}: {' '.join(said.split())}")
+        raise Exit(f"handler/ does not compile under {python.version.split()[0]}: {' '.join(output.split())}")

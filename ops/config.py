@@ -1,4 +1,4 @@
-"""An environment: env/NAME.env, checked whole before anything is touched."""
+"""Load and check env/NAME.env completely before a task changes anything."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from invoke.exceptions import Exit
 from handler.settings import SETTINGS, Setting, conflicts, one_of, optional, port, text
 
 ROOT = Path(__file__).resolve().parents[1]
-# What a task says of its --env.
+# The help of a task's --env.
 ENV_HELP = {"env": "a file name in env/, such as local"}
 # Lambda unpacks layers to /opt; layer/build.py puts sqlnet.ora there.
 TNS_ADMIN = "/opt/network/admin"
-# Where the file has no value of such a key, as in CI, the function keeps its own.
+# If the file has no value of such a key, as in CI, the function keeps its own.
 KEPT = ("PG_", "ORACLE_")
 # How much longer than the function itself Restate must wait for an invocation, in seconds.
 ABORT_MARGIN_SECONDS = 30
@@ -47,7 +47,7 @@ def whole_number(low: int, high: int):
 
 
 def ids(kind: str):
-    """A parser of AWS's names of such things, with commas between them."""
+    """Return a parser of AWS IDs of a kind, with commas between them."""
 
     def parse(value: str) -> list[str]:
         if not re.fullmatch(rf"({kind}-[0-9a-f]+(,{kind}-[0-9a-f]+)*)?", value):
@@ -57,7 +57,7 @@ def ids(kind: str):
     return parse
 
 
-# How the function is deployed. What the function itself reads is handler.settings.SETTINGS, and only that is sent.
+# The retention periods that CloudWatch accepts.
 RETENTIONS = [
     "1",
     "3",
@@ -82,6 +82,7 @@ RETENTIONS = [
     "3288",
     "3653",
 ]
+# How the function is deployed. The function itself only receives handler.settings.SETTINGS.
 DEPLOY_SETTINGS = [
     Setting("SECRETS_FILE", optional, "a file's path, or empty", "a file of values that this one refers to", ""),
     Setting("AWS_REGION", text, "a region such as ap-southeast-3", "the region of the function"),
@@ -168,9 +169,9 @@ def known_environments() -> list[str]:
 
 
 def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """All settings of an environment as text, checked; raises Exit with one line that names every fault.
+    """Return all settings of an environment as text, checked; raises Exit with one line that names every fault.
 
-    shell: the variables that the file may refer to beside those of SECRETS_FILE.
+    shell: the variables that the file can refer to besides those of SECRETS_FILE.
     """
     path = ROOT / "env" / f"{name}.env"
     known = known_environments()
@@ -194,11 +195,11 @@ def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
             if not any(fault.startswith(f"{setting.name} refers") for fault in faults):
                 setting.parse(value)
         except ValueError:
-            shown = "" if setting.secret else f" {value!r}"
-            faults.append(f"{setting.name}{shown} is malformed: expected {setting.expected}")
+            given_value = "" if setting.secret else f" {value!r}"
+            faults.append(f"{setting.name}{given_value} is malformed: expected {setting.expected}")
     faults += conflicts(values) + time_out_conflicts(values)
     if faults:
-        raise Exit(f"env/{name}.env: {'; '.join(dict.fromkeys(faults))}. Nothing was touched.")
+        raise Exit(f"env/{name}.env: {'; '.join(dict.fromkeys(faults))}. Nothing was changed.")
     return values
 
 
@@ -217,7 +218,7 @@ def time_out_conflicts(values: Mapping[str, str]) -> list[str]:
 
 
 def left_out(name: str, shell: Mapping[str, str] = os.environ) -> list[str]:
-    """The keys whose values an environment's file leaves to the function that is there."""
+    """Return the keys whose values an environment's file leaves to the deployed function."""
     return no_value(fill_in(dotenv_values(ROOT / "env" / f"{name}.env", interpolate=False), name, shell)[0])
 
 
@@ -226,7 +227,7 @@ def required(names: list[str]) -> list[Setting]:
 
 
 def no_value(values: Mapping[str, str]) -> list[str]:
-    """The keys of KEPT that are not there, or empty where that is no value of theirs."""
+    """Return the keys of KEPT that are missing, or empty although empty is not a value of theirs."""
     return [
         setting.name
         for setting in SETTINGS
@@ -237,7 +238,7 @@ def no_value(values: Mapping[str, str]) -> list[str]:
 
 
 def fill_in(given: dict[str, str | None], name: str, shell: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The file's values with each ${NAME} replaced from SECRETS_FILE or the shell, and what could not be."""
+    """Return the values with each ${NAME} replaced from SECRETS_FILE or the shell, and the faults."""
     faults: list[str] = []
     known = dict(shell)
     secrets = resolve(given.get("SECRETS_FILE") or "", known, faults, "SECRETS_FILE")
@@ -246,7 +247,7 @@ def fill_in(given: dict[str, str | None], name: str, shell: Mapping[str, str]) -
         known |= {key: value or "" for key, value in dotenv_values(secrets_file, interpolate=False).items()}
     elif secrets:
         hint = "run `inv local.up`" if name == "local" else "write it with mode 0600"
-        raise Exit(f"env/{name}.env: SECRETS_FILE {secrets} is not there; {hint}. Nothing was touched.")
+        raise Exit(f"env/{name}.env: SECRETS_FILE {secrets} does not exist; {hint}. Nothing was changed.")
     values = {key: resolve(value or "", known, faults, key) for key, value in given.items()}
     return {**values, "SECRETS_FILE": secrets}, faults
 
@@ -269,9 +270,9 @@ def unknown_keys(given: Iterable[str], known: Collection[str] = NAMES) -> list[s
 
 
 def function_environment(cfg: dict[str, str]) -> dict[str, str]:
-    """What the function gets: the keys that the handler reads, the empty ones left to their defaults.
+    """Return the function's variables: the keys that the handler reads, without the empty ones, which have defaults.
 
-    And TNS_ADMIN for the client library, which reads the layer's sqlnet.ora there.
+    In thick mode also TNS_ADMIN, the folder of the layer's sqlnet.ora.
     """
     tns_admin = {"TNS_ADMIN": TNS_ADMIN} if cfg["ORACLE_CLIENT"] == "thick" else {}
     return {setting.name: cfg[setting.name] for setting in SETTINGS if cfg[setting.name] != ""} | tns_admin

@@ -130,14 +130,14 @@ def role(target: Target) -> Iterator[Finding]:
     fix = f"inv roles --env {target.env}"
     account = roles.account_of(target, None)
     for name, trust, policies in roles.planned(target.cfg):
-        found = roles.look(target, name)
+        found = roles.find_role(target, name)
         if not found:
             yield failed(f"there is no role {name}", fix)
             continue
         known = target.having(ENVIRONMENT=target.env)
         differing = list(roles.differences(known, account, found["Arn"], found, trust, policies))
         for one in differing:
-            yield failed(one.said, fix)
+            yield failed(one.message, fix)
         if not differing:
             yield passed(f"{name} agrees with policies/")
 
@@ -285,7 +285,7 @@ def scheduler(target: Target) -> Iterator[Finding]:
 
 
 def warm(target: Target) -> Iterator[Finding]:
-    fault = keep_warm.wrong(keep_warm.look(target), keep_warm.live(target))
+    fault = keep_warm.find_fault(keep_warm.inspect(target), keep_warm.live(target))
     yield failed(fault, f"inv keep-warm on --env {target.env}") if fault else passed("the live version is kept warm")
 
 

@@ -1,4 +1,4 @@
-"""The environments as tasks: inv env.check | diff | json | shell."""
+"""inv env.check | diff | json | shell: check an environment's file, and print it in other formats."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def json_(c, env):
 
 @task(group="set up", changes=NOTHING, help=ENV_HELP)
 def check(c, env):
-    """Check an environment's file as a deploy does, keys, values and AWS's limits; asks nobody."""
+    """Check an environment's file as a deploy does: keys, values and AWS's limits. It sends nothing."""
     target = Target.load(c, env)
     kept = config.left_out(env)
     variables = {name: value for name, value in config.function_environment(target.cfg).items() if name not in kept}
     limits.check_environment(variables)
     beside = f" and keeps its own {', '.join(kept)}" if kept else ""
-    print(f"{env}: env/{env}.env is in order; the function gets {len(variables)} variables{beside}")
+    print(f"{env}: env/{env}.env is valid; the function gets {len(variables)} variables{beside}")
 
 
 @task(group="set up", changes=NOTHING, help=ENV_HELP)
@@ -65,16 +65,16 @@ def describe(part: str, there: dict, cfg: dict) -> str:
 
 @task(group="set up", changes=NOTHING, name="shell", help=ENV_HELP)
 def export(c, env):
-    """Print an environment as exports, for a paste of echoed or plain commands; Restate's key is among them."""
+    """Print an environment as exports for copied commands; Restate's API key is among them."""
     target = Target.load(c, env)
     known = {setting.name: target.cfg[setting.name] for setting in config.DEPLOY_SETTINGS}
     try:
         known["LAYER_VERSION_ARN"] = layers.attached(target)
     except Exit as error:
-        # An empty one would take the layer away from the function.
+        # An empty value would detach the function's layer.
         del known["LAYER_VERSION_ARN"]
         print(f"{error}\nLAYER_VERSION_ARN is left out.", file=sys.stderr)
-    # The AWS CLI takes an empty variable of its own for a value.
+    # The AWS CLI uses an empty variable of its own as a value.
     given = {name: value for name, value in known.items() if value or not name.startswith("AWS_")}
     for name, value in {"ENV": env, **given, **shell.command_environment(target.cfg)}.items():
         print(f"export {name}={q(value)}")

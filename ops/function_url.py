@@ -1,6 +1,6 @@
 """The Function URL of the alias `live`, for a Restate that cannot call Lambda's own API.
 
-It is open to the world (AuthType NONE): what keeps strangers out is Restate's signature, which handler/app.py asks for.
+It is public (AuthType NONE): handler/app.py refuses every call that Restate has not signed.
 https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html
 """
 
@@ -17,7 +17,7 @@ from ops.restate import ANSWER_SECONDS
 from ops.shell import aws
 from ops.target import Target
 
-# Statement -> what it allows everybody; a URL that was made since October 2025 needs both.
+# Statement -> the permission that it gives everybody; a URL created since October 2025 needs both.
 STATEMENTS = {
     "function-url": "lambda:InvokeFunctionUrl --function-url-auth-type NONE",
     "function-url-invoke": "lambda:InvokeFunction --invoked-via-function-url",
@@ -54,7 +54,7 @@ def remove_permission(cfg, statement):
 
 
 def ensure(target: Target) -> str:
-    """Have the URL and what lets it be called; returns its address, "" where a rehearsal has made none."""
+    """Create the URL and its permissions if they are missing; returns its address, "" if a dry run has created none."""
     found = target.query_json(get_url(target.cfg), missing="ResourceNotFoundException")
     if found and found["AuthType"] != "NONE":
         raise Exit("somebody has given the Function URL another AuthType than NONE, and Restate cannot call it")
@@ -63,13 +63,13 @@ def ensure(target: Target) -> str:
         if statement not in permitted:
             target.execute(permit(target.cfg, statement))
     if not found:
-        said = target.execute(create_url(target.cfg))
-        found = json.loads(said) if said else None
+        output = target.execute(create_url(target.cfg))
+        found = json.loads(output) if output else None
     return found["FunctionUrl"].rstrip("/") if found else ""
 
 
 def remove(target: Target) -> None:
-    """Take the URL away, and with it everybody's permission; what is not there is left alone."""
+    """Delete the URL and its permissions, as far as they exist."""
     if target.query_json(get_url(target.cfg), missing="ResourceNotFoundException"):
         target.execute(delete_url(target.cfg))
     for statement in sorted(permissions(target) & set(STATEMENTS)):
@@ -77,13 +77,13 @@ def remove(target: Target) -> None:
 
 
 def permissions(target: Target) -> set[str]:
-    """The names of the statements of the alias' policy."""
+    """Return the names of the statements in the alias' policy."""
     policy = target.query_json(get_policy(target.cfg), missing="ResourceNotFoundException")
     return {one.get("Sid", "") for one in json.loads(policy["Policy"])["Statement"]} if policy else set()
 
 
 def refuse_open(url: str) -> None:
-    """Exit unless a call without Restate's signature is turned away."""
+    """Raise Exit unless the URL refuses a call without Restate's signature."""
     try:
         with urllib.request.urlopen(f"{url}/discover", timeout=ANSWER_SECONDS) as answer:
             status = answer.status

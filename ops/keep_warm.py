@@ -1,4 +1,4 @@
-"""The keep-warm rule as tasks: inv keep-warm on | off | status. It pings the alias `live`, which a deploy moves."""
+"""inv keep-warm on | off | status: an EventBridge rule that pings the alias `live`, which a deploy moves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task
 
 TARGET, STATEMENT = "live", "keep-warm"
-# Lambda keeps an idle sandbox for some minutes that it does not promise.
+# Lambda keeps an idle instance for some minutes, without a guarantee.
 USUAL = "5m"
 
 
@@ -61,18 +61,18 @@ def remove_permission(cfg: dict) -> str:
 
 @task(group="keep-warm", changes=ENVIRONMENT, help={**ENV_HELP, "every": "how often, such as 5m or 1h"})
 def on(c, env, every=USUAL):
-    """Ping the live version at an interval, so that a closing begins on a warm sandbox."""
+    """Ping the live version at an interval, so that a closing begins without a cold start."""
     target = Target.load(c, env)
     schedule = rate(every)
     alias = live(target)
-    found = look(target)
+    found = inspect(target)
     if not found["rule"] or found["rule"].get("ScheduleExpression") != schedule or found["rule"]["State"] != "ENABLED":
         target.execute(put_rule(target.cfg, schedule))
     # Before the target, so that no ping is refused.
     if not found["permitted"]:
         target.execute(add_permission(target.cfg, rule_arn(target.cfg, alias)))
     if wanted_target(alias) not in found["targets"]:
-        file = f"build/{env}.keep-warm.json"
+        file = target.scratch("keep-warm.json")
         target.run_local(save_json([wanted_target(alias)], file))
         target.execute(put_targets(target.cfg, file))
     print(f"{env}: {rule_name(target.cfg)} pings {alias} every {every}")
@@ -80,14 +80,14 @@ def on(c, env, every=USUAL):
 
 @task(group="keep-warm", changes=ENVIRONMENT, help=ENV_HELP)
 def off(c, env):
-    """End the keep-warm pings."""
+    """Stop the keep-warm pings."""
     target = Target.load(c, env)
-    print(f"{env}: {'is no longer kept warm' if remove(target) else 'was not kept warm; nothing has changed'}")
+    print(f"{env}: {'is no longer kept warm' if remove(target) else 'was not kept warm; nothing was changed'}")
 
 
 def remove(target: Target) -> bool:
-    """Take away what is there of rule, target and permission; whether anything was."""
-    found = look(target)
+    """Delete rule, target and permission, as far as they exist; returns whether any existed."""
+    found = inspect(target)
     # A rule that has a target cannot be deleted.
     if found["targets"]:
         target.execute(remove_targets(target.cfg))
@@ -100,9 +100,9 @@ def remove(target: Target) -> bool:
 
 @task(group="keep-warm", changes=NOTHING, help=ENV_HELP)
 def status(c, env):
-    """Show whether the live version is kept warm; exit 1 when it is not."""
+    """Show whether the live version is kept warm; exit 1 if it is not."""
     target = Target.load(c, env)
-    fault = wrong(look(target), live(target))
+    fault = find_fault(inspect(target), live(target))
     if fault:
         raise Exit(f"{env}: {fault}; run `inv keep-warm on --env {env}`")
     print(f"{env}: {rule_name(target.cfg)} keeps the live version warm")
@@ -116,7 +116,7 @@ def status(c, env):
     help={"verb": "on, off or status", "every": "as of keep-warm.on", **ENV_HELP},
 )
 def do(c, verb, env, every=USUAL):
-    """The three of them as `inv keep-warm on`, with a space."""
+    """Run on, off or status, written with a space: `inv keep-warm on`."""
     if verb == "on":
         on(c, env, every)
     elif verb in ("off", "status"):
@@ -126,7 +126,7 @@ def do(c, verb, env, every=USUAL):
 
 
 def rate(every: str) -> str:
-    """An interval as EventBridge writes it, which tells one minute from several."""
+    """Return an interval in the format of EventBridge, which distinguishes one minute from several."""
     match = re.fullmatch(r"([1-9]\d{0,3})([mh])", every)
     if not match:
         raise Exit(f"--every {every!r} is malformed: expected minutes or hours, such as 5m or 1h")
@@ -142,15 +142,15 @@ def live(target: Target) -> str:
     return found["AliasArn"]
 
 
-def look(target: Target) -> dict:
-    """What there is: {"rule", "targets", "permitted"}, each false where it is not there."""
+def inspect(target: Target) -> dict:
+    """Return what exists: {"rule", "targets", "permitted"}, each false if it is missing."""
     rule = target.query_json(describe_rule(target.cfg), missing="ResourceNotFoundException")
     targets = target.query_json(list_targets(target.cfg))["Targets"] if rule else []
     return {"rule": rule, "targets": targets, "permitted": STATEMENT in function_url.permissions(target)}
 
 
-def wrong(found: dict, alias: str) -> str:
-    """Why the live version is not kept warm; empty when it is."""
+def find_fault(found: dict, alias: str) -> str:
+    """Return why the live version is not kept warm, "" if it is."""
     if not found["rule"]:
         return "the live version is not kept warm"
     if found["rule"]["State"] != "ENABLED":

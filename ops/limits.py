@@ -1,4 +1,4 @@
-"""Lambda's limits and reserved names, checked before an upload: https://docs.aws.amazon.com/lambda/latest/dg/."""
+"""Check Lambda's limits and reserved names before an upload: https://docs.aws.amazon.com/lambda/latest/dg/."""
 
 from __future__ import annotations
 

@@ -5,7 +5,9 @@ The functions that the tasks call format them, with `$NAME` instead of the value
 
 from __future__ import annotations
 
+import json
 import re
+from shlex import quote as q
 
 from layer import publish as layers
 from ops import alarms, bundle, closings, config, keep_warm, logs, ping, release, restate, roles, schedule, shell
@@ -21,6 +23,7 @@ KEYS = (
 )
 FILE, REVISION, ALIAS = "build/lambda.environment.json", "build/revision", "build/alias-revision"
 BUNDLE = bundle.Bundle(bundle.ROOT / "build" / "lambda.zip", "", "", 0, 0, "", "")
+TARGETS = "build/keep-warm.json"
 DATE = "2025-02-27"
 
 
@@ -181,11 +184,14 @@ def keep_schedule() -> list[str]:
 
 
 def warm_on() -> list[str]:
+    # printf reads a backslash as an escape.
+    targets = json.dumps([keep_warm.wanted_target("%s")]).replace("\\", "\\\\")
     return [
-        "# build/$ENV.keep-warm.json is the file that `inv keep-warm on` writes.",
         f"RULE={value(keep_warm.put_rule(KEYS, keep_warm.rate(keep_warm.USUAL)), 'RuleArn')}",
         keep_warm.add_permission(KEYS, "$RULE"),
-        keep_warm.put_targets(KEYS, "build/$ENV.keep-warm.json"),
+        f"LIVE={value(release.get_alias(KEYS), 'AliasArn')}",
+        shell.into(TARGETS, f'printf {q(targets)} "$LIVE"'),
+        keep_warm.put_targets(KEYS, TARGETS),
     ]
 
 
@@ -195,11 +201,11 @@ def warm_off() -> list[str]:
 
 def make_alarms() -> list[str]:
     return [
-        "# `inv alarms` writes these files in build/, one or two for each file in alarms/.",
+        "# `inv --dry alarms` prints the commands that write the files, one or two for each file in alarms/.",
         f"TOPIC={value(alarms.create_topic(KEYS), 'TopicArn')}",
         alarms.subscribe(KEYS, "$TOPIC", "finance-ops@example.com"),
-        alarms.put_filter(KEYS, "build/$ENV.no-closing.filter.json"),
-        alarms.put_alarm(KEYS, "build/$ENV.no-closing.alarm.json"),
+        alarms.put_filter(KEYS, "build/no-closing.filter.json"),
+        alarms.put_alarm(KEYS, "build/no-closing.alarm.json"),
     ]
 
 
@@ -214,7 +220,7 @@ def destroy() -> list[str]:
 
 
 # The entries that the reader must complete with the IDs and names of an AWS account.
-AWS_ONLY = {"prune", "roles", "layer", "cancel", "resolve", "destroy"}
+AWS_ONLY = {"alarms", "prune", "roles", "layer", "cancel", "resolve", "destroy"}
 ENTRIES = {
     "deploy": deploy,
     "status": status,

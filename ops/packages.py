@@ -1,4 +1,4 @@
-"""The packages of handler/requirements.txt as files for a target: which, from where, and what of them."""
+"""Install the packages of handler/requirements.txt for a platform, without what the function does not use."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from invoke import Exit
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "handler" / "requirements.txt"
-# oracledb wants these in its metadata, and thin mode imports them; thick mode leaves encryption to Instant Client.
+# oracledb depends on these and imports them in thin mode; in thick mode Instant Client does the encryption.
 THIN_ONLY = {"cryptography", "cffi", "pycparser"}
-# dateutil's own copy of what tzdata is there for, and adapters to packages that the lock does not have.
+# dateutil's own copy of tzdata, and adapters to packages that the lock does not have.
 UNUSED = ("dateutil/zoneinfo/dateutil-zoneinfo.tar.gz", "oracledb/plugins/", "restate/ext/")
 SOURCES = (".pyi", ".pyc", ".pyx", ".pxd", ".pxi", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs")
 ADVICE = "change RUNTIME or BUNDLE_PLATFORM, or handler/requirements.in and run `inv lock`. Nothing was built."
@@ -44,7 +44,7 @@ def lock_command() -> str:
 
 
 def install_command(platform: Platform, requirements: Path, tree: Path) -> str:
-    """uv links files from its cache unless it is told to copy, and then whoever edits one edits the cache."""
+    """Return the command that installs the wheels. It copies them, because a link would lead into uv's cache."""
     wheels = f" --python-platform {q(platform.wheels)}" if platform.wheels else ""
     return (
         f"uv pip install --quiet --no-deps --target {q(str(tree))} --python {q(sys.executable)}"
@@ -55,7 +55,7 @@ def install_command(platform: Platform, requirements: Path, tree: Path) -> str:
 
 
 def install(platform: Platform, tree: Path) -> None:
-    """Fill a new folder with what the bundle takes of the target's packages; raises Exit."""
+    """Fill a new folder with the packages of a platform, without unused files; raises Exit."""
     requirements = tree.with_name("requirements.txt")
     requirements.write_text(locked_for(platform.client, LOCK.read_text()))
     command = install_command(platform, requirements, tree)
@@ -63,20 +63,20 @@ def install(platform: Platform, tree: Path) -> None:
         [uv(), *shlex.split(command)[1:]], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if done.returncode:
-        raise Exit(explained(done.stderr, platform))
+        raise Exit(explain(done.stderr, platform))
     for name in files_of(tree):
         if is_left_out(name):
             (tree / name).unlink()
 
 
 def files_of(tree: Path) -> list[str]:
-    """The names of a tree's files in one order; pathlib takes several times as long."""
+    """Return the sorted names of a tree's files; pathlib takes several times as long."""
     start = len(str(tree)) + 1
     return sorted(f"{folder}/{name}"[start:] for folder, _, names in os.walk(tree) for name in names)
 
 
 def locked_for(client: str, lock: str) -> str:
-    """The lock without what a mode of oracledb does not import."""
+    """Return the lock without the packages that a mode of oracledb does not import."""
     blocks = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
     left_out = THIN_ONLY if client == "thick" else set()
     return "".join(block for block in blocks if block.partition("==")[0] not in left_out)
@@ -85,22 +85,22 @@ def locked_for(client: str, lock: str) -> str:
 def uv() -> str:
     found = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if not found:
-        raise Exit("uv, which installs the function's packages, is not here: run `make .venv/ready`")
+        raise Exit("uv, which installs the function's packages, is not installed; run `make .venv/ready`")
     return found
 
 
-def explained(said: str, platform: Platform) -> str:
-    """One line for a person from uv's several."""
-    without = re.search(r"[Bb]ecause ([\w.-]+)(?:\{[^}]*\})?==(\S+) has no usable wheels", said)
+def explain(output: str, platform: Platform) -> str:
+    """Return uv's error in one line."""
+    without = re.search(r"[Bb]ecause ([\w.-]+)(?:\{[^}]*\})?==(\S+) has no usable wheels", output)
     if without:
         return f"{without[1]} {without[2]} has no wheel for {platform.name}; {ADVICE}"
-    if "--python-platform" in said:
-        return f"BUNDLE_PLATFORM {platform.wheels!r} is no platform that uv knows, such as x86_64-manylinux_2_34"
-    return f"the packages for {platform.name} could not be installed: {' '.join(said.split())}"
+    if "--python-platform" in output:
+        return f"BUNDLE_PLATFORM {platform.wheels!r} is not a platform of uv, such as x86_64-manylinux_2_34"
+    return f"the packages for {platform.name} could not be installed: {' '.join(output.split())}"
 
 
 def is_left_out(name: str) -> bool:
-    """Programs, sources, stubs, tests, what installers keep for themselves."""
+    """Return whether a file is a program, source, stub, test or an installer's record."""
     top, *rest = name.split("/")
     if top.endswith(".dist-info"):
         # pg8000 and scramp ask importlib.metadata for their own version.

@@ -1,4 +1,4 @@
-"""inv policies: what parliament says of policies/, with plausible values in the placeholders."""
+"""inv policies: check policies/ with parliament, with plausible values in the placeholders."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PLAUSIBLE = {
     "RESTATE_SERVER_ROLE_ARN": "arn:aws:iam::123456789012:role/restate",
     "ROLE_NAME": "finance-closing-lambda-role",
 }
-# parliament takes policies of identities only: a trust has no Resource of its own, and GitHub's provider and what its
-# tokens say are unknown to it.
+# parliament only checks identity policies: a trust has no Resource of its own, and GitHub's provider and the claims of
+# its tokens are unknown to it.
 TRUSTED = "arn:aws:iam::123456789012:role/trusted"
 GITHUB = re.compile(
     r"UNKNOWN_FEDERATION_SOURCE arn:aws:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com"
@@ -51,15 +51,15 @@ def filled(path: Path) -> str:
 
 
 def findings(document: str) -> list[str]:
-    """What parliament finds in a filled policy or trust, a line each."""
+    """Return parliament's findings for a filled policy or trust, a line each."""
     with warnings.catch_warnings():
-        # It loads its data by an old way of setuptools.
+        # It loads its data with a deprecated function of setuptools.
         warnings.simplefilter("ignore")
         import parliament
     policy = json.loads(document)
     for statement in policy["Statement"]:
         if "Principal" in statement:
             statement.setdefault("Resource", TRUSTED)
-    said = parliament.analyze_policy_string(json.dumps(policy, indent=2)).findings
-    lines = [f"{one.issue} {one.detail}" for one in said]
+    found = parliament.analyze_policy_string(json.dumps(policy, indent=2)).findings
+    lines = [f"{one.issue} {one.detail}" for one in found]
     return [line for line in lines if not GITHUB.fullmatch(line)]

@@ -1,4 +1,4 @@
-"""The roles of policies/, created or brought up to date: inv roles, inv oidc."""
+"""inv roles and inv oidc: create or update the IAM roles of policies/."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ def create_provider(cfg):
 
 @task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
 def roles(c, env):
-    """Create the roles of an environment, or bring them in step with policies/, and say what differed."""
+    """Create or update the roles of an environment as policies/ defines them, and print what differed."""
     target = Target.load(c, env)
     print(f"{env}: roles of {target.cfg['FUNCTION_NAME']} in {target.cfg['AWS_REGION']}")
     account, before = account_of(target, None), shell.changes
     for role, trust, policies in planned(target.cfg):
         ensure(target.having(ENVIRONMENT=env), account, role, trust, policies)
-        drop(target, role, policies)
+        remove_unused_policies(target, role, policies)
     if not target.cfg["GITHUB_REPOSITORY"]:
         print(f"{env}: GITHUB_REPOSITORY is empty, so there is no role for its deploys")
     if not invoked_by_role(target.cfg):
-        print(f"{env}: without RESTATE_INVOKE_ROLE_ARN and RESTATE_EXTERNAL_ID Restate's role is not ours to make")
+        print(f"{env}: RESTATE_INVOKE_ROLE_ARN or RESTATE_EXTERNAL_ID is empty, so Restate's role is not created here")
     changed = shell.changes - before
     verb = "would be made" if target.dry else "made"
     print(f"{env}: {changed} {'change' if changed == 1 else 'changes'} {verb}")
@@ -98,14 +98,14 @@ def oidc(c, env):
 
 
 def account_of(target: Target, function: dict | None) -> str:
-    """The account's number, without a call where an ARN tells it."""
+    """Return the account's number, from the function's ARN if there is a function, else from AWS."""
     if function:
         return function["Configuration"]["FunctionArn"].split(":")[4]
     return target.query_json(get_account(target.cfg))["Account"]
 
 
 def remove(target: Target, role: str) -> None:
-    """Delete a role, if it is there; its policies go first, or AWS refuses."""
+    """Delete a role if it exists, after its policies, because AWS requires that order."""
     found = target.query_json(list_role_policies(target.cfg, role), missing="NoSuchEntity")
     if found is None:
         return
@@ -114,8 +114,8 @@ def remove(target: Target, role: str) -> None:
     target.execute(delete_role(target.cfg, role))
 
 
-def drop(target: Target, role: str, policies: list[str]) -> None:
-    """Take from a role what policies/ has and it is no longer to have; lambda-vpc goes by leave_vpc alone."""
+def remove_unused_policies(target: Target, role: str, policies: list[str]) -> None:
+    """Delete the policies of policies/ that a role no longer needs; only leave_vpc deletes lambda-vpc."""
     ours = {path.stem for path in (ROOT / "policies").glob("*.json")} - {"lambda-vpc", *policies}
     found = target.query_json(list_role_policies(target.cfg, role), missing="NoSuchEntity") or {"PolicyNames": []}
     for name in found["PolicyNames"]:
@@ -125,16 +125,16 @@ def drop(target: Target, role: str, policies: list[str]) -> None:
 
 
 def leave_vpc(target: Target) -> None:
-    """Take the permission for network interfaces from the function's role.
+    """Delete the permission for network interfaces from the function's role.
 
-    Only once no version is in a VPC: AWS removes the interfaces of one by this very permission.
+    Call it only when no version is in a VPC: AWS needs this permission to remove their interfaces.
     """
     if target.query_json(get_role_policy(target.cfg, target.cfg["ROLE_NAME"], "lambda-vpc"), missing="NoSuchEntity"):
         target.execute(delete_role_policy(target.cfg, target.cfg["ROLE_NAME"], "lambda-vpc"))
 
 
 def planned(cfg) -> list[tuple[str, str, list[str]]]:
-    """The roles that an environment has: (name, trust, policies), the latter two as files of policies/."""
+    """Return the roles of an environment: (name, trust, policies), the latter two as files of policies/."""
     wanted = [(cfg["ROLE_NAME"], "lambda-trust", execution_policies(cfg))]
     if cfg["GITHUB_REPOSITORY"]:
         wanted.append((cfg["DEPLOY_ROLE_NAME"], "deploy-trust", deploy_policies(cfg)))
@@ -145,7 +145,7 @@ def planned(cfg) -> list[tuple[str, str, list[str]]]:
 
 
 def execution_policies(cfg) -> list[str]:
-    """Network interfaces only for a function in a VPC."""
+    """Return the policies of the function's role: network interfaces only for a function in a VPC."""
     return ["lambda-execution", *(["lambda-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
 
 
@@ -154,59 +154,62 @@ def invoked_by_role(cfg) -> bool:
 
 
 def ensure_execution_role(target: Target) -> str:
-    """Have the function's role as policies/ says. Returns its ARN."""
+    """Create or update the function's role as policies/ defines it; returns its ARN."""
     return ensure(target, "", target.cfg["ROLE_NAME"], "lambda-trust", execution_policies(target.cfg))
 
 
 def deploy_policies(cfg) -> list[str]:
-    """What a deploy may do; the bucket and the network only where the environment names them."""
+    """Return the policies of the deploy role: bucket and network only if the environment names them."""
     with_bucket = ["deploy-bucket"] if cfg["DEPLOY_BUCKET"] else []
     return ["deploy", *with_bucket, *(["deploy-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
 
 
 def ensure(target: Target, account: str, role: str, trust: str, policies: list[str]) -> str:
-    """Have a role with its trust and its policies; account "": as the role's ARN tells. Returns the ARN."""
-    found = look(target, role)
+    """Create or update a role, its trust and its policies; account "": take it from the ARN. Returns the ARN."""
+    found = find_role(target, role)
     if not found:
         target.execute(create_role(target.cfg, role, as_file(target, trust, fill_policy(trust, target.cfg, account))))
-        found = look(target, role)
+        found = find_role(target, role)
     arn = found["Arn"] if found else f"arn:aws:iam::{account or 'ACCOUNT'}:role/{role}"
-    for said, name, wanted, command in differences(target, account, arn, found, trust, policies):
-        print(said)
-        target.execute(command(as_file(target, name, wanted)))
+    for one in differences(target, account, arn, found, trust, policies):
+        print(one.message)
+        target.execute(one.fix(as_file(target, one.name, one.wanted)))
     return arn
 
 
-def look(target: Target, role: str) -> dict | None:
+def find_role(target: Target, role: str) -> dict | None:
     found = target.query_json(get_role(target.cfg, role), missing="NoSuchEntity")
     return found and found["Role"]
 
 
 class Difference(NamedTuple):
-    """What of a role is not as policies/ says: the file there, the command that fills it, and what mends it."""
+    """A part of a role that differs from policies/.
 
-    said: str
+    name: of the file; wanted: the command that prints its filled content; fix: returns the command that applies it.
+    """
+
+    message: str
     name: str
     wanted: str
-    mend: Callable[[str], str]
+    fix: Callable[[str], str]
 
 
 def differences(target: Target, account, arn, found, trust, policies) -> Iterator[Difference]:
-    """found: the role as AWS has it, or None."""
+    """Yield what differs between a role and policies/. found: the role as AWS has it, or None."""
     role, wanted = arn.rpartition("/")[2], fill_policy(trust, target.cfg, account)
     if found and found["AssumeRolePolicyDocument"] != target.query_json(wanted):
-        said = f"the trust of {role} differs from policies/{trust}.json"
-        yield Difference(said, trust, wanted, functools.partial(update_trust, target.cfg, role))
+        message = f"the trust of {role} differs from policies/{trust}.json"
+        yield Difference(message, trust, wanted, functools.partial(update_trust, target.cfg, role))
     for name in policies:
         wanted = fill_policy(name, target.cfg, arn.split(":")[4])
         present = target.query_json(get_role_policy(target.cfg, role, name), missing="NoSuchEntity")
         if not present or present["PolicyDocument"] != target.query_json(wanted):
-            said = f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}"
-            yield Difference(said, name, wanted, functools.partial(put_role_policy, target.cfg, role, name))
+            message = f"the policy {name} of {role} {'differs from policies/' if present else 'is not there'}"
+            yield Difference(message, name, wanted, functools.partial(put_role_policy, target.cfg, role, name))
 
 
 def fill_policy(name: str, cfg: dict, account: str) -> str:
-    """The command that prints a policy of policies/ with its placeholders filled; Exit where one has no value."""
+    """Return the command that prints a policy with its placeholders filled; raises Exit if one has no value."""
     file = f"policies/{name}.json"
     text = (ROOT / file).read_text()
     given = {**cfg, "ACCOUNT_ID": account}
@@ -219,11 +222,11 @@ def fill_policy(name: str, cfg: dict, account: str) -> str:
 
 
 def escaped(value: str) -> str:
-    """A text as what sed puts in for another."""
+    """Return a text escaped as the replacement of a sed command."""
     return re.sub(r"[\\&|]", r"\\\g<0>", value)
 
 
 def as_file(target: Target, name: str, command: str) -> str:
-    file = f"build/{name}.json"
+    file = target.scratch(f"{name}.json")
     target.run_local(into(file, command))
     return file

@@ -51,6 +51,7 @@ DEPLOY_ROLES = {
     "env.diff",
     "bucket",
 }
+SCRATCH = ROOT / "build" / "scratch"
 # What AWS demands beside the operation itself: for the role, the layer, the tags and the object that a call names.
 IMPLIED = {
     "lambda:CreateFunction": {"iam:PassRole", "lambda:GetLayerVersion", "lambda:TagResource"},
@@ -95,8 +96,9 @@ class Watch:
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 with contextlib.suppress(OSError):
                     self.lines.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-            with contextlib.suppress(OSError):
-                self.modes.add((ROOT / "build" / f"{ENV}.environment.json").stat().st_mode & 0o777)
+            for path in SCRATCH.glob(f"*.{ENV}.environment.json"):
+                with contextlib.suppress(OSError):
+                    self.modes.add(path.stat().st_mode & 0o777)
 
     def __enter__(self):
         self.thread.start()
@@ -260,4 +262,4 @@ def entries(path: Path) -> list[bytes]:
 
 def test_a_file_with_secrets_is_its_owners_and_goes(cycle):
     assert cycle.modes == {0o600}
-    assert not (ROOT / "build" / f"{ENV}.environment.json").exists()
+    assert not list(SCRATCH.glob("*.environment.json"))

@@ -25,7 +25,7 @@ def test_on_status_and_off(deployed):
     changed = inv("keep-warm", "on", "--env", "local", "--every", "1h").stdout
     assert "rate(1 hour)" in changed and changed.count("aws ") == 1
     inv("keep-warm", "off", "--env", "local")
-    assert not any(keep_warm.look(Target(Context(), deployed, "local")).values())
+    assert not any(keep_warm.inspect(Target(Context(), deployed, "local")).values())
     refused = inv("keep-warm", "status", "--env", "local", check=False)
     assert refused.returncode == 1
     assert refused.stderr == "local: the live version is not kept warm; run `inv keep-warm on --env local`\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from invoke import Context
 from support.helpers import ROOT, inv
+
+from ops import roles
+from ops.target import Target
 
 OTHER = ROOT / "env" / "testroles.env"
 GIVEN = {
@@ -33,7 +35,8 @@ def test_roles_are_made_once_and_none_in_a_dry_run(environment):
     assert "8 changes would be made" in rehearsed
     assert "8 changes made" in inv("roles", "--env", "testroles").stdout
     assert "0 changes made" in inv("roles", "--env", "testroles").stdout
-    trust = json.loads((ROOT / "build" / "deploy-trust.json").read_text())["Statement"][0]
+    target = Target.load(Context(), "testroles")
+    trust = roles.find_role(target, target.cfg["DEPLOY_ROLE_NAME"])["AssumeRolePolicyDocument"]["Statement"][0]
     assert trust["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"] == [
         "repo:insurer/finance-closing:ref:refs/heads/main",
         "repo:insurer/finance-closing:environment:testroles",

@@ -166,12 +166,12 @@ def make_folder(layout: Layout, folder: Path) -> Path:
     compile_library(system / NSL, "int yp_get_default_domain() { return 0; }\n", NSL)
     for stub in ("libstdc++.so.6",):
         compile_library(system / stub, "int stub;\n", stub)
-    for borrowed in system.iterdir():
-        shutil.copy(borrowed, client)
+    for library in system.iterdir():
+        shutil.copy(library, client)
     for name, needed in layout.needed.items():
         compile_library(client / name, source_of(layout, name), name, needed)
-    for borrowed in system.iterdir():
-        (client / borrowed.name).unlink()
+    for library in system.iterdir():
+        (client / library.name).unlink()
     subprocess.run(
         [COMPILER, "-x", "c", "-", "-o", "genezi"], input="int main() { return 0; }", text=True, cwd=client, check=True
     )

@@ -223,7 +223,7 @@ def test_a_module_that_the_target_cannot_compile_stops_the_build(stray, monkeypa
     [
         ({"RUNTIME": "python3.19"}, "oracledb .* has no wheel for python3.19"),
         ({"BUNDLE_PLATFORM": "riscv64-unknown-linux"}, "has no wheel for python3.13 on riscv64"),
-        ({"BUNDLE_PLATFORM": "x86_64-plan9"}, "BUNDLE_PLATFORM 'x86_64-plan9' is no platform"),
+        ({"BUNDLE_PLATFORM": "x86_64-plan9"}, "BUNDLE_PLATFORM 'x86_64-plan9' is not a platform"),
     ],
 )
 def test_a_target_without_wheels_is_named_in_one_line(change, words, stray):

@@ -15,10 +15,10 @@ def test_each_fault_of_the_rule_has_its_own_report():
         "targets": [keep_warm.wanted_target(alias)],
         "permitted": 1,
     }
-    assert keep_warm.wrong(well, alias) == ""
-    assert "is disabled" in keep_warm.wrong({**well, "rule": {"Name": "f", "State": "DISABLED"}}, alias)
-    assert "does not ping" in keep_warm.wrong({**well, "targets": [keep_warm.wanted_target(f"{alias}2")]}, alias)
-    assert "may not invoke" in keep_warm.wrong({**well, "permitted": False}, alias)
+    assert keep_warm.find_fault(well, alias) == ""
+    assert "is disabled" in keep_warm.find_fault({**well, "rule": {"Name": "f", "State": "DISABLED"}}, alias)
+    assert "does not ping" in keep_warm.find_fault({**well, "targets": [keep_warm.wanted_target(f"{alias}2")]}, alias)
+    assert "may not invoke" in keep_warm.find_fault({**well, "permitted": False}, alias)
     assert keep_warm.rule_arn({"FUNCTION_NAME": "f"}, alias) == "arn:aws:events:r:1:rule/f-keep-warm"
 
 

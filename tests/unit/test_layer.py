@@ -19,7 +19,7 @@ from support import instantclient
 from support.helpers import ROOT, inv
 from support.instantclient import AIO, L12, L19, L21, LAYOUTS, NSL, check_loads, run_with, unzip
 
-from layer import borrowed, build, client, elf
+from layer import build, client, elf, system_libraries
 
 pytestmark = pytest.mark.skipif(not instantclient.COMPILER, reason="needs a C compiler, to make libraries from")
 
@@ -130,14 +130,14 @@ def test_a_version_that_cannot_work_is_refused_unless_one_insists(zips, target, 
 
 def test_libaio_is_found_under_either_name_and_copied_under_the_old_one(tmp_path, monkeypatch, zips):
     monkeypatch.delenv("LIBAIO")
-    monkeypatch.setattr(borrowed, "docker_works", lambda: False)
+    monkeypatch.setattr(system_libraries, "docker_works", lambda: False)
     system, lib = tmp_path / "system", tmp_path / "lib"
     system.mkdir()
     lib.mkdir()
     shutil.copy(zips["19"].parent / "system" / AIO, system / "libaio.so.1.0.2")
     (system / "libaio.so.1t64").symlink_to("libaio.so.1.0.2")
-    monkeypatch.setattr(borrowed, "FOLDERS", (str(system),))
-    (line,) = borrowed.borrow({AIO}, [], lib, "python3.13")
+    monkeypatch.setattr(system_libraries, "FOLDERS", (str(system),))
+    (line,) = system_libraries.add({AIO}, [], lib, "python3.13")
     assert "libaio.so.1t64" in line
     assert (lib / AIO).is_file()
     assert not (lib / AIO).is_symlink()
@@ -145,11 +145,11 @@ def test_libaio_is_found_under_either_name_and_copied_under_the_old_one(tmp_path
 
 def test_no_libaio_anywhere_names_the_package(tmp_path, monkeypatch):
     monkeypatch.delenv("LIBAIO")
-    monkeypatch.setattr(borrowed, "docker_works", lambda: False)
-    monkeypatch.setattr(borrowed, "FOLDERS", ())
-    monkeypatch.setattr(borrowed, "LIBAIO_PACKAGES", ())
+    monkeypatch.setattr(system_libraries, "docker_works", lambda: False)
+    monkeypatch.setattr(system_libraries, "FOLDERS", ())
+    monkeypatch.setattr(system_libraries, "LIBAIO_PACKAGES", ())
     with pytest.raises(Exit, match="apt-get install libaio1t64; older ones: libaio1"):
-        borrowed.borrow({AIO}, [], tmp_path, "python3.13")
+        system_libraries.add({AIO}, [], tmp_path, "python3.13")
 
 
 def stub_docker(folder: Path, libraries: Path, log: Path) -> None:
@@ -220,7 +220,7 @@ def test_the_first_download_is_recorded_and_later_ones_must_match(zips, tmp_path
         client.download(address, place)
     assert client.find_zip(str(place)) == place
     place.unlink()
-    with serving(content + b"\0") as address, pytest.raises(Exit, match=r"layer/client.sha256 says otherwise"):
+    with serving(content + b"\0") as address, pytest.raises(Exit, match=r"layer/client.sha256 another one"):
         client.download(address, place)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["client.sha256"]
     place.write_bytes(content + b"\0")

@@ -130,7 +130,7 @@ def test_a_client_that_uses_libnsl_gets_no_empty_one(folder, target):
     rewrite(folder, "libnnz19.so", source, needed=(NSL,))
     (folder / NSL).unlink()
     line = refused(folder, target)
-    assert "libnnz19.so takes yp_get_default_domain from libnsl.so.1" in line
+    assert "libnnz19.so uses yp_get_default_domain of libnsl.so.1" in line
     assert "Docker" in line
 
 
@@ -167,4 +167,4 @@ def test_copies_where_links_were_become_links_again(folder, target):
 def test_a_link_that_became_a_text_is_refused(folder, target):
     (folder / "libclntsh.so").unlink()
     (folder / "libclntsh.so").write_text("libclntsh.so.19.1")
-    assert "libclntsh.so is a text where a link should be" in refused(folder, target)
+    assert "libclntsh.so is a text file instead of a link" in refused(folder, target)

@@ -98,15 +98,15 @@ FAULTS = {
     "link as folder": (through_a_link, "cannot be unpacked"),
     "fifo": (with_fifo, "neither a file nor a folder nor a link"),
     "bomb": (with_bomb, "which no Instant Client does"),
-    "understated bomb": (with_understated_bomb, "is not a whole ZIP file"),
-    "truncated": (truncated, "is not a whole ZIP file"),
-    "changed": (changed_inside, "is not a whole ZIP file"),
-    "encrypted": (encrypted, "packed in a way that Oracle does not use"),
-    "no zip": (lambda path: path.write_text("<html>sign in</html>"), "is not a whole ZIP file"),
-    "empty": (lambda path: path.write_bytes(b""), "is not a whole ZIP file"),
+    "understated bomb": (with_understated_bomb, "is not a complete ZIP file"),
+    "truncated": (truncated, "is not a complete ZIP file"),
+    "changed": (changed_inside, "is not a complete ZIP file"),
+    "encrypted": (encrypted, "uses a ZIP feature that Oracle does not use"),
+    "no zip": (lambda path: path.write_text("<html>sign in</html>"), "is not a complete ZIP file"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a complete ZIP file"),
     "many files": (named(*(f"a/{number}" for number in range(archive.MOST_FILES))), "which no Instant Client does"),
-    "no client": (named("instantclient_19_28/libocci.so.19.1"), "holds no Instant Client"),
-    "two clients": (two_clients, "holds two clients"),
+    "no client": (named("instantclient_19_28/libocci.so.19.1"), "has no Instant Client"),
+    "two clients": (two_clients, "has two clients"),
 }
 
 

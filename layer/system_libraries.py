@@ -1,4 +1,4 @@
-"""libaio.so.1 and libnsl.so.1, which the client asks for and neither Oracle nor the runtime brings."""
+"""libaio.so.1 and libnsl.so.1: the client needs them, and neither Oracle's ZIP nor the runtime has them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from invoke import Exit
 from layer import elf, runtimes
 
 LIBAIO, LIBNSL = "libaio.so.1", "libnsl.so.1"
-# Ubuntu 24.04 and Debian 13 gave the library another file name; the programs still ask for the old one.
+# Ubuntu 24.04 and Debian 13 renamed the file; programs still need the old name.
 LIBAIO_FILES = (LIBAIO, "libaio.so.1t64")
 LIBAIO_PACKAGES = ("libaio1t64", "libaio1")
 FOLDERS = ("/usr/lib64", "/lib64", "/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu")
@@ -23,8 +23,8 @@ NIS = re.compile(r"_*(yp|nis|xdr_yp|xdr_nis|xdr_(domainname|keydat|mapname|peern
 DOCKER_SECONDS, APT_SECONDS = 300, 60
 
 
-def borrow(missing: set[str], clients: list[elf.Elf], folder: Path, runtime: str) -> list[str]:
-    """Put the missing ones of the two into a folder; returns a line on each, saying where it came from."""
+def add(missing: set[str], clients: list[elf.Elf], folder: Path, runtime: str) -> list[str]:
+    """Add those of the two that are missing to a folder; returns a line on the origin of each."""
     wanted = [name for name in (LIBAIO, LIBNSL) if name in missing]
     if not wanted:
         return []
@@ -33,7 +33,7 @@ def borrow(missing: set[str], clients: list[elf.Elf], folder: Path, runtime: str
         return from_image(wanted, folder, runtime)
     lines = []
     if LIBAIO in wanted:
-        lines.append(f"{LIBAIO} from {take_libaio(named, folder)}")
+        lines.append(f"{LIBAIO} from {copy_libaio(named, folder)}")
     if LIBNSL in wanted:
         lines.append(make_libnsl(clients, folder))
     return lines
@@ -49,8 +49,8 @@ def docker_works() -> bool:
 
 
 def image_command(wanted: list[str], folder: Path, runtime: str) -> str:
-    """Install the libraries in the runtime's own image and copy them out, dereferenced; owned by who asked."""
-    # Amazon Linux 2023 has microdnf as dnf and a package libnsl; in Amazon Linux 2 libnsl is a part of glibc.
+    """Return the command that installs the libraries in the runtime's image and copies them out."""
+    # Amazon Linux 2023 has dnf and a package libnsl; in Amazon Linux 2 libnsl is part of glibc.
     packages = "if command -v dnf; then dnf install -y libaio libnsl; else yum install -y libaio; fi >&2"
     copies = " && ".join(f"cp -L /lib64/{name} /out/{name}" for name in wanted)
     script = f"{packages} && {copies} && chown {os.getuid()}:{os.getgid()} /out/*"
@@ -62,29 +62,29 @@ def image_command(wanted: list[str], folder: Path, runtime: str) -> str:
 
 def from_image(wanted: list[str], folder: Path, runtime: str) -> list[str]:
     command = image_command(wanted, folder, runtime)
-    said = run(command, DOCKER_SECONDS)
+    error = run(command, DOCKER_SECONDS)
     absent = [name for name in wanted if not (folder / name).is_file()]
-    if said is not None or absent:
+    if error is not None or absent:
         raise Exit(
-            f"layer: {' and '.join(wanted)} could not be taken from {runtimes.image_of(runtime)}"
-            f" ({said or 'nothing was copied'}); look with `{command}`, or name a libaio of your own, which leaves"
-            " Docker out: make layer LIBAIO=path. Nothing was built."
+            f"layer: {' and '.join(wanted)} could not be copied from {runtimes.image_of(runtime)}"
+            f" ({error or 'nothing was copied'}); check it with `{command}`, or name your own libaio, then Docker is"
+            " not used: make layer LIBAIO=path. Nothing was built."
         )
     return [f"{name} from {runtimes.image_of(runtime)}" for name in wanted]
 
 
 def run(command: str, seconds: float, folder: Path | None = None) -> str | None:
-    """None if the command did its work, else the last line of what it said."""
+    """Run a command; returns None on success, else the last line of its errors."""
     try:
         done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return f"no end within {seconds} s"
-    said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
-    return said[-1].strip() if done.returncode else None
+        return f"it did not end within {seconds} s"
+    lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it printed nothing"]
+    return lines[-1].strip() if done.returncode else None
 
 
-def take_libaio(named: str, folder: Path) -> str:
-    """Copy libaio under the name that the client asks for; returns where it was."""
+def copy_libaio(named: str, folder: Path) -> str:
+    """Copy libaio under the name that the client needs; returns its origin."""
     if named and not Path(named).is_file():
         raise Exit(f"layer: LIBAIO names {named}, and there is no such file. Nothing was built.")
     places = [Path(named)] if named else [Path(place) / name for place in FOLDERS for name in LIBAIO_FILES]
@@ -103,13 +103,13 @@ def take_libaio(named: str, folder: Path) -> str:
 
 
 def from_package(package: str, folder: Path) -> bool:
-    """Take libaio out of its Debian package, which needs neither root nor an installation."""
+    """Copy libaio from its Debian package, without root and without an installation; returns whether it worked."""
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         return False
     aside = folder / "package"
     aside.mkdir(exist_ok=True)
     try:
-        # The architecture is named: the operator's machine may be of another one.
+        # The operator's machine may have another architecture.
         if run(f"apt-get download -q {package}:amd64 && dpkg-deb -x {package}_*.deb .", APT_SECONDS, aside):
             return False
         found = next((place for name in LIBAIO_FILES for place in aside.rglob(name) if place.is_file()), None)
@@ -121,18 +121,18 @@ def from_package(package: str, folder: Path) -> bool:
 
 
 def make_libnsl(clients: list[elf.Elf], folder: Path) -> str:
-    """An empty libnsl.so.1, once it is seen that nobody takes a symbol from it.
+    """Write an empty libnsl.so.1; raises Exit if the client uses a symbol of it.
 
-    A distribution's own is never copied: it is tied to its glibc (GLIBC_PRIVATE) and cannot load on Amazon Linux.
+    A distribution's libnsl is never copied: it is tied to its glibc (GLIBC_PRIVATE) and cannot load on Amazon Linux.
     """
     for client in clients:
-        taken = [name for (library, _), names in client.needs.items() if library == LIBNSL for name in names]
-        taken += [name for name in sorted(client.plain) if NIS.fullmatch(name)]
-        if taken:
+        used = [name for (library, _), names in client.needs.items() if library == LIBNSL for name in names]
+        used += [name for name in sorted(client.plain) if NIS.fullmatch(name)]
+        if used:
             raise Exit(
-                f"layer: {client.name} takes {taken[0]} from {LIBNSL}, so an empty one will not do, and this machine's"
-                " cannot load on Amazon Linux; start a Docker engine and build again: it is then taken from the"
-                " runtime's own image. Nothing was built."
+                f"layer: {client.name} uses {used[0]} of {LIBNSL}, so an empty one is not enough, and this machine's"
+                " cannot load on Amazon Linux; start a Docker engine and build again: it is then copied from the"
+                " runtime's image. Nothing was built."
             )
     (folder / LIBNSL).write_bytes(elf.empty_library(LIBNSL))
-    return f"{LIBNSL} empty: no file of the client takes a symbol from it"
+    return f"{LIBNSL} empty: no file of the client uses a symbol of it"
