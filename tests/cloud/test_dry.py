@@ -42,7 +42,7 @@ NOTHING_TO_DO = {
     "prune": "deleted",
     "rerun": "no closing",
     "resolve": "not blocked",
-    "rollback": "no older version",
+    "rollback": "no registered version before",
     "stop-job": "no closing",
 }
 # They change nothing that an operator has, but take minutes or ask the registry of packages. None gets an environment.
