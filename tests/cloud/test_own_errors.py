@@ -11,7 +11,7 @@ from support.helpers import ROOT, administer, environment_file, inv, run_rows
 from support.schedule_helpers import wait_for
 
 from ops import closings, logs
-from ops.shell import request
+from ops.restate import request
 from ops.target import Target
 
 # A step of close and one of resolve that meet an error of the function's own code.
