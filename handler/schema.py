@@ -44,19 +44,19 @@ REPORT_TABLES: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
 OWN_TABLES: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
     "closing_runs": (
         ("SELECT", "INSERT", "UPDATE"),
-        {"id": UUID, "closing_date": ("date",), "detail": ("jsonb",)}
+        {"id": UUID, "closing_date": ("date",), "detail": ("jsonb",), "end_logged": ("boolean",)}
         | dict.fromkeys(("owner", "period", "user_id", "job", "status", "genius", "ledger", "metrics"), TEXT)
         | dict.fromkeys(("message", "ledger_job"), TEXT)
         | dict.fromkeys(("ledger_at", "ledger_job_ended_at", "started_at", "ended_at"), ZONED),
     ),
     "closing_findings": (
         ("SELECT", "INSERT", "DELETE"),
-        {"run_id": UUID, "amounts": ("jsonb",), "found_at": ZONED}
+        {"id": WHOLE, "run_id": UUID, "amounts": ("jsonb",), "found_at": ZONED}
         | dict.fromkeys(("step", "kind", "account", "branch"), TEXT),
     ),
     "closing_decisions": (
         ("SELECT", "INSERT"),
-        {"decided_at": ZONED} | dict.fromkeys(("job", "decision", "who"), TEXT),
+        {"decided_at": ZONED, "closing_date": ("date",)} | dict.fromkeys(("job", "decision", "who", "period"), TEXT),
     ),
 }
 # The catalogue is queried directly: to_regclass fails if USAGE is missing.

@@ -42,5 +42,5 @@ def test_a_text_that_the_database_can_hold_arrives(session):
 
 def test_any_message_can_be_recorded(session):
     runs.record_step("owner", "genius", "failed", {"message": "Rp € 5, \0, \udcff, 日本"})
-    assert runs.finish("owner", "failed", "Rp € 5")["message"] == "Rp ? 5"
+    assert runs.finish("owner", "2025-01-31", "siti", "failed", "Rp € 5")["message"] == "Rp ? 5"
     assert runs.of_date("2025-01-31")[0]["detail"]["genius"]["message"] == "Rp ? 5, ?, ?, ??"

@@ -10,6 +10,7 @@ from support.rollup_helpers import PERIOD, balanced, reading, set_branches, set_
 from handler import ledger, postgres, runs, schema, settings
 
 ROWS = balanced([("1101", "001", 500, 0, 300, 100, 700, 0)])
+CLOSING = {"owner": "owner", "date": "2025-01-31", "userId": "siti"}
 LEFT_BEHIND = "SET search_path = pg_catalog; SET statement_timeout = 5000; SET client_encoding = LATIN1"
 SESSION_SETTINGS = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' ORDER BY name"
 
@@ -34,10 +35,10 @@ def steps() -> list:
     return [
         lambda: runs.begin("owner", "2025-01-31", "siti", "GNS_202501_A"),
         lambda: runs.left_out("owner", "2025-01-31", False, None),
-        lambda: runs.record_job("GNS_202501_A", "succeeded", {"endedAt": "2025-02-01T00:00:00+00:00"}, None),
+        lambda: runs.record_job("GNS_202501_A", "succeeded", {"endedAt": "2025-02-01T00:00:00+00:00"}, CLOSING),
         lambda: ledger.replace_trial_balance("owner", PERIOD, reading(ROWS)),
         lambda: ledger.compute_metrics("owner", PERIOD),
-        lambda: runs.finish("owner", "succeeded", ""),
+        lambda: runs.finish(*CLOSING.values(), "succeeded", ""),
         lambda: runs.newest(3),
         schema.ping,
     ]

@@ -68,6 +68,15 @@ def test_each_fault_is_reported(bare, broken, fault):
         assert fault.format(**given) in str(refused.value)
 
 
+def test_every_column_of_our_own_tables_is_checked(bare):
+    created: dict[str, set] = {}
+    for table, column, _ in bare.run(schema.COLUMNS, schema=SCHEMA):
+        created.setdefault(table, set()).add(column)
+    assert {table: created[table] for table in schema.OWN_TABLES} == {
+        table: set(columns) for table, (_, columns) in schema.OWN_TABLES.items()
+    }
+
+
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 def test_another_encoding_is_reported(other_database, encoding):
     other_database(encoding)
