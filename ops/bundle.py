@@ -93,8 +93,8 @@ def build(cfg: dict[str, str]) -> Bundle:
     if known is None:
         known, remark = bundled(place, own, python, packaged(platform, python)), "made"
     put_in_place(place)
-    said = f".pyc of {python.path}" if python else f"no .pyc: {platform.runtime} is not on this machine"
-    return Bundle(place, known["digest"], known["sha256"], place.stat().st_size, known["unzipped"], remark, said)
+    origin = f".pyc of {python.path}" if python else f"no .pyc: {platform.runtime} is not on this machine"
+    return Bundle(place, known["digest"], known["sha256"], place.stat().st_size, known["unzipped"], remark, origin)
 
 
 def sources() -> list[Path]:

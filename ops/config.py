@@ -126,7 +126,7 @@ DEPLOY_SETTINGS = [
         "PROVISIONED_CONCURRENCY",
         whole_number(0, 1000),
         "a number from 0 to 1000",
-        "how many sandboxes of the live version AWS keeps ready, and bills; 0: none",
+        "how many instances of the live version AWS keeps ready, and bills; 0: none",
         "0",
     ),
     Setting("GITHUB_REPOSITORY", optional, "OWNER/NAME, or empty", "the repository whose main branch may deploy", ""),
