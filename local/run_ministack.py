@@ -2,7 +2,6 @@
 
 - Save the state after each request that changes it; ministack saves only on an orderly end, and a killed one would
   forget versions to which Restate holds invocations.
-- Code.Location of a version serves that version's ZIP, not the newest code.
 - ListFunctions with FunctionVersion=ALL lists the versions, with their layers.
 - FunctionUrl is an address that resolves on this machine.
 
@@ -10,7 +9,6 @@ Run by ministack's own interpreter: imports nothing else of this package, and us
 """
 
 import asyncio
-import json
 import logging
 import os
 import re
@@ -30,7 +28,6 @@ URL_OPERATIONS = (
     "_list_function_url_configs",
 )
 original_app = app.app
-original_get_function, original_serve_code = lambda_svc._get_function, lambda_svc.serve_function_code
 original_list_functions = lambda_svc._list_functions
 saving: set[asyncio.Task] = set()
 
@@ -58,26 +55,6 @@ async def save_soon() -> None:
             logging.getLogger("persistence").warning("%s changed while it was saved: %s", service, error)
 
 
-def get_function(name, qualifier=None):
-    """Answer GetFunction with a Code.Location that names the version."""
-    status, headers, body = original_get_function(name, qualifier)
-    found = json.loads(body)
-    version = found.get("Configuration", {}).get("Version", "$LATEST")
-    if version == "$LATEST":
-        return status, headers, body
-    found["Code"]["Location"] = found["Code"]["Location"].replace(f"/{name}?", f"/{name}:{version}?")
-    return status, headers, json.dumps(found).encode()
-
-
-def serve_code(name, account_id=None, region=None):
-    """Serve the ZIP of a Code.Location: of a version, or the newest code."""
-    name, _, version = name.partition(":")
-    if not version:
-        return original_serve_code(name, account_id, region)
-    function = lambda_svc._functions.get_scoped(account_id, region, name)
-    return 200, {"Content-Type": "application/zip"}, function["versions"][version]["code_zip"]
-
-
 def list_functions(query_params):
     """Answer ListFunctions; with FunctionVersion=ALL, $LATEST and all versions of every function, on one page."""
     if lambda_svc._qp_first(query_params, "FunctionVersion") != "ALL":
@@ -99,7 +76,6 @@ def with_local_urls(operation):
 
 if __name__ == "__main__":
     app.app = app_that_saves
-    lambda_svc._get_function, lambda_svc.serve_function_code = get_function, serve_code
     lambda_svc._list_functions = list_functions
     for name in URL_OPERATIONS:
         setattr(lambda_svc, name, with_local_urls(getattr(lambda_svc, name)))
