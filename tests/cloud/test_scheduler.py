@@ -220,7 +220,7 @@ def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stoppe
 
 def test_eleven_days_close_or_cover_each_date_once(local, module_schedule):
     """Over a kill, a stop and a start, a double start, a skipped hour and a month's end in an outage of three days."""
-    soak = SoakTest(local, module_schedule, date(2025, 3, 23), seconds=2)
+    soak = SoakTest(local, module_schedule, date(2025, 3, 23), seconds=3)
     events = [
         *soak.deploys(range(1, 11), away=range(7, 10)),
         (2, soak.start_twice),
