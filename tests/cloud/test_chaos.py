@@ -26,14 +26,7 @@ def test_the_promise_holds_under_faults():
     assert Runner(8, SEED).run() == []
 
 
-@pytest.mark.parametrize(
-    ("mutant", "faults", "scenario", "report"),
-    [
-        ("auto-drop", [], "plain", "its name is free again"),
-        ("workflow-owner", ["procedure-fails"], "plain", "took an earlier run for its own"),
-    ],
-)
-def test_a_mutant_is_reported(mutant, faults, scenario, report):
-    # The first report ends the run; a fault may miss the closings of a round.
-    broken = Runner(16, SEED, faults, (scenario,), mutant).run()
-    assert any(report in line for line in broken)
+def test_a_mutant_of_the_job_is_reported():
+    # The first report ends the run. Mutants of the handlers are found by the simulation.
+    broken = Runner(16, SEED, [], ("plain",), "auto-drop").run()
+    assert any("its name is free again" in line for line in broken)

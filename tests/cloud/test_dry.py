@@ -42,6 +42,7 @@ NOTHING_TO_DO = {
     "prune": "deleted",
     "rerun": "no closing",
     "resolve": "not blocked",
+    "resume": "nothing is paused",
     "rollback": "no registered version before",
     "stop-job": "no closing",
 }

@@ -16,7 +16,7 @@ def test_the_json_is_the_functions_part(deployed):
 
 
 def test_a_file_is_checked_and_compared_with_the_function(deployed):
-    assert "env/local.env is in order" in inv("env.check", "--env", "local").stdout
+    assert "env/local.env is valid" in inv("env.check", "--env", "local").stdout
     assert "nothing differs" in inv("env.diff", "--env", "local").stdout
     changes = {"MEMORY": "2048", "RETENTION_DAYS": "91", "PG_PASSWORD": "other${LOCAL_PG_PASSWORD}"}
     with environment_file("testenv", **changes) as env:
