@@ -12,7 +12,7 @@ from datetime import date
 # Of the requests between the services. A newer minor version only adds fields; a newer major one means something else.
 PROTOCOL = (1, 0)
 LARGEST_BODY = 4096
-SHOWN = 60
+EXCERPT_LENGTH = 60
 
 FLAGS = ("skipGeniusClosing", "skipSyncTrialBalance", "skipFinancialMetrics")
 # `inv rerun` also sends: go on at the first step that has not succeeded; take over the job of a killed closing.
@@ -60,9 +60,10 @@ def unique(pairs: list[tuple[str, object]]) -> dict:
     return found
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
+    """Return a value as a short text for a message."""
     text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= EXCERPT_LENGTH else f"{text[:EXCERPT_LENGTH]}…"
 
 
 def checked_fields(body: object, known: tuple[str, ...], example: str) -> dict:
@@ -72,14 +73,14 @@ def checked_fields(body: object, known: tuple[str, ...], example: str) -> dict:
     major, minor = checked_protocol(body.get("protocol", protocol()))
     extra = sorted(set(body) - set(known))
     if extra and (major, minor) <= PROTOCOL:
-        raise ValueError(f"unknown field {shown(extra[0])}; known: {', '.join(known)}")
+        raise ValueError(f"unknown field {excerpt(extra[0])}; known: {', '.join(known)}")
     return {name: body[name] for name in known if name in body}
 
 
 def checked_protocol(value: object) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9][0-9]{0,2})\.([0-9]{1,3})", value) if isinstance(value, str) else None
     if not match:
-        raise ValueError(f"protocol {shown(value)}: expected a version such as {protocol()!r}")
+        raise ValueError(f"protocol {excerpt(value)}: expected a version such as {protocol()!r}")
     major, minor = int(match[1]), int(match[2])
     if major > PROTOCOL[0]:
         raise ValueError(
@@ -93,7 +94,7 @@ def check_request(key: str, body: object, today: date) -> dict:
     given = closing_fields(body)
     day = real_date(key)
     if given.get("date") != key:
-        raise ValueError(f"the body's date {shown(given.get('date'))} is not the key {key!r}")
+        raise ValueError(f"the body's date {excerpt(given.get('date'))} is not the key {key!r}")
     return checked_closing(given, day, today)
 
 
@@ -111,14 +112,14 @@ def checked_closing(given: dict, day: date, today: date) -> dict:
     refuse_future(day, today)
     user_id = given.get("userId", "adm")
     if not isinstance(user_id, str) or not re.fullmatch(USER_ID, user_id):
-        raise ValueError(f"userId {shown(user_id)}: expected 1 to 30 letters, digits, '_', '.' or '-'")
+        raise ValueError(f"userId {excerpt(user_id)}: expected 1 to 30 letters, digits, '_', '.' or '-'")
     for flag in (*FLAGS, *RERUN_FLAGS):
         if not isinstance(given.get(flag, False), bool):
-            raise ValueError(f"{flag} {shown(given[flag])}: expected true or false")
+            raise ValueError(f"{flag} {excerpt(given[flag])}: expected true or false")
     if given.get("fromStep") not in (None, *STEPS):
-        raise ValueError(f"fromStep {shown(given['fromStep'])}: expected one of {', '.join(STEPS)}")
+        raise ValueError(f"fromStep {excerpt(given['fromStep'])}: expected one of {', '.join(STEPS)}")
     if given.get("procedure") not in (None, "run", "none"):
-        raise ValueError(f"procedure {shown(given['procedure'])}: expected run or none")
+        raise ValueError(f"procedure {excerpt(given['procedure'])}: expected run or none")
     flags = {flag: given.get(flag, False) for flag in (*FLAGS, *RERUN_FLAGS)}
     # What the operator confirmed. A caller that does not know the field confirms what its flags say.
     repeats = not flags["adopt"] and given.get("fromStep") in (None, "genius")
@@ -143,9 +144,9 @@ def check_resolve(key: str, body: object) -> dict:
     for name, limit in (("job", 128), ("who", 64)):
         value = given.get(name)
         if not isinstance(value, str) or not 1 <= len(value) <= limit or not value.isprintable():
-            raise ValueError(f"{name} {shown(value)}: expected 1 to {limit} printable characters")
+            raise ValueError(f"{name} {excerpt(value)}: expected 1 to {limit} printable characters")
     if given.get("as") not in OUTCOMES:
-        raise ValueError(f"as {shown(given.get('as'))}: expected one of {', '.join(OUTCOMES)}")
+        raise ValueError(f"as {excerpt(given.get('as'))}: expected one of {', '.join(OUTCOMES)}")
     return {name: given[name] for name in ("job", "as", "who")}
 
 
@@ -156,7 +157,7 @@ def check_trigger(key: str, body: object) -> int | None:
         given = {} if body is None else checked_fields(body, ("protocol", "generation"), "{}")
         generation = given.get("generation")
         if "generation" in given and (type(generation) is not int or not 0 <= generation < 2**53):
-            raise ValueError(f"generation {shown(generation)}: expected a whole number")
+            raise ValueError(f"generation {excerpt(generation)}: expected a whole number")
     except ValueError as error:
         raise ValueError(f"{error}; to close another date than today's: `inv close --env ENV --date DATE`") from None
     return generation
@@ -171,12 +172,12 @@ def check_late(key: str, body: object) -> str:
 def check_main(key: str) -> None:
     """Another key would be another chain, closing every date beside this one."""
     if key != MAIN:
-        raise ValueError(f"the scheduler's key is {MAIN!r}, not {shown(key)}; call DailyClosingScheduler/{MAIN}")
+        raise ValueError(f"the scheduler's key is {MAIN!r}, not {excerpt(key)}; call DailyClosingScheduler/{MAIN}")
 
 
 def check_period(key: str) -> None:
     if not isinstance(key, str) or not re.fullmatch(PERIOD, key) or int(key[:4]) < FIRST_DAY.year:
-        raise ValueError(f"{shown(key)} is not a period; expected one from {FIRST_DAY:%Y-%m} on, as YYYY-MM")
+        raise ValueError(f"{excerpt(key)} is not a period; expected one from {FIRST_DAY:%Y-%m} on, as YYYY-MM")
 
 
 def date_within(period: str, value: object) -> date:
@@ -199,7 +200,7 @@ def real_date(value: object) -> date:
             raise ValueError(value)
         day = date.fromisoformat(value)
     except ValueError:
-        raise ValueError(f"{shown(value)} is not a date; expected one that exists, as YYYY-MM-DD") from None
+        raise ValueError(f"{excerpt(value)} is not a date; expected one that exists, as YYYY-MM-DD") from None
     if day < FIRST_DAY:
         raise ValueError(f"{value} is before {FIRST_DAY}, the first date that can be closed")
     return day

@@ -1,8 +1,8 @@
-"""When the scheduler ticks and which dates are due then: plain values in, plain values out, no clock of its own.
+"""The schedule times and the dates that are due at them: plain values in, plain values out, no clock of its own.
 
-The tick of a date is the first moment at which the zone's clocks show that date and the time of day, or a later one.
-So a time that is shown twice, when clocks are put back, ticks the first time, and one that is skipped, when they are
-put forward, ticks at the jump. Each date has exactly one tick, and a later date never ticks earlier.
+The schedule time of a date is the first moment at which the zone's clocks show that date and the time of day, or a
+later time. So a time that occurs twice, when clocks are put back, counts the first time, and a time skipped by daylight
+saving runs at the transition. Each date has exactly one schedule time, and a later date never has an earlier one.
 
 Moments are seconds since 1970: two times of one zone would compare and subtract as wall clocks do.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 DAY = timedelta(days=1)
-# How many closings one tick starts at most: more than half a year of outage is for a person to look at.
+# How many closings one schedule time starts at most: more than half a year of outage needs a person.
 CAP = 7
 
 
@@ -35,7 +35,7 @@ class Due(NamedTuple):
 
 
 def moment_of(day: date, at: tuple[int, int], zone: ZoneInfo) -> float:
-    """The moment of a date's tick; at: hour and minute."""
+    """Return the moment of a date's schedule time; at: hour and minute."""
     wall = datetime.combine(day, time(*at))
     # The offsets after and before a change: only where it skips the time is the former's moment the earlier one.
     early, late = (wall.replace(tzinfo=zone, fold=fold).timestamp() for fold in (1, 0))
@@ -49,8 +49,8 @@ def moment_of(day: date, at: tuple[int, int], zone: ZoneInfo) -> float:
 
 
 def next_day(after: float, at: tuple[int, int], zone: ZoneInfo) -> date:
-    """The first date whose tick lies after a moment."""
-    # A skip around midnight may put the tick of one date into the next.
+    """Return the first date whose schedule time is after a moment."""
+    # A skip around midnight can move the schedule time of one date into the next.
     day = local_date(after, zone) - DAY
     while moment_of(day, at, zone) <= after:
         day += DAY

@@ -300,8 +300,8 @@ def parse(environ: Mapping[str, str]) -> SimpleNamespace:
         try:
             values[setting.name.lower()] = setting.parse(given)
         except ValueError:
-            shown = "" if setting.secret else f" {given!r}"
-            faults.append(f"{setting.name}{shown} is malformed: expected {setting.expected}")
+            detail = "" if setting.secret else f" {given!r}"
+            faults.append(f"{setting.name}{detail} is malformed: expected {setting.expected}")
     faults += conflicts({setting.name: environ.get(setting.name, setting.default) for setting in SETTINGS})
     if faults:
         raise SettingsError("; ".join(faults))

@@ -77,8 +77,8 @@ def serve(cfg: dict[str, str], port: int) -> None:
 
 def print_event(event: str, **fields) -> None:
     """Print an event of the function's log as the time, the event and its fields."""
-    shown = "  ".join(f"{key} {value}" for key, value in fields.items() if key != "invocation")
-    print(f"{time.strftime('%H:%M:%S')}  {event:<18} {shown}", flush=True)
+    text = "  ".join(f"{key} {value}" for key, value in fields.items() if key != "invocation")
+    print(f"{time.strftime('%H:%M:%S')}  {event:<18} {text}", flush=True)
 
 
 def register_when_ready(target: Target, port: int) -> None:

@@ -72,7 +72,7 @@ def counted(rows: int) -> str:
 
 def aligned(names: list[str], rows: Iterable[tuple]) -> list[str]:
     """Rows under their columns' names; numbers end where their column ends, NULL is left blank."""
-    cells = [[shown(value) for value in row] for row in rows]
+    cells = [[format_value(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *cells)]
     right = [any(isinstance(value, (int, float, Decimal)) for value in column) for column in zip(*rows)]
     right = right or [False] * len(names)
@@ -84,7 +84,7 @@ def aligned(names: list[str], rows: Iterable[tuple]) -> list[str]:
     return [line(names), line(["-" * width for width in widths]), *map(line, cells)]
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value in one line of at most WIDEST characters."""
     text = "" if value is None else format(value, "f") if isinstance(value, Decimal) else str(value)
     text = " ".join(text.split()) if isinstance(value, str) else text
