@@ -214,22 +214,22 @@ def test_a_failed_job_that_is_taken_over_starts_no_other(deployed):
 def test_a_job_that_is_cancelled_before_its_start_never_starts(deployed):
     before = len(starts("2025-09"))
     FAULTS.inject("jobs_never_start")
-    inv("close", "--env", "local", "--date", "2025-09-03")
-    await_state(deployed, "2025-09-03", "SCHEDULED")
-    inv("cancel", "--env", "local", "--date", "2025-09-03", "--yes")
-    (row,) = run_rows(deployed, "2025-09-03")
+    inv("close", "--env", "local", "--date", "2025-09-13")
+    await_state(deployed, "2025-09-13", "SCHEDULED")
+    inv("cancel", "--env", "local", "--date", "2025-09-13", "--yes")
+    (row,) = run_rows(deployed, "2025-09-13")
     assert (row["status"], row["genius"]) == ("cancelled", "never-started")
     FAULTS.clear("jobs_never_start")
-    close("2025-09-04")
+    close("2025-09-14")
     assert len(starts("2025-09")) == before + 1
 
 
 def test_a_rerun_of_another_date_announces_both_jobs(deployed):
     FAULTS.inject("procedure_seconds", "5")
-    inv("close", "--env", "local", "--date", "2025-09-10")
-    await_state(deployed, "2025-09-10", "RUNNING")
-    kill(deployed, "2025-09-10")
+    inv("close", "--env", "local", "--date", "2025-09-20")
+    await_state(deployed, "2025-09-20", "RUNNING")
+    kill(deployed, "2025-09-20")
     FAULTS.clear("procedure_seconds")
-    announced = rerun("2025-09-11").stdout
-    assert "of 2025-09-10 and records it; goes on with genius: the PROCEDURE RUNS" in announced
-    assert [run_rows(deployed, f"2025-09-1{n}")[-1]["genius"] for n in (0, 1)] == ["succeeded", "succeeded"]
+    announced = rerun("2025-09-21").stdout
+    assert "of 2025-09-20 and records it; goes on with genius: the PROCEDURE RUNS" in announced
+    assert [run_rows(deployed, f"2025-09-2{n}")[-1]["genius"] for n in (0, 1)] == ["succeeded", "succeeded"]

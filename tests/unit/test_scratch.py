@@ -28,9 +28,15 @@ if sys.argv[2] == "wait":
 
 def start(root: Path, *words: str, ignore_hangup: bool = False) -> tuple[subprocess.Popen, Path]:
     """A process that has written a scratch file, and the file."""
-    before = (lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignore_hangup else None
+    hangup = signal.SIG_IGN if ignore_hangup else signal.SIG_DFL
     command = [sys.executable, "-c", PROGRAM, str(root), *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=scratch.ROOT, preexec_fn=before)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=scratch.ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup),
+    )
     return process, Path(process.stdout.readline().strip())
 
 
