@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from . import settings
 from .errors import Refused, Unavailable, clean
+from .job_status import GIVEN_UP
 from .oracle import connected, driver, first_line
 from .request import PERIOD, USER_ID
 
@@ -49,7 +50,7 @@ JOB_ACTION = "".join(
 )
 # The comments of a job and of its start mark: which closing they belong to.
 ABOUT = re.compile(r"finance-closing (\d{4}-\d{2}-\d{2}), by ([A-Za-z0-9_.-]{1,30}), ([A-Za-z0-9_]{1,80})")
-STARTED, GIVEN_UP = "started", "given up"
+STARTED = "started"
 NO_MESSAGE = "'the procedure gave no message'"
 NO_MESSAGE_STRICT = (
     "'the procedure gave no message and the status ' || SUBSTR(NVL(v_status, 'NULL'), 1, 50)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .job_status import GIVEN_UP
 from .request import STEPS
 
 # Outcomes of the genius step that do not account for a job that Genius has.
@@ -73,8 +74,8 @@ def next_command(state: dict, env: str = "ENV") -> dict:
         if behind := state.get("queuedBehind"):
             return answer(f"{date} waits for the closing of {behind}", "next", "--date", behind)
         return answer(f"the closing of {date} is {run['status']}", "status", *of_date, "--watch")
-    left = left_jobs(state)
-    if done(rows) == list(STEPS) and not left and not (blocked and blocked["date"] == date):
+    left, finished = left_jobs(state), done(rows)
+    if finished == list(STEPS) and not left and not (blocked and blocked["date"] == date):
         return answer(f"{date} is closed", "")
     if blocked:
         reason = f"{period} is blocked by job {blocked['job']}: {blocked['message']}"
@@ -85,7 +86,7 @@ def next_command(state: dict, env: str = "ENV") -> dict:
         return answer(f"the outcome of job {left[0]} is not recorded yet", "rerun", *of_date, "--adopt")
     if not run and not rows:
         return answer(f"{date} was never accepted", "close", *of_date)
-    lacking = [step for step in STEPS if step not in done(rows)]
+    lacking = [step for step in STEPS if step not in finished]
     failure = (rows[-1]["message"] if rows else "") or (run or {}).get("failure") or "its run has ended"
     return answer(f"{date} lacks {', '.join(lacking)}: {failure}", "rerun", *of_date)
 
@@ -135,5 +136,5 @@ def left_jobs(state: dict) -> list[str]:
     return [
         job["job"]
         for job in jobs
-        if job["ours"] and job["date"] == state["date"] and job["mark"] != "given up" and job["job"] not in recorded
+        if job["ours"] and job["date"] == state["date"] and job["mark"] != GIVEN_UP and job["job"] not in recorded
     ]

@@ -14,7 +14,7 @@ from restate import ObjectContext, TerminalError
 
 from . import entry, genius, plan, runs, settings
 from .errors import Refused, Unavailable
-from .job_status import evaluate, interval
+from .job_status import GIVEN_UP, evaluate, interval
 from .step import report_progress, step
 
 SETTINGS = settings.current()
@@ -114,7 +114,7 @@ def unaccounted_jobs(period: str) -> list[dict]:
 
     Returns them as `closing` has them, with "state".
     """
-    jobs = {one["job"]: one for one in genius.period_jobs(period) if one["ours"] and one["mark"] != "given up"}
+    jobs = {one["job"]: one for one in genius.period_jobs(period) if one["ours"] and one["mark"] != GIVEN_UP}
     names = ("job", "date", "owner", "userId", "state")
     return [{name: jobs[job][name] for name in names} | {"submitted": True} for job in runs.unaccounted(sorted(jobs))]
 
@@ -155,7 +155,7 @@ def give_up(job: str) -> dict:
     except (Refused, Unavailable):
         # The next poll says why.
         return {}
-    if mark != "given up":
+    if mark != GIVEN_UP:
         return {}
     return {"outcome": "never-started", "message": "the job did not start in time and was given up"}
 
@@ -202,7 +202,7 @@ def released(closing: dict) -> bool:
     try:
         if not closing["submitted"] and genius.reserve_name(closing["job"]):
             outcome, message = "never-submitted", "its closing was cancelled before the job was created"
-        elif genius.give_up(closing["job"]) == "given up":
+        elif genius.give_up(closing["job"]) == GIVEN_UP:
             outcome, message = "never-started", "its closing was cancelled before the job started"
         else:
             return False
@@ -224,6 +224,6 @@ def decide(job: str, outcome: str, who: str, blocked: dict, period: str) -> dict
         raise Refused(seen["refused"])
     if seen["state"] == "RUNNING":
         raise Refused(f"{job} is still RUNNING; wait for its end, or stop it with `inv stop-job`; nothing was changed")
-    if blocked.get("ours") and genius.give_up(job) == "given up" and seen["state"] and outcome == "succeeded":
+    if blocked.get("ours") and genius.give_up(job) == GIVEN_UP and seen["state"] and outcome == "succeeded":
         raise Refused(f"{job} has never started, so it did not succeed; it is given up now: resolve it as failed")
     return runs.resolve(job, outcome, who, blocked["date"], period)

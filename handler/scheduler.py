@@ -20,8 +20,6 @@ from .request import MAIN, check_late, check_main, check_trigger, protocol
 SETTINGS = settings.current()
 # Entries of `covered` and of `leftOut`: one a period of an outage, so these are those of years.
 KEPT = 100
-# DailyClosing's own words for its state, as Restate's invocation status; every other one is an end.
-RUN_STATUS = {"running": "running"}
 
 scheduler = VirtualObject(
     "DailyClosingScheduler",
@@ -174,7 +172,10 @@ async def check_closed(ctx: ObjectSharedContext, day: str) -> dict:
     now = await ctx.object_call(period.status, key=day[:7], arg=None)
     known = {"date": day, "blocked": now["blocked"], "closing": now["closing"]}
     if run["status"] != "unknown":
-        known["run"] = {"status": RUN_STATUS.get(run["status"], "completed"), "failure": run.get("message")}
+        known["run"] = {
+            "status": "running" if run["status"] == "running" else "completed",
+            "failure": run.get("message"),
+        }
     found = next_command(known)
     event = {"date": day, "status": run["status"], "message": found["reason"], "next": found["command"]}
     # A step, so that a replay does not log it again.

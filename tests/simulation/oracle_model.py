@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from handler.errors import LoginRefused, Refused, Unavailable
 
 BACKED_OFF, STARTED_TWICE, PROCEDURE_FAILED = 20807, 20808, 20806
-NAME_IN_USE = "ORA-27477"
 
 
 @dataclass(frozen=True)
