@@ -20,9 +20,12 @@ closing = Workflow(
 
 
 @closing.main(workflow_retention=timedelta(days=SETTINGS.retention_days), input_serde=entry.Body())
-@entry.checked(check_request)
+@entry.checked(check_request, refusal="closing_failed")
 async def run(ctx: WorkflowContext, request: dict) -> dict:
-    """Close the date that is this workflow's key; returns the result of ClosingPeriod.close."""
+    """Close the date that is this workflow's key; returns the result of ClosingPeriod.close.
+
+    A refused request ends a scheduled date as a failed closing does, so it logs the same event.
+    """
     key = request["date"][:7]
     ctx.set("status", {"status": "running", "period": key})
     call = ctx.object_call(period.close, key=key, arg=request)

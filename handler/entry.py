@@ -44,13 +44,14 @@ class Body(Serde):
         return bytes(data)
 
 
-def checked(check: Callable, pauses: bool = False):
+def checked(check: Callable, pauses: bool = False, refusal: str = ""):
     """Let a handler see only requests that `check` accepts; the others end with a terminal 400 in one line.
 
     check: a function of request.py. It takes the key, then the decoded body if the handler has one, then today's date
     if it asks for it. The handler gets what check returns.
     pauses: an error in our own code stays an error, so that Restate pauses the invocation after a few tries and a
     fixed version can resume it. Otherwise it ends the invocation at once, and no key is held.
+    refusal: the event to log for a request that is not accepted, if somebody must learn of it.
     """
     wanted = list(inspect.signature(check).parameters)
 
@@ -63,7 +64,12 @@ def checked(check: Callable, pauses: bool = False):
                     values.append(await today(ctx))
                 request = check(ctx.key(), *values)
             except ValueError as error:
-                raise TerminalError(f"{error}; nothing was done", status_code=BAD_REQUEST) from None
+                message = f"{error}; nothing was done"
+                if refusal:
+                    about = {"date": ctx.key(), "invocation": ctx.request().id, "status": "refused"}
+                    # A step, so that a replay does not log it again.
+                    await ctx.run_typed("log", log.write, event=refusal, **about, message=message)
+                raise TerminalError(message, status_code=BAD_REQUEST) from None
             try:
                 return await function(ctx, *([request] if raw else []))
             except (TerminalError, RetryableError, DisconnectedException):

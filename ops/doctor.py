@@ -12,7 +12,7 @@ from invoke import Exit
 
 from handler.client import ERRORS
 from layer import publish as layers
-from ops import closings, config, deploy, keep_warm, limits, ping, release, roles, schedule, shell
+from ops import closings, config, deploy, keep_warm, limits, next_command, ping, release, roles, schedule, shell
 from ops.env_tasks import SHAPE
 from ops.restate import message, newest, one_line, request, sql
 from ops.shell import aws
@@ -295,19 +295,24 @@ def periods(target: Target) -> Iterator[Finding]:
     )
     for row in rows:
         blocked, period = json.loads(row["value_utf8"]), row["service_key"]
-        fix = f"check the job in Genius, then inv resolve --env {target.env} --period {period} --as succeeded|failed"
-        yield failed(f"{period} is blocked by {blocked['job']}: {one_line(blocked['message'])}", fix)
+        text = f"{period} is blocked by {blocked['job']}: {one_line(blocked['message'])}"
+        yield failed(text, next_command.command(target, blocked["date"] or f"{period}-01"))
     if not rows:
         yield passed("no period is blocked")
 
 
 def paused(target: Target) -> Iterator[Finding]:
-    query = "SELECT id, target, last_failure FROM sys_invocation WHERE status = 'paused' ORDER BY created_at"
-    rows = sql(target.cfg, query)
+    """Report each paused invocation once; the date of a close is that of the run that called it."""
+    rows = sql(
+        target.cfg,
+        "SELECT one.id, one.target, one.last_failure, one.target_service_key AS key, run.target_service_key AS date"
+        " FROM sys_invocation one LEFT JOIN sys_invocation run ON run.id = one.invoked_by_id"
+        " WHERE one.status = 'paused' ORDER BY one.created_at",
+    )
     for row in rows:
         cause = row.get("last_failure") or last_failure(target.cfg, row["id"])
         text = f"{row['target']} {row['id']} is paused: {one_line(cause)}"
-        yield failed(text, f"fix the cause, then restate invocations resume {row['id']}")
+        yield failed(text, f"fix the cause, then {next_command.command(target, row.get('date') or row['key'])}")
     if not rows:
         yield passed("no invocation is paused")
 

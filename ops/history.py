@@ -10,7 +10,7 @@ from invoke import Exit
 
 from handler import findings
 from handler.request import STEPS
-from ops import closings, config, ping
+from ops import closings, config, next_command, ping
 from ops.target import Target
 from ops.task import NOTHING, task
 
@@ -20,7 +20,7 @@ ESTIMATE_RUNS, MAX_RUNS = 20, 366
 
 @task(group="watch", changes=NOTHING, help={**config.ENV_HELP, "count": "how many closings"})
 def history(c, env, count=10):
-    """Show the last closings from closing_runs, with the duration of each step."""
+    """Show the last closings from closing_runs, with the duration of each step and what to do for those that failed."""
     target = Target.load(c, env)
     if not 1 <= count <= MAX_RUNS:
         raise Exit(f"--count {count} is out of range: expected a number from 1 to {MAX_RUNS}")
@@ -29,6 +29,14 @@ def history(c, env, count=10):
         print(f"{env}: closing_runs has no closing yet; start one with `inv close --env {env} --date D`")
         return
     print(table(rows))
+    for date in sorted(open_dates(rows)):
+        print(f"{date}: {next_command.advice(target, date)}")
+
+
+def open_dates(rows: list[dict]) -> list[str]:
+    """Return the dates whose newest run has not succeeded; rows: of closing_runs, the newest first."""
+    newest = {row["closing_date"]: row["status"] for row in reversed(rows)}
+    return [date for date, status in newest.items() if status != "succeeded"]
 
 
 def fetch(target: Target, count: int) -> list[dict]:

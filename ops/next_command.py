@@ -29,6 +29,15 @@ def advice(target: Target, date: str) -> str:
     return f"{reason}. Next: `{found['command']}`" if found["command"] else f"{reason}. Nothing is to be done."
 
 
+def command(target: Target, date: str) -> str:
+    """Return the next command for a date, for a line of the doctor: `inv next` if no command but the doctor helps."""
+    try:
+        found = plan.next_command(known_state(target.cfg, date), target.env)["command"]
+    except Exit:
+        found = ""
+    return f"inv next --env {target.env} --date {date}" if not found or found.startswith("inv doctor") else found
+
+
 def known_state(cfg: dict, date: str) -> dict:
     """Return what is known of a date: see handler.plan.next_command."""
     run = closings.invocation_of(cfg, "DailyClosing", date, "run")

@@ -22,15 +22,15 @@ REAL = os.environ.get("ORACLE_TEST_CONNECT_STRING")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Under xdist one worker has the cloud, and begins with the files that use it; the others take the rest by file.
+    """Under xdist a worker takes one file after the other, those first that use the cloud: each worker has its own.
 
-    The files that need the ZIPs of Instant Client stay together, too: making these takes seconds.
+    The files that need the ZIPs of Instant Client stay together: making these takes seconds.
     """
     in_cloud = {item.path for item in items if "local" in item.fixturenames}
     with_zips = {item.path for item in items if "zips" in item.fixturenames}
     for item in items:
-        alone = "zips" if item.path in with_zips else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("cloud" if item.path in in_cloud else alone))
+        alone = "zips" if item.path in with_zips - in_cloud else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(alone))
     items.sort(key=lambda item: item.path not in in_cloud)
 
 
@@ -64,7 +64,7 @@ def recorder():
 
 @pytest.fixture(scope="session")
 def local():
-    """The local cloud that tests share, up and empty; it goes down at the end of the run."""
+    """The local cloud that the tests of a worker share, up and empty; it goes down at the end of the run."""
     from local import cloud
 
     there = cloud.Cloud(STATE, report=lambda line: None)

@@ -12,17 +12,18 @@ from support.logpattern import matches
 
 from local.oracle.faults import Faults
 from ops import alarms, logs
+from ops.restate import request
 from ops.target import Target
 
 CFG = {"FUNCTION_NAME": "finance-closing"}
 TOPIC = "arn:aws:sns:ap-southeast-3:000000000000:ops"
 WANTED = alarms.wanted_alarms(CFG, TOPIC)
-WHOLE, PARTIAL, FAILED = "2025-11-11", "2025-11-12", "2025-11-13"
+WHOLE, PARTIAL, FAILED, REFUSED = "2025-11-11", "2025-11-12", "2025-11-13", "2025-11-14"
 
 
 @pytest.fixture(scope="module")
 def lines(deployed) -> list[str]:
-    """The function's log of a whole closing, of one with a step left out, and of one that failed."""
+    """The function's log of a whole closing, of one with a step left out, one that failed, and one that was refused."""
     begin = int(time.time() * 1000)
     close(WHOLE)
     close(PARTIAL, "--skip-genius")
@@ -32,6 +33,8 @@ def lines(deployed) -> list[str]:
         close(FAILED, check=False)
     finally:
         faults.clear("procedure_status")
+    url = f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/{REFUSED}/run"
+    assert request(deployed, "POST", url, {"date": REFUSED, "protocol": "9.0"})[0] == 400
     return [event["message"] for event in logs.fetch(Target(Context(), deployed, "local"), begin, "2025-11")]
 
 
@@ -41,7 +44,7 @@ def caught(name: str, lines: list[str]) -> list[str]:
 
 def test_each_outcome_is_counted_once_by_its_own_filter(lines):
     assert caught("no-closing", lines) == [WHOLE]
-    assert caught("closing-failed", lines) == [FAILED]
+    assert caught("closing-failed", lines) == [FAILED, REFUSED]
     assert caught("time-outs", lines) == []
 
 

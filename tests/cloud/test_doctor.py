@@ -16,7 +16,7 @@ from support.instantclient import AIO
 
 from handler.client import ERRORS
 from local.oracle.faults import Faults
-from ops import closings, config, deploy, doctor, shell
+from ops import closings, config, deploy, doctor, next_command, shell
 from ops.restate import request
 from ops.shell import aws
 from ops.target import Target
@@ -316,9 +316,14 @@ def test_blocked_period_fails_with_the_command_that_resolves_it(deployed):
 
 
 def test_paused_invocation_fails_with_its_last_failure(cfg, monkeypatch):
-    rows = [{"id": "inv_1", "target": "ClosingPeriod/2025-01/close"}]
+    rows = [{"id": "inv_1", "target": "ClosingPeriod/2025-01/close", "key": "2025-01", "date": "2025-01-31"}]
     events = [{"event_json": json.dumps({"last_failure": "ORA-01017: no"})}]
     monkeypatch.setattr(doctor, "sql", lambda cfg, query, *values: events if "sys_journal_events" in query else rows)
+    monkeypatch.setattr(next_command, "known_state", lambda cfg, date: {"date": date, "paused": "inv_1"})
     (one,) = findings(doctor.paused, cfg)
     assert not one.passed and "is paused: ORA-01017: no" in one.message
-    assert one.fix.endswith("restate invocations resume inv_1")
+    assert one.fix == "fix the cause, then inv resume --env local --date 2025-01-31"
+    # Genius cannot be read: the doctor does not answer with itself.
+    monkeypatch.setattr(next_command, "known_state", lambda cfg, date: {"date": date, "jobs": "ORA-12541"})
+    (one,) = findings(doctor.paused, cfg)
+    assert one.fix == "fix the cause, then inv next --env local --date 2025-01-31"

@@ -10,7 +10,7 @@ from support.helpers import STATE, close, inv
 
 from local.oracle.faults import Faults
 
-DATE, NEIGHBOUR = "2025-06-11", "2025-06-12"
+DATE, NEIGHBOUR, FAILED = "2025-06-11", "2025-06-12", "2025-06-13"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,20 @@ def test_history_shows_each_step(closed):
     neighbour, first = (re.split(r"  +| (?=succeeded|skipped)", line) for line in lines[1:])
     assert neighbour[0] == NEIGHBOUR and "skipped" in neighbour
     assert first[0] == DATE and len(re.findall(r"\d s\b", lines[2])) == 4
+
+
+def test_history_names_the_next_command_of_a_date_that_failed(closed):
+    faults = Faults(STATE / "genius")
+    faults.inject("procedure_status", "0")
+    try:
+        close(FAILED, check=False)
+    finally:
+        faults.clear("procedure_status")
+    (line,) = [one for one in inv("history", "--env", "local").stdout.splitlines() if one.startswith(f"{FAILED}: ")]
+    assert line.endswith(f"Next: `inv rerun --env local --date {FAILED}`"), line
+    close_again = inv("rerun", "--env", "local", "--date", FAILED, "--yes", "--watch").stdout
+    assert "done" in close_again
+    assert f"{FAILED}: " not in inv("history", "--env", "local").stdout
 
 
 def test_log_of_one_date_has_no_line_of_another(closed):

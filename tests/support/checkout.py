@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import IO
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# The state folder of the tests' cloud, which a killed run leaves behind and the next one takes over.
-STATE = CHECKOUT / ".local" / "test"
+# The state folder of a worker's cloud, which a killed run leaves behind and the next one takes over.
+STATE = CHECKOUT / ".local" / f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
 COPIES = STATE.with_name("test-copies")
 # What a copy keeps from the run before, since its name or its header tells what it was made from.
 KEPT = {"__pycache__", "packages"}
