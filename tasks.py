@@ -18,6 +18,7 @@ from ops import (  # noqa: E402
     develop,
     docs,
     doctor,
+    entry,
     env_tasks,
     genius_tasks,
     history,
@@ -66,3 +67,4 @@ namespace.add_task(listing.overview, default=True)
 for name, module in COLLECTIONS.items():
     namespace.add_collection(Collection.from_module(module), name)
 listing.install(namespace)
+entry.install()

@@ -7,6 +7,7 @@ deploy with the same parsers, and the README's table is made from it.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -43,6 +44,14 @@ def text(value: str) -> str:
 
 def optional(value: str) -> str | None:
     return value or None
+
+
+def host(value: str) -> str:
+    """Return a name or an address without brackets, port or scheme."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", value):
+        # Raises ValueError.
+        ipaddress.IPv6Address(value)
+    return value
 
 
 def port(value: str) -> int:
@@ -130,7 +139,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 SETTINGS = [
-    Setting("PG_HOST", text, "a host name", "PostgreSQL's host"),
+    Setting("PG_HOST", host, "a host name or an address, without brackets and port", "PostgreSQL's host"),
     Setting("PG_PORT", port, "a port from 1 to 65535", "PostgreSQL's port", "5432"),
     Setting("PG_DATABASE", text, "a database name", "the database that gets the trial balance"),
     Setting("PG_USER", text, "a user name", "PostgreSQL's user"),

@@ -12,6 +12,7 @@ from shlex import quote as q
 from invoke import Exit
 
 from layer import elf, runtimes
+from ops import environment
 
 LIBAIO, LIBNSL = "libaio.so.1", "libnsl.so.1"
 # Ubuntu 24.04 and Debian 13 renamed the file; programs still need the old name.
@@ -43,7 +44,8 @@ def docker_works() -> bool:
     if not shutil.which("docker"):
         return False
     try:
-        return not subprocess.run(["docker", "info"], capture_output=True, timeout=15).returncode
+        command = ["docker", "info"]
+        return not subprocess.run(command, env=environment.clean(), capture_output=True, timeout=15).returncode
     except (subprocess.TimeoutExpired, OSError):
         return False
 
@@ -76,7 +78,15 @@ def from_image(wanted: list[str], folder: Path, runtime: str) -> list[str]:
 def run(command: str, seconds: float, folder: Path | None = None) -> str | None:
     """Run a command; returns None on success, else the last line of its errors."""
     try:
-        done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=folder,
+            env=environment.clean(),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
     except subprocess.TimeoutExpired:
         return f"it did not end within {seconds} s"
     lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it printed nothing"]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 import time
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
 from invoke import Exit
 from pg8000 import native
 
 from local.cloud import Cloud
 from local.errors import LocalError
-from ops import closings, logs, restate
+from local.state import ROOT
+from ops import closings, logs, restate, shell
 from ops.target import Target
 
 FIRST = date(2025, 1, 31)
@@ -87,7 +91,7 @@ def next_date(cfg: dict[str, str]) -> str:
 
 def title(text: str) -> None:
     """Print a title, bold on a terminal."""
-    print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n{text}", flush=True)
+    print(f"\n{shell.styled(text, shell.BOLD)}", flush=True)
 
 
 def print_result(target: Target, day: str, result: dict, began: float) -> None:
@@ -104,9 +108,20 @@ def print_result(target: Target, day: str, result: dict, began: float) -> None:
     title("Each step in the journal")
     print(f"  {closings.page(cfg, close['id'])}\n  {closings.page(cfg, run['id'])}")
     title("Next")
-    print("  make demo                                    close the next business date")
-    print(f"  inv status --env local --date {day}     its state, from Restate")
-    print("  inv local.down                               stop everything; the data stays")
+    inv = inv_command()
+    for command, effect in (
+        ("make demo", "close the next business date"),
+        (f"{inv} status --env local --date {day}", "its state, from Restate"),
+        ("make down", "stop everything; the data stays"),
+    ):
+        print(f"  {command:<54} {effect}")
+
+
+def inv_command() -> str:
+    """Return the command of `inv` as this shell finds it."""
+    own = Path(sys.executable).with_name("inv")
+    found = shutil.which("inv")
+    return "inv" if found and Path(found).resolve() == own.resolve() else os.path.relpath(own, ROOT)
 
 
 def print_steps(cfg: dict[str, str], invocation: str, result: dict) -> None:

@@ -17,6 +17,8 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
+from ops.environment import clean
+
 from . import processes
 from .errors import LocalError
 from .oracle import ledger
@@ -99,12 +101,13 @@ def _initdb(data: Path, password: Path, state: State) -> None:
 
 def run(command: list[str], **options) -> subprocess.CompletedProcess:
     """Run a short command with its output captured."""
+    options = {"env": clean(), **options}
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, **options)
 
 
 def marked(state: State) -> dict[str, str]:
     """Return our own environment with the mark by which `down` finds the processes started with it."""
-    return {**os.environ, processes.MARK: str(state.path), processes.SERVICE_MARK: "postgres"}
+    return clean() | {processes.MARK: str(state.path), processes.SERVICE_MARK: "postgres"}
 
 
 def _server_user() -> pwd.struct_passwd:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ops.progress import waiting_for
+
 from . import processes
 from .errors import LocalError
 from .processes import Process
@@ -77,7 +79,8 @@ def start(state: State, service: Service, abandon: threading.Event) -> None:
     begin = log.stat().st_size if log.exists() else 0
     process = processes.spawn(service.command, service.env, log, **service.options)
     state.write_record(service.name, process, service.fingerprint)
-    wait_ready(service, process, service.bound, abandon, lambda: tail(log, begin))
+    with waiting_for(f"the start of {service.name}, see `inv local.logs --service {service.name}`"):
+        wait_ready(service, process, service.bound, abandon, lambda: tail(log, begin))
 
 
 def wait_ready(

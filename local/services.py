@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import urllib.request
@@ -118,6 +119,7 @@ def restate(state: State, settings: Mapping[str, str], report: Report) -> Servic
     env.update(
         RESTATE_CONFIG=str(LOCAL / "restate.toml"),
         RESTATE_BASE_DIR=str(state.path / "restate"),
+        RESTATE_WORKER__INVOKER__TMP_DIR=str(state.path / "restate" / "invoker"),
         RESTATE_BIND_PORT=str(node),
         RESTATE_ADVERTISED_ADDRESS=f"http://{HOST}:{node}/",
         RESTATE_INGRESS__BIND_PORT=str(ingress),
@@ -143,7 +145,7 @@ def restate(state: State, settings: Mapping[str, str], report: Report) -> Servic
         url=f"http://{HOST}:{admin}",
         probe=probe,
         install=lambda abandon: tools.install_restate(state, report, abandon),
-        prepare=lambda: _make_folders(state, "restate"),
+        prepare=lambda: _prepare_restate(state),
         options={"cwd": str(state.path / "restate")},
     )
 
@@ -172,6 +174,12 @@ def _this_python() -> str:
 def _make_folders(state: State, *names: str) -> None:
     for name in ("home", *names):
         state.make(name)
+
+
+def _prepare_restate(state: State) -> None:
+    """Make the folders; restate-server makes new folders for its invoker at each start and removes none."""
+    shutil.rmtree(state.path / "restate" / "invoker", ignore_errors=True)
+    _make_folders(state, "restate/invoker")
 
 
 def _ask(port: int, path: str, body: bytes | None = None) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from ops.environment import clean
+
 from . import processes
 from .errors import LocalError
 from .service import Abandoned, tail
@@ -50,7 +52,8 @@ def lambda_python() -> str:
 def lambda_runtime() -> str:
     """Return Lambda's name of that interpreter, such as python3.13."""
     ask = "import sys; print('python%d.%d' % sys.version_info[:2])"
-    return subprocess.run([lambda_python(), "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    command = [lambda_python(), "-c", ask]
+    return subprocess.run(command, env=clean(), capture_output=True, text=True, check=True).stdout.strip()
 
 
 def install_restate(state: State, report: Report, abandon: threading.Event) -> None:
@@ -112,7 +115,7 @@ class Runner:
         self.log = state.log(f"{service}-install")
         self.abandon = abandon
         self.env = {
-            **os.environ,
+            **clean(),
             "DO_NOT_TRACK": "1",
             "UV_PYTHON_DOWNLOADS": "never",
             # Only the system's store has the certificate of a company's proxy; pip uses it too.

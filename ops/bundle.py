@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import bytecode, limits, packages
+from ops import bytecode, environment, limits, packages
 from ops.config import ENV_HELP
 from ops.packages import Platform
 from ops.shell import ROOT
@@ -68,9 +68,10 @@ def bundle(c, env):
 @task(group="develop", changes=NOTHING)
 def lock(c):
     """Update handler/requirements.txt, the pins and hashes for handler/requirements.in."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = environment.clean()
+    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
     with c.cd(str(ROOT)):
-        c.run(packages.lock_command(), echo=True, env={"PATH": path})
+        c.run(packages.lock_command(), echo=True, pty=False, env=environ, replace_env=True)
 
 
 def make(cfg: dict[str, str]) -> Bundle:

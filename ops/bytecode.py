@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from invoke import Exit
 
+from ops import environment
+
 WHICH = "import sys; print(sys.implementation.name, *sys.version_info[:2], sys.abiflags, sys.version)"
 
 
@@ -24,7 +26,8 @@ class Interpreter(NamedTuple):
 def find(runtime: str) -> Interpreter | None:
     """Return the interpreter of a runtime on this machine, None if there is none; bytecode is specific to a version."""
     for path in candidates(runtime):
-        output = subprocess.run([path, "-I", "-S", "-c", WHICH], capture_output=True, text=True).stdout
+        command = [path, "-I", "-S", "-c", WHICH]
+        output = subprocess.run(command, env=environment.clean(), capture_output=True, text=True).stdout
         if output.startswith(f"cpython 3 {runtime.removeprefix('python3.')}  "):
             return Interpreter(path, " ".join(output.split()[3:]))
     return None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
+import urllib.parse
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from dotenv import dotenv_values
 from dotenv.variables import Variable, parse_variables
 from invoke.exceptions import Exit
 
 from handler.settings import SETTINGS, Setting, conflicts, one_of, optional, port, text
+from ops import entry, env_file
 
 ROOT = Path(__file__).resolve().parents[1]
 # The help of a task's --env.
@@ -26,7 +28,29 @@ ABORT_MARGIN_SECONDS = 30
 
 
 def url(value: str) -> str:
-    if not value.startswith(("http://", "https://")) or value.endswith("/"):
+    if not re.fullmatch(r"https?://[^\s/@]+(/[^\s]*[^\s/])?", value):
+        raise ValueError(value)
+    # Raises ValueError for a port that is none.
+    if not urllib.parse.urlsplit(value).hostname or urllib.parse.urlsplit(value).port == 0:
+        raise ValueError(value)
+    return value
+
+
+def optional_url(value: str) -> str:
+    return url(value) if value else value
+
+
+def token(value: str) -> str:
+    """Return the value of a header: a space or the end of a line would be part of it."""
+    if not re.fullmatch(r"[!-~]*", value):
+        raise ValueError(value)
+    return value
+
+
+def repository(value: str) -> str:
+    """Return a repository of GitHub as the subject of its tokens has it, with its IDs or without them."""
+    name = r"[A-Za-z0-9_.-]+"
+    if not re.fullmatch(rf"({name}/{name}|{name}@\d+/{name}@\d+)?", value):
         raise ValueError(value)
     return value
 
@@ -87,7 +111,13 @@ DEPLOY_SETTINGS = [
     Setting("SECRETS_FILE", optional, "a file's path, or empty", "a file of values that this one refers to", ""),
     Setting("AWS_REGION", text, "a region such as ap-southeast-3", "the region of the function"),
     Setting("AWS_PROFILE", optional, "a profile's name, or empty", "the CLI profile every command runs as", ""),
-    Setting("AWS_ENDPOINT_URL", optional, "a URL, or empty", "another address of AWS, such as an emulator's", ""),
+    Setting(
+        "AWS_ENDPOINT_URL",
+        optional_url,
+        "a URL without a closing slash, or empty",
+        "another address of AWS, such as an emulator's",
+        "",
+    ),
     Setting("FUNCTION_NAME", text, "a name", "the function", "finance-closing"),
     Setting("ROLE_NAME", text, "a name", "the function's execution role", "finance-closing-lambda-role"),
     Setting("LAYER_NAME", text, "a name", "the Instant Client layer", "oracle-instantclient"),
@@ -129,11 +159,24 @@ DEPLOY_SETTINGS = [
         "how many instances of the live version AWS keeps ready, and bills; 0: none",
         "0",
     ),
-    Setting("GITHUB_REPOSITORY", optional, "OWNER/NAME, or empty", "the repository whose main branch may deploy", ""),
+    Setting(
+        "GITHUB_REPOSITORY",
+        repository,
+        "OWNER/NAME or OWNER@ID/NAME@ID, or empty",
+        "the repository whose main branch may deploy; with IDs if it was made or renamed since 2026-07-15",
+        "",
+    ),
     Setting("DEPLOY_ROLE_NAME", text, "a name", "the role of its deploys", "finance-closing-deploy"),
     Setting("RESTATE_ADMIN_URL", url, "a URL without a closing slash", "Restate's admin API"),
     Setting("RESTATE_INGRESS_URL", url, "a URL without a closing slash", "Restate's ingress"),
-    Setting("RESTATE_AUTH_TOKEN", optional, "an API key, or empty", "Restate's API key", "", secret=True),
+    Setting(
+        "RESTATE_AUTH_TOKEN",
+        token,
+        "an API key without spaces, or empty",
+        "Restate's API key",
+        "",
+        secret=True,
+    ),
     Setting(
         "RESTATE_INGRESS_AUTH",
         one_of("on", "off"),
@@ -179,28 +222,62 @@ def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
         raise Exit(
             f"No environment {name!r}. Known: {', '.join(known)}. Add one as env/NAME.env after env/example.env."
         )
-    given = dotenv_values(path, interpolate=False)
-    values, faults = fill_in(given, name, shell)
-    faults += unknown_keys(given)
+    file = env_file.read(path)
+    if not file.values:
+        raise Exit(f"env/{name}.env: {'; '.join(file.faults) or 'it is empty'}. Nothing was changed.")
+    values, faults = fill_in(file.values, name, shell)
+    entry.secrets |= {values[setting.name] for setting in ALL_SETTINGS if setting.secret and values.get(setting.name)}
+    faults = file.faults + faults + unknown_keys(file.values)
     for setting in ALL_SETTINGS:
-        value = values.get(setting.name, setting.default)
         if setting.name in no_value(values):
             values[setting.name] = setting.default or ""
             continue
-        if value is None:
-            faults.append(f"{setting.name} is missing: expected {setting.expected}")
-            continue
-        values[setting.name] = value
-        try:
-            if not any(fault.startswith(f"{setting.name} refers") for fault in faults):
-                setting.parse(value)
-        except ValueError:
-            given_value = "" if setting.secret else f" {value!r}"
-            faults.append(f"{setting.name}{given_value} is malformed: expected {setting.expected}")
-    faults += conflicts(values) + time_out_conflicts(values)
+        value = values.get(setting.name, setting.default)
+        if value is not None:
+            values[setting.name] = value
+        if not any(f"{setting.name} " in fault for fault in faults):
+            faults += value_faults(setting, value)
+    faults += conflicts(values) + network_conflicts(values) + time_out_conflicts(values)
     if faults:
-        raise Exit(f"env/{name}.env: {'; '.join(dict.fromkeys(faults))}. Nothing was changed.")
+        located = dict.fromkeys(with_line(fault, file.lines) for fault in faults)
+        raise Exit(f"env/{name}.env: {'; '.join(located)}. Nothing was changed.")
     return values
+
+
+def with_line(fault: str, lines: Mapping[str, int]) -> str:
+    """Return a fault that begins with a key, with the key's line before it."""
+    key = fault.removeprefix("unknown key ").partition(" ")[0].rstrip(":")
+    return f"line {lines[key]}: {fault}" if key in lines else fault
+
+
+def value_faults(setting: Setting, value: str | None) -> list[str]:
+    """Return the faults of one value; that of a secret is not shown."""
+    if value is None:
+        return [f"{setting.name} is missing: expected {setting.expected}"]
+    shown = "" if setting.secret else f" {value!r}"
+    if not value.isprintable():
+        return [f"{setting.name}{shown} has a control character, such as the end of a line"]
+    placeholder = None if setting.secret else re.search(r"<[A-Z_]+>", value)
+    if placeholder:
+        return [f"{setting.name} still has the placeholder {placeholder[0]} of env/example.env"]
+    try:
+        setting.parse(value)
+    except ValueError:
+        return [f"{setting.name}{shown} is malformed: expected {setting.expected}"]
+    return []
+
+
+def network_conflicts(values: Mapping[str, str]) -> list[str]:
+    """Return the faults of settings of AWS that need or exclude each other."""
+    subnets, groups = bool(values.get("VPC_SUBNET_IDS")), bool(values.get("VPC_SECURITY_GROUP_IDS"))
+    faults = []
+    if subnets != groups:
+        faults.append(
+            "VPC_SUBNET_IDS and VPC_SECURITY_GROUP_IDS need each other: a function in a VPC has both, another has none"
+        )
+    if values.get("AWS_PROFILE") and values.get("AWS_ENDPOINT_URL"):
+        faults.append("AWS_PROFILE and AWS_ENDPOINT_URL exclude each other: only AWS itself gets a profile")
+    return faults
 
 
 def time_out_conflicts(values: Mapping[str, str]) -> list[str]:
@@ -219,7 +296,7 @@ def time_out_conflicts(values: Mapping[str, str]) -> list[str]:
 
 def left_out(name: str, shell: Mapping[str, str] = os.environ) -> list[str]:
     """Return the keys whose values an environment's file leaves to the deployed function."""
-    return no_value(fill_in(dotenv_values(ROOT / "env" / f"{name}.env", interpolate=False), name, shell)[0])
+    return no_value(fill_in(env_file.read(ROOT / "env" / f"{name}.env").values, name, shell)[0])
 
 
 def required(names: list[str]) -> list[Setting]:
@@ -244,7 +321,9 @@ def fill_in(given: dict[str, str | None], name: str, shell: Mapping[str, str]) -
     secrets = resolve(given.get("SECRETS_FILE") or "", known, faults, "SECRETS_FILE")
     secrets_file = ROOT / Path(secrets).expanduser()
     if secrets and secrets_file.is_file():
-        known |= {key: value or "" for key, value in dotenv_values(secrets_file, interpolate=False).items()}
+        found = env_file.read(secrets_file)
+        known |= found.values
+        faults += [f"{secrets}: {fault}" for fault in found.faults]
     elif secrets:
         hint = "run `inv local.up`" if name == "local" else "write it with mode 0600"
         raise Exit(f"env/{name}.env: SECRETS_FILE {secrets} does not exist; {hint}. Nothing was changed.")
@@ -276,3 +355,11 @@ def function_environment(cfg: dict[str, str]) -> dict[str, str]:
     """
     tns_admin = {"TNS_ADMIN": TNS_ADMIN} if cfg["ORACLE_CLIENT"] == "thick" else {}
     return {setting.name: cfg[setting.name] for setting in SETTINGS if cfg[setting.name] != ""} | tns_admin
+
+
+if __name__ == "__main__":
+    # The deploy workflow: `python -m ops.config NAME KEY` prints KEY=value as the tasks read it, whatever its quotes.
+    try:
+        print(f"{sys.argv[2]}={load(sys.argv[1])[sys.argv[2]]}")
+    except Exit as error:
+        sys.exit(error.message)

@@ -7,7 +7,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops import local_tasks
+from ops import environment, local_tasks
 from ops.deploy import deploy, schema
 from ops.shell import ROOT
 from ops.target import Target
@@ -44,7 +44,7 @@ def bench(c, only=""):
         known = ", ".join(sorted(path.stem[6:] for path in (ROOT / "tests" / "bench").glob("bench_*.py")))
         raise Exit(f"No benchmark {only!r}. Known: {known}.")
     for script in scripts:
-        c.run(f"{q(sys.executable)} {q(str(script))}", env={"PYTHONPATH": PYTHONPATH})
+        run(c, q(str(script)))
 
 
 @task(
@@ -62,5 +62,11 @@ def chaos(c, n=20, seed=1, faults="", scenarios="", mutant=""):
     """Close days under faults on this machine and check the promise after each; exit 1 if it broke."""
     given = {"n": str(n), "seed": str(seed), "faults": faults, "scenarios": scenarios, "mutant": mutant}
     words = " ".join(f"--{name} {q(value)}" for name, value in given.items() if value)
-    if not c.run(f"{q(sys.executable)} -m chaos {words}", env={"PYTHONPATH": PYTHONPATH}, warn=True).ok:
+    if not run(c, f"-m chaos {words}", warn=True).ok:
         raise Exit(code=1)
+
+
+def run(c, words: str, warn: bool = False):
+    """Run this Python with the folders of the tests, its output on the screen."""
+    environ = environment.clean(PYTHONPATH=PYTHONPATH)
+    return c.run(f"{q(sys.executable)} {words}", env=environ, replace_env=True, pty=False, warn=warn)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from shlex import quote as q
 
 from invoke import Exit
 
 from layer import publish as layers
-from ops import config, deploy, limits, ping, shell
+from ops import config, deploy, environment, limits, ping, shell
 from ops.config import ENV_HELP
 from ops.target import Target
 from ops.task import NOTHING, task
 
 SECRETS = {setting.name for setting in config.ALL_SETTINGS if setting.secret}
+# Variables of bash that no shell can unset.
+READ_ONLY = ("BASHOPTS", "SHELLOPTS")
 SHAPE = {"Timeout": "TIMEOUT", "MemorySize": "MEMORY", "Runtime": "RUNTIME", "Layers": "LAYER_VERSION_ARN"}
 
 
@@ -65,7 +69,10 @@ def describe(part: str, there: dict, cfg: dict) -> str:
 
 @task(group="set up", changes=NOTHING, name="shell", help=ENV_HELP)
 def export(c, env):
-    """Print an environment as exports for copied commands; Restate's API key is among them."""
+    """Print an environment as exports for copied commands; Restate's API key is among them.
+
+    A shell with them starts its commands in the same environment as the tasks do.
+    """
     target = Target.load(c, env)
     known = {setting.name: target.cfg[setting.name] for setting in config.DEPLOY_SETTINGS}
     try:
@@ -76,5 +83,9 @@ def export(c, env):
         print(f"{error}\nLAYER_VERSION_ARN is left out.", file=sys.stderr)
     # The AWS CLI uses an empty variable of its own as a value.
     given = {name: value for name, value in known.items() if value or not name.startswith("AWS_")}
-    for name, value in {"ENV": env, **given, **shell.command_environment(target.cfg)}.items():
-        print(f"export {name}={q(value)}")
+    wanted = {**os.environ, "ENV": env, **given}
+    wanted = environment.of_target(target.cfg, wanted) | {"PATH": shell.command_environment(target.cfg)["PATH"]}
+    for name in environment.difference(os.environ, wanted):
+        # Functions that bash exports are not variables of the shell; they stay there.
+        if re.fullmatch(r"\w+", name, re.ASCII) and name not in READ_ONLY:
+            print(f"export {name}={q(wanted[name])}" if name in wanted else f"unset {name}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import textwrap
 
-from invoke import Collection
+from invoke import Collection, Exit, ParseError
 from invoke.program import Program
 
+from ops.config import known_environments
 from ops.task import GROUPS, NOTHING, closed_pipe_ends_quietly, task
 
 # What `inv` without arguments shows, in the order of an operator's first day.
@@ -18,7 +19,8 @@ INDENT, GAP = "  ", "   "
 def install(namespace: Collection) -> None:
     """Let `inv --list` print the tasks of a collection by group.
 
-    Invoke has no option for this. Its own list remains for `--list NAME` and `--list-format`.
+    Invoke has no option for this, nor for its line on a missing argument. Its own list remains for `--list NAME` and
+    `--list-format`.
     """
     original = Program.list_flat
 
@@ -30,6 +32,20 @@ def install(namespace: Collection) -> None:
                 print("\n".join(by_group(namespace)))
 
     Program.list_flat = list_flat
+    parse_tasks = Program.parse_tasks
+
+    def parse(program: Program) -> None:
+        """Parse the tasks of a command line; a missing --env is one line with the environments that there are."""
+        try:
+            parse_tasks(program)
+        except ParseError as error:
+            task = error.context and error.context.name
+            if not (task and any(one.name == "env" for one in error.context.missing_positional_args)):
+                raise
+            known = ", ".join(known_environments())
+            raise Exit(f"{task} needs an environment: inv {task} --env NAME. Known: {known}.") from None
+
+    Program.parse_tasks = parse
 
 
 @task(group="watch", changes=NOTHING, name="help")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from invoke import Exit
 
+from ops import environment
 from ops.task import MACHINE, NOTHING, task
 
 
@@ -107,7 +108,7 @@ def logs(c, service="", follow=False, lines=40):
         files = log_files(service)
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, files)]
     with suppress(KeyboardInterrupt):
-        subprocess.run(command, check=False)
+        subprocess.run(command, env=environment.clean(), check=False)
 
 
 def log_files(service: str) -> list[Path]:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from invoke import Exit
 
+from ops import environment
+
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "handler" / "requirements.txt"
 # oracledb depends on these and imports them in thin mode; in thick mode Instant Client does the encryption.
@@ -60,7 +62,12 @@ def install(platform: Platform, tree: Path) -> None:
     requirements.write_text(locked_for(platform.client, LOCK.read_text()))
     command = install_command(platform, requirements, tree)
     done = subprocess.run(
-        [uv(), *shlex.split(command)[1:]], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        [uv(), *shlex.split(command)[1:]],
+        cwd=ROOT,
+        env=environment.clean(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise Exit(explain(done.stderr, platform))

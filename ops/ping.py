@@ -9,9 +9,8 @@ from pathlib import Path
 from shlex import quote as q
 
 from invoke import Exit
-from invoke.exceptions import CommandTimedOut
 
-from ops import config, shell
+from ops import config, environment, shell
 from ops.shell import ROOT, aws, failure
 from ops.target import Target
 from ops.task import NOTHING, task
@@ -79,10 +78,8 @@ def query_in_time(target: Target, command: str) -> dict:
     name, env = target.cfg["FUNCTION_NAME"], target.env
     environ = {**shell.command_environment(target.cfg), "AWS_MAX_ATTEMPTS": "1"}
     try:
-        done = target.c.run(
-            command, hide=True, warn=True, dry=False, env=environ, in_stream=False, timeout=LIMIT_SECONDS
-        )
-    except CommandTimedOut:
+        done = shell.run(command, environ, LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
         raise Exit(
             f"{env}: {name} did not answer within {LIMIT_SECONDS} s; read its log with `inv logs --env {env}`"
         ) from None
@@ -100,6 +97,7 @@ def description(digest: str) -> str:
     """
     done = subprocess.run(
         ["git", "-C", str(ROOT), "describe", "--always", "--dirty=*", "--abbrev=10", "--exclude=*"],
+        env=environment.clean(),
         capture_output=True,
         text=True,
         check=False,

@@ -12,6 +12,8 @@ from shlex import quote as q
 from invoke import Exit
 
 from ops import shell
+from ops.environment import LOOPBACK
+from ops.progress import waiting_for
 from ops.target import Target
 
 ANSWER_SECONDS = 30
@@ -30,16 +32,21 @@ def request(cfg: dict[str, str], method: str, url: str, body: object = None) -> 
         headers["authorization"] = f"Bearer {cfg['RESTATE_AUTH_TOKEN']}"
     data = None if body is None else json.dumps(body).encode()
     call = urllib.request.Request(url, data, headers, method=method)
+    host = urllib.parse.urlsplit(url).hostname
     try:
-        with urllib.request.urlopen(call, timeout=ANSWER_SECONDS) as answer:
+        with waiting_for(f"Restate at {host}"), opener(host).open(call, timeout=ANSWER_SECONDS) as answer:
             return answer.status, decoded(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, decoded(error.read())
     except OSError as error:
         reason = getattr(error, "reason", error)
-        raise Exit(
-            f"Restate at {url.split('/', 3)[2]} does not answer: {reason}; is it up, and is the URL right?"
-        ) from None
+        fix = shell.START if host in LOOPBACK else "is it up, and is the URL right?"
+        raise Exit(f"Restate at {url.split('/', 3)[2]} does not answer: {reason}; {fix}") from None
+
+
+def opener(host: str | None) -> urllib.request.OpenerDirector:
+    """Return urllib's opener for a host: with the proxies of the shell, except for this machine."""
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if host in LOOPBACK else []))
 
 
 def needs_token(cfg: dict[str, str], url: str) -> bool:

@@ -10,10 +10,15 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from shlex import quote as q
+from typing import NamedTuple
 
 from invoke import Exit
+
+from ops import environment
+from ops.progress import waiting_for
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = Path(os.environ.get("FINANCE_CLOSING_TOOLS") or ROOT / ".local" / "tools") / "bin"
@@ -26,8 +31,15 @@ TRANSIENT = (
     "(Throttling",
 )
 RETRY_SECONDS, PAUSE_SECONDS = 120, 3
+# A restart of this machine ends its services.
+START = "if it is the local cloud, run `inv local.up`"
 # Errors of AWS and its CLI that a person can fix, and how; the first match is reported.
 FIXES = (
+    ("aws sso login", "run `aws sso login{profile}`"),
+    ("Error loading SSO Token", "run `aws sso login{profile}`"),
+    ("Token has expired and refresh failed", "run `aws sso login{profile}`"),
+    ("Error when retrieving token from sso", "run `aws sso login{profile}`"),
+    ('Could not connect to the endpoint URL: "http://127.0.0.1', START),
     ("Unable to locate credentials", "sign in, or name a profile as AWS_PROFILE in the env file"),
     ("The config profile", "correct AWS_PROFILE in the env file, or make the profile"),
     ("ExpiredToken", "sign in again"),
@@ -40,6 +52,8 @@ FIXES = (
 )
 # The first AWS CLI of generation 2 that reads AWS_ENDPOINT_URL.
 READS_ENDPOINT = (2, 13)
+# The styles of a terminal.
+BOLD, FAINT = "1", "2"
 # The number of changes that this process has made or, under --dry, has printed.
 changes = 0
 
@@ -61,19 +75,11 @@ def save_json(value: object, file: str) -> str:
 
 
 def command_environment(cfg: dict[str, str]) -> dict[str, str]:
-    """Return the variables that the AWS and restate CLIs read; tokens travel here and not as arguments."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), str(TOOLS)])
-    given = {
-        "PATH": path,
-        "AWS_PAGER": "",
-        "RESTATE_ADMIN_URL": cfg["RESTATE_ADMIN_URL"],
-        "RESTATE_AUTH_TOKEN": cfg["RESTATE_AUTH_TOKEN"],
-    }
-    if cfg["AWS_ENDPOINT_URL"]:
-        # Another endpoint than AWS never receives the shell's own credentials.
-        local = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": ""}
-        given |= {"AWS_ENDPOINT_URL": cfg["AWS_ENDPOINT_URL"], **local}
-    return {name: value for name, value in given.items() if value or name == "AWS_PAGER"}
+    """Return the environment of every command of a task; tokens travel here and not as arguments."""
+    given = environment.of_target(cfg)
+    # The pinned AWS CLI first, the restate CLI of `inv local.tools` only if there is no other one.
+    folders = [str(Path(sys.executable).parent), *given.get("PATH", os.defpath).split(os.pathsep), str(TOOLS)]
+    return given | {"PATH": os.pathsep.join(dict.fromkeys(folders))}
 
 
 def checked_environment(cfg: dict[str, str], command: str) -> dict[str, str]:
@@ -84,12 +90,54 @@ def checked_environment(cfg: dict[str, str], command: str) -> dict[str, str]:
     return environ
 
 
+class Done(NamedTuple):
+    """A command that has ended: its exit code, and its output as text."""
+
+    exited: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        return self.exited == 0
+
+
+def run(command: str, environ: dict[str, str], seconds: float | None = None) -> Done:
+    """Run a command line in bash, in the repository's folder and without input; TimeoutExpired after `seconds`.
+
+    Not Invoke's own `run`: its settings, such as INVOKE_RUN_PTY, come from the user and would change the output.
+    """
+    process = subprocess.Popen(
+        [bash(environ), "-c", command],
+        cwd=ROOT,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
+        with waiting_for(f"`{first_words(command)} …`") if seconds is None else nullcontext():
+            output, errors = process.communicate(timeout=seconds)
+    except BaseException:
+        # Not `with`, which would wait for a command that does not end.
+        process.kill()
+        raise
+    return Done(process.returncode, output, errors)
+
+
+def bash(environ: dict[str, str]) -> str:
+    return shutil.which("bash", path=environ["PATH"]) or "/bin/bash"
+
+
 @functools.lru_cache
 def refuse_old_cli(cli: str, endpoint: str) -> None:
     """Raise Exit if an AWS CLI ignores AWS_ENDPOINT_URL; the one of requirements.txt reads it."""
     if not cli or Path(cli).parent == Path(sys.executable).parent:
         return
-    output = subprocess.run([cli, "--version"], capture_output=True, text=True).stdout
+    output = subprocess.run([cli, "--version"], env=environment.clean(), capture_output=True, text=True).stdout
     found = re.match(r"aws-cli/(\d+)\.(\d+)", output)
     version = (int(found[1]), int(found[2])) if found else (0, 0)
     if version < READS_ENDPOINT and version[0] != 1:
@@ -102,8 +150,7 @@ def refuse_old_cli(cli: str, endpoint: str) -> None:
 
 def query(c, cfg: dict[str, str], command: str, missing: str | None = None) -> str | None:
     """Look something up, also under --dry; returns None if the service's error is the one named by `missing`."""
-    environ = checked_environment(cfg, command)
-    done = c.run(command, hide=True, warn=True, dry=False, env=environ, in_stream=False)
+    done = run(command, checked_environment(cfg, command))
     if done.ok:
         return done.stdout.strip()
     if missing and missing in done.stderr:
@@ -114,7 +161,13 @@ def query(c, cfg: dict[str, str], command: str, missing: str | None = None) -> s
 def query_json(c, cfg: dict[str, str], command: str, missing: str | None = None) -> dict | None:
     """Return the answer of `query` parsed as JSON."""
     found = query(c, cfg, command, missing)
-    return None if found is None else json.loads(found)
+    try:
+        return None if found is None else json.loads(found)
+    except ValueError:
+        # Its text can have secrets.
+        raise Exit(
+            f"`{first_words(command)} …` printed no JSON; run it by hand with the variables of `inv env.shell`"
+        ) from None
 
 
 def execute(c, cfg: dict[str, str], command: str) -> str:
@@ -131,7 +184,7 @@ def run_local(c, cfg: dict[str, str], command: str) -> str:
         return ""
     deadline = time.monotonic() + RETRY_SECONDS
     while True:
-        done = c.run(command, hide=True, warn=True, env=checked_environment(cfg, command), in_stream=False)
+        done = run(command, checked_environment(cfg, command))
         if done.ok:
             return done.stdout.strip()
         if not any(words in done.stderr for words in TRANSIENT) or time.monotonic() > deadline:
@@ -141,15 +194,28 @@ def run_local(c, cfg: dict[str, str], command: str) -> str:
 
 def announce(command: str) -> None:
     """Echo a command that can be copied and pasted."""
-    print(f"\033[2m{command}\033[0m" if sys.stdout.isatty() else command, flush=True)
+    print(styled(command, FAINT), flush=True)
 
 
-def failure(command: str, done) -> str:
+def styled(text: str, style: str) -> str:
+    """Return a text in a style of the terminal, or as it is for a pipe, NO_COLOR or a terminal without styles."""
+    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    return text if plain else f"\033[{style}m{text}\033[0m"
+
+
+def failure(command: str, done: Done) -> str:
     """Return one line on a failed command: its first words, its last line of output, and the fix if it is known."""
     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    last = re.sub(r" --(region|profile) \S+", "", command.rpartition("&& ")[2])
-    words = " ".join(last.split()[:3])
+    words = first_words(command)
     if "PreconditionFailedException" in done.stderr:
         return f"`{words} …` was refused: somebody else has changed the function meanwhile; check it, then run it again"
-    fix = next((f"; {fix}" for sign, fix in FIXES if sign in done.stderr), "")
+    profile = re.search(r" --profile \S+", command)
+    fix = next((fix for sign, fix in FIXES if sign in done.stderr), "")
+    fix = f"; {fix.format(profile=profile[0] if profile else '')}" if fix else ""
     return f"`{words} …` failed with exit {done.exited}: {lines[-1] if lines else 'it printed nothing'}{fix}"
+
+
+def first_words(command: str) -> str:
+    """Return the first three words of a command's last part, without region and profile."""
+    last = re.sub(r" --(region|profile) \S+", "", command.rpartition("&& ")[2])
+    return " ".join(last.split()[:3])

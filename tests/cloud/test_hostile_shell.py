@@ -1,0 +1,62 @@
+"""Tasks on the local cloud work from a shell whose variables would change their target or their output."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from support.helpers import INV, ROOT, UNUSED
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("hostile")
+    for name in ("env", "handler", "layer", "local", "ops", "tasks"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('the module of the user')\n")
+    (folder / "noise.sh").write_text("echo noise\n")
+    (folder / "config").write_text(f"[default]\noutput = table\nendpoint_url = {NOWHERE}\n")
+    proxies = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+    return {key: value for key, value in os.environ.items() if key not in UNUSED} | {
+        **dict.fromkeys(proxies, NOWHERE),
+        "AWS_CONFIG_FILE": str(folder / "config"),
+        "AWS_PROFILE": "no-such",
+        "AWS_ENDPOINT_URL": NOWHERE,
+        "AWS_ENDPOINT_URL_LAMBDA": NOWHERE,
+        "AWS_ENDPOINT_URL_IAM": NOWHERE,
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        "AWS_DEFAULT_OUTPUT": "text",
+        "PYTHONPATH": str(folder),
+        "BASH_ENV": str(folder / "noise.sh"),
+        "INVOKE_RUN_PTY": "1",
+        "RESTATE_AUTH_TOKEN": "of another server",
+        "RESTATE_ENVIRONMENT": "other",
+    }
+
+
+@pytest.mark.parametrize("words", ["ping", "versions", "roles", "deploy", "status", "env.diff"])
+def test_task_works_from_a_hostile_shell_in_a_subfolder(deployed, hostile, words):
+    command = [INV, *words.split(), "--env", "local"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT / "policies",
+        env=hostile,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "local: " in done.stdout and "noise" not in done.stdout
+
+
+def test_restarts_of_restate_leave_one_folder_of_its_invoker(local):
+    """restate-server makes a new one at each start and removes none; by default in the folder of all users."""
+    folder = local.state.path / "restate" / "invoker"
+    before = sorted(folder.iterdir())
+    local.stop("restate")
+    local.start("restate")
+    assert len(list(folder.iterdir())) <= max(len(before), 2)
+    assert not set(folder.iterdir()) & set(before)
