@@ -27,14 +27,18 @@ def docs(c):
 def generate(text: str) -> str:
     """Return a page's text with its generated parts renewed."""
     parts = {"tasks": tasks_table, "settings": settings_table, "errors": errors_table}
-    parts |= {name: lambda name=name: folded(manual_commands.lines(name)) for name in manual_commands.ENTRIES}
+    parts |= {name: lambda name=name: manual(name) for name in manual_commands.ENTRIES}
     return GENERATED.sub(lambda match: f"{match[1]}{match[2]}{parts[match[1]]()}\n", text)
 
 
-def folded(lines: list[str]) -> str:
-    """Format commands as a part of the page that opens with a click."""
-    body = "\n".join(lines)
-    return f"<details><summary>Manual commands</summary>\n\n```sh\n{body}\n```\n\n</details>"
+def manual(entry: str) -> str:
+    """Format the commands of an entry as a part of the page that opens with a click.
+
+    The mark of a block is not in its text: an interactive zsh takes a comment for a command.
+    """
+    body = "\n".join(manual_commands.lines(entry))
+    mark = " aws-only" if entry in manual_commands.AWS_ONLY else ""
+    return f"<details><summary>Manual commands</summary>\n\n```sh{mark}\n{body}\n```\n\n</details>"
 
 
 def table(*rows: tuple[str, ...]) -> str:

@@ -201,7 +201,6 @@ def warm_off() -> list[str]:
 
 def make_alarms() -> list[str]:
     return [
-        "# `inv --dry alarms` prints the commands that write the files, one or two for each file in alarms/.",
         f"TOPIC={value(alarms.create_topic(KEYS), 'TopicArn')}",
         alarms.subscribe(KEYS, "$TOPIC", "finance-ops@example.com"),
         alarms.put_filter(KEYS, "build/no-closing.filter.json"),
@@ -244,5 +243,4 @@ ENTRIES = {
 
 def lines(entry: str) -> list[str]:
     """Return the commands of an entry of the runbook."""
-    first = ["# AWS only"] if entry in AWS_ONLY else []
-    return first + [for_shell(line) for line in ENTRIES[entry]()]
+    return [for_shell(line) for line in ENTRIES[entry]()]

@@ -1,6 +1,6 @@
 """README.md as a script: its blocks of commands in order, the expected output of each, and a shell that runs them.
 
-A block of `sh` is run, unless its first line is `# AWS only`. It must fail if its last line ends with `# exit 1`. A
+A block of `sh` is run, unless its fence has the mark `aws-only`. It must fail if that has the mark `exit-1`. A
 block of `text` right behind it is its expected output: each line must be printed, in that order; `…` is any lines.
 """
 
@@ -15,9 +15,9 @@ from typing import NamedTuple
 from support.helpers import ROOT, UNUSED
 
 README = ROOT / "README.md"
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-AWS_ONLY, FAILS, ANYTHING = "# AWS only\n", "# exit 1\n", "…"
+AWS_ONLY, FAILS, ANYTHING = "aws-only", "exit-1", "…"
 # The word that a task of repair.py asks a person to type.
 ASKED = re.compile(r"^inv (?:rerun|cancel|resolve|stop-job)\b.* --(?:date|period) (\S+)", re.MULTILINE)
 SECONDS = 120
@@ -49,20 +49,21 @@ VOLATILE = [
 
 
 class Block(NamedTuple):
-    """heading: the nearest one above the block; output: None if the README does not show it."""
+    """heading: the nearest one above; output: None if the README shows none; mark: the word after `sh`, or ""."""
 
     number: int
     heading: str
     text: str
     output: str | None
+    mark: str = ""
 
     @property
     def runs(self) -> bool:
-        return not self.text.startswith(AWS_ONLY)
+        return self.mark != AWS_ONLY
 
     @property
     def fails(self) -> bool:
-        return self.text.endswith(FAILS)
+        return self.mark == FAILS
 
 
 def blocks(text: str) -> list[Block]:
@@ -75,7 +76,7 @@ def blocks(text: str) -> list[Block]:
             continue
         heading = [title for start, title in headings if start < fence.start()][-1]
         shown = after and after[1] == "text" and not text[fence.end() : after.start()].strip()
-        found.append(Block(len(found), heading, fence[2], after[2] if shown else None))
+        found.append(Block(len(found), heading, fence[3], after[3] if shown else None, fence[2] or ""))
     return found
 
 

@@ -57,9 +57,15 @@ def test_output_that_differs_has_a_difference(expected, printed):
 
 
 def test_block_must_fail_if_the_page_says_so():
-    failing = readme.Block(0, "", "false # exit 1\n", None)
+    failing = readme.Block(0, "", "false\n", None, "exit-1")
     assert readme.fault(failing, 0, "")
     assert not readme.fault(failing, 1, "")
+
+
+def test_blocks_have_no_comments_and_only_known_marks():
+    """An interactive zsh takes a comment for a command, or for arguments of the one before it."""
+    assert [line for line in LINES if re.search(r"(^|\s)#", line)] == []
+    assert {block.mark for block in PAGE} == {"", readme.AWS_ONLY, readme.FAILS}
 
 
 def words_after(name: str) -> list[list[str]]:
