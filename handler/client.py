@@ -12,6 +12,8 @@ from pathlib import Path
 
 LIBRARY = "libclntsh.so"
 BUILD = "build and publish it again from Oracle's ZIP (make layer publish ENV=E), then make deploy ENV=E"
+# The first client with call_timeout, without which a step could hang until Lambda ends it.
+OLDEST = (18, 1)
 # Errors of Oracle and its driver: (cause, fix). The function's messages, the doctor and docs/reference.md use it.
 ERRORS = {
     "DPI-1047": ("the Oracle client library cannot be loaded", BUILD),
@@ -72,6 +74,14 @@ def cause(reported: str, found: dict[str, str], machine: str | None = None) -> s
     machine = machine or platform.machine()
     first = reported.splitlines()[0] if reported else "the driver gave no message"
     return f"thick mode cannot start: {diagnosis(first, found, machine)}; the driver reports: {first}"
+
+
+def too_old(version: str) -> str:
+    """Return one line for a client that loads and has no call_timeout."""
+    return (
+        f"thick mode cannot start: the layer's Instant Client {version} is too old: a time limit for calls"
+        f" (call_timeout) needs {OLDEST[0]}.{OLDEST[1]} or later; use a 19.x: {BUILD}"
+    )
 
 
 def diagnosis(reported: str, found: dict[str, str], machine: str) -> str:

@@ -35,6 +35,8 @@ def driver():
             oracledb.init_oracle_client()
         except oracledb.Error as error:
             raise Refused(client.cause(str(error), client.libraries(client.folders()))) from error
+        if oracledb.clientversion()[:2] < client.OLDEST:
+            raise Refused(client.too_old(client_version()))
         print(f"Oracle client {client_version()}, thick mode", file=sys.stderr, flush=True)
     return oracledb
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from invoke import Exit
 
+from handler.client import OLDEST
 from layer.archive import CHUNK, digest_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,8 +153,8 @@ def version_of(library: Path) -> str:
 def check_version(client: Client, insist: bool) -> None:
     """Raise Exit for a client that the driver cannot use or that cannot reach the database; insist: only print it."""
     major, minor = version_key(Path(client.library))
-    if (major, minor) < (19, 1):
-        fault = "the pinned python-oracledb needs a client of 19.1 or later (DPI-1050)"
+    if (major, minor) < OLDEST:
+        fault = f"the function's call_timeout needs a client of {OLDEST[0]}.{OLDEST[1]} or later (DPI-1050)"
     elif major >= 21:
         fault = "a client of 21 or later cannot reach Oracle 11.2 (ORA-03134)"
     else:

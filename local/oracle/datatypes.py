@@ -300,5 +300,6 @@ PARSERS = {
     "TIMESTAMP": parse_datetime,
     "TIMESTAMP WITH TIME ZONE": parse_timestamp_tz,
     "INTERVAL DAY TO SECOND": parse_interval,
-    "BOOLEAN": lambda data: data != b"\x00",
+    # 01 00 for false and 02 01 01 for true from drivers of release 3, without the first byte from later ones.
+    "BOOLEAN": lambda data: data[-1:] != b"\x00",
 }

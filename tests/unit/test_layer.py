@@ -116,7 +116,7 @@ def test_what_it_was_made_of_is_said(zips, target, capsys):
 
 
 @pytest.mark.parametrize(
-    ("version", "reason"), [("12.1", "needs a client of 19.1 or later (DPI-1050)"), ("21", "cannot reach Oracle 11.2")]
+    ("version", "reason"), [("12.1", "needs a client of 18.1 or later (DPI-1050)"), ("21", "cannot reach Oracle 11.2")]
 )
 def test_a_version_that_cannot_work_is_refused_unless_one_insists(zips, target, version, reason):
     with pytest.raises(Exit, match=re.escape(reason)):

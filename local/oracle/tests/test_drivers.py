@@ -1,4 +1,4 @@
-"""Older drivers, each in a venv of its own: `pytest -m drivers`."""
+"""Other drivers than the pinned one, older and newer, each in a venv of its own: `pytest -m drivers`."""
 
 from __future__ import annotations
 
