@@ -19,6 +19,10 @@ ERRORS = {
     "DPI-1047": ("the Oracle client library cannot be loaded", BUILD),
     "DPI-1050": ("the layer's Instant Client is too old for this driver", f"use a 19.x: {BUILD}"),
     "DPY-3010": ("thin mode cannot connect to a database as old as 11.2", "set ORACLE_CLIENT=thick and deploy"),
+    "DPY-4027": (
+        "ORACLE_CONNECT_STRING is a TNS alias or a JDBC address, and the function has no tnsnames.ora",
+        "write host:port/service and deploy",
+    ),
     "ORA-12170": (
         "Genius' host does not answer",
         "check routes, security groups (port 1521 outbound) and its firewall",

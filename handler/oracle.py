@@ -12,6 +12,10 @@ from .errors import LoginRefused, Refused, Unavailable
 
 CONNECT_SECONDS = 10
 CALL_SECONDS = 30
+# A NAT gateway drops flows that are idle for 350 s.
+EXPIRE_MINUTES = 2
+DESCRIPTION = re.compile(r"\(\s*DESCRIPTION\s*=", re.IGNORECASE)
+OWN_LIMITS = re.compile(r"\(\s*(TRANSPORT_CONNECT_TIMEOUT|EXPIRE_TIME)\s*=[^()]*\)", re.IGNORECASE)
 # Retrying these cannot help, and a wrong password that is tried again locks the account.
 LOGIN_REFUSED = {"ORA-01017", "ORA-28000", "ORA-28001", "ORA-01045"}
 # The line, the listener or the instance was not there to answer: time-outs and lost connections of both modes, TNS
@@ -60,15 +64,26 @@ def check_client() -> dict:
 
 def connect_descriptor(connect_seconds: float) -> str:
     """The connect string with time-outs in it, in the form that thin and thick mode both take."""
+    given = settings.current().oracle_connect_string
+    if given.lstrip().startswith("("):
+        # The driver writes a descriptor anew without what is its own default, such as LOAD_BALANCE=OFF of a
+        # DESCRIPTION_LIST, and the default of Oracle's client is ON.
+        limits = f"(TRANSPORT_CONNECT_TIMEOUT={connect_seconds:g})(EXPIRE_TIME={EXPIRE_MINUTES})"
+        return DESCRIPTION.sub(rf"\g<0>{limits}", OWN_LIMITS.sub("", given))
     params = driver().ConnectParams()
-    params.parse_connect_string(settings.current().oracle_connect_string)
-    # A NAT gateway drops flows that are idle for 350 s.
-    params.set(tcp_connect_timeout=connect_seconds, expire_time=2)
+    params.parse_connect_string(given)
+    params.set(tcp_connect_timeout=connect_seconds, expire_time=EXPIRE_MINUTES)
     return params.get_connect_string()
 
 
 def first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """Return an error in one line: its first, and of an error of the driver itself also the second, the cause."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Help:")]
+    return (
+        "; ".join(line.rstrip(".") for line in lines[: 2 if lines[0].startswith("DPY-") else 1])
+        if lines
+        else type(error).__name__
+    )
 
 
 def call_milliseconds(seconds: float) -> int:
@@ -104,6 +119,9 @@ def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CO
             raise LoginRefused(f"Genius refused the login of {now.oracle_user}: {reason}") from error
         kind = type(failure(error, ""))
         raise kind(f"Genius at {now.oracle_connect_string}: {reason}") from error
+    except OSError as error:
+        # Thin mode resolves the host's name outside of its own errors: socket.gaierror.
+        raise Unavailable(f"Genius at {now.oracle_connect_string}: {first_line(error)}") from error
     try:
         connection.call_timeout = call_milliseconds(call_seconds)
         connection.outputtypehandler = keep_undecodable

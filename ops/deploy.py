@@ -13,7 +13,7 @@ from shlex import quote as q
 from invoke import Exit
 
 from layer import publish as layers
-from ops import bundle, config, limits, logs, ping, release, restate, roles, schedule, shell
+from ops import bundle, config, connect_string, limits, logs, ping, release, restate, roles, schedule, shell
 from ops.bundle import Bundle
 from ops.config import ENV_HELP
 from ops.release import bound_to
@@ -35,6 +35,7 @@ def deploy(c, env, breaking=False):
     before = shell.changes
     target = completed(target)
     limits.check_environment(config.function_environment(target.cfg))
+    connect_string.check(target)
     # Before any change: a version that cannot be registered is useless.
     restate.deployments(target.cfg)
     target = target.having(LAYER_VERSION_ARN=layers.attached(target))

@@ -12,7 +12,20 @@ from invoke import Exit
 
 from handler.client import ERRORS
 from layer import publish as layers
-from ops import closings, config, deploy, keep_warm, limits, next_command, ping, release, roles, schedule, shell
+from ops import (
+    closings,
+    config,
+    connect_string,
+    deploy,
+    keep_warm,
+    limits,
+    next_command,
+    ping,
+    release,
+    roles,
+    schedule,
+    shell,
+)
 from ops.env_tasks import SHAPE
 from ops.restate import message, newest, one_line, request, sql
 from ops.shell import aws
@@ -78,6 +91,7 @@ def walk(c, env: str) -> Iterator[Finding]:
     try:
         target = Target.load(c, env)
         limits.check_environment(config.function_environment(target.cfg))
+        connect_string.check(target)
     except Exit as error:
         fix = f"correct env/{env}.env, then inv env.check --env {env}"
         yield failed(str(error.message), fix, "env file")

@@ -11,7 +11,7 @@ from shlex import quote as q
 from invoke import Exit
 
 from layer import publish as layers
-from ops import config, deploy, environment, limits, ping, shell
+from ops import config, connect_string, deploy, environment, limits, ping, shell
 from ops.config import ENV_HELP
 from ops.target import Target
 from ops.task import NOTHING, task
@@ -36,6 +36,7 @@ def check(c, env):
     kept = config.left_out(env)
     variables = {name: value for name, value in config.function_environment(target.cfg).items() if name not in kept}
     limits.check_environment(variables)
+    connect_string.check(target)
     beside = f" and keeps its own {', '.join(kept)}" if kept else ""
     print(f"{env}: env/{env}.env is valid; the function gets {len(variables)} variables{beside}")
 

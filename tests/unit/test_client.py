@@ -76,6 +76,7 @@ TEXTS = {
     "DPI-1047": dpi_1047("libclntsh.so: cannot open shared object file: No such file or directory"),
     "DPI-1050": "DPI-1050: Oracle Client library is at version 12.1 but version 19.1 or higher is needed",
     "DPY-3010": errors._get_error_text(errors.ERR_SERVER_VERSION_NOT_SUPPORTED),
+    "DPY-4027": errors._get_error_text(errors.ERR_NO_CONFIG_DIR),
     "ORA-12170": "ORA-12170: TNS:Connect timeout occurred",
     "ORA-12541": "ORA-12541: TNS:no listener",
     "ORA-12737": "ORA-12737: Instant Client Light: unsupported server character set TH8TISASCII",
