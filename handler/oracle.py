@@ -79,11 +79,9 @@ def connect_descriptor(connect_seconds: float) -> str:
 def first_line(error: Exception) -> str:
     """Return an error in one line: its first, and of an error of the driver itself also the second, the cause."""
     lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Help:")]
-    return (
-        "; ".join(line.rstrip(".") for line in lines[: 2 if lines[0].startswith("DPY-") else 1])
-        if lines
-        else type(error).__name__
-    )
+    if not lines:
+        return type(error).__name__
+    return "; ".join(line.rstrip(".") for line in lines[: 2 if lines[0].startswith("DPY-") else 1])
 
 
 def call_milliseconds(seconds: float) -> int:
