@@ -66,7 +66,7 @@ def test_other_forms_are_refused_with_the_right_one(value, fault, form):
 
 
 def test_checks_of_an_environment_refuse_it_in_one_line():
-    text = (ROOT / "env" / "example.env").read_text()
+    text = re.sub("<[A-Z]+>", "x", (ROOT / "env" / "example.env").read_text())
     text = re.sub("^SECRETS_FILE=.*", "SECRETS_FILE=", text, flags=re.M)
     text = re.sub("^ORACLE_CONNECT_STRING=.*", "ORACLE_CONNECT_STRING=genius:1521:GNS", text, flags=re.M)
     other = ROOT / "env" / "testsid.env"
