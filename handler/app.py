@@ -20,8 +20,9 @@ def handler(event: dict, context) -> dict:
     """Answer one Lambda event.
 
     {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds"}; {"ping": "deep"} -> the same with the result of
-    health.deep; {"schema": true} applies schema.sql; {"history": N} -> {"runs"}, the newest N; {"handlers": true} ->
-    {"handlers", "protocol"}: their names by service, and the version of the requests that they understand. Restate's
+    health.deep; {"secrets": true} -> {"secrets"}, see health.secrets; {"schema": true} applies schema.sql;
+    {"history": N} -> {"runs"}, the newest N; {"handlers": true} -> {"handlers", "protocol"}: their names by service,
+    and the version of the requests that they understand. Restate's
     own events and Function URL events (payload v2) go to the SDK, so that no caller of a URL can send one of ours.
     The SDK answers 401 to a call that none of the keys has signed.
     """
@@ -32,6 +33,8 @@ def handler(event: dict, context) -> dict:
         return serve(from_function_url(event), context) if KEYS else {"statusCode": 401}
     if "ping" in event:
         return health.deep() if event["ping"] == "deep" else health.shallow()
+    if "secrets" in event:
+        return {"ok": True, "secrets": health.secrets()}
     if "schema" in event:
         return {"ok": True, "schema": schema.apply()}
     if "history" in event:

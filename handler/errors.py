@@ -30,7 +30,9 @@ class Refused(_Reported):
 
 
 class LoginRefused(Refused):
-    """A database refused the login; the same password must not be tried again."""
+    """A database refused the login, or its password cannot be read; the same password must not be tried again."""
+
+    kind = "refused"
 
 
 class Unavailable(_Reported):

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from . import genius, oracle, schema
-from .errors import Refused, Unavailable
+from . import genius, oracle, postgres, schema, secret, settings
+from .errors import LoginRefused, Refused, Unavailable
 
 STARTED = time.time()
 # A database that does not answer for so long has failed; a deep ping takes little more in all.
@@ -47,6 +47,25 @@ def deep(bound: float = DEEP_SECONDS) -> dict:
     return shallow() | {"ok": passed, "client": client, **found}
 
 
+def secrets(bound: float = DEEP_SECONDS) -> dict:
+    """Return for "postgres" and "oracle", if user or password is a reference, whether it resolves and logs in.
+
+    Each is {"ok", "seconds"}, or {"ok", "seconds", "error", "kind"}; kind: see errors.LoginRefused. No value is in it.
+    """
+    now = settings.current()
+    checks = {}
+    if settings.is_reference(now.pg_user) or settings.is_reference(now.pg_password):
+        checks["postgres"] = lambda: check_login(postgres.log_in(through=secret.check)[0])
+    if settings.is_reference(now.oracle_user) or settings.is_reference(now.oracle_password):
+        checks["oracle"] = lambda: check_login(oracle.log_in(through=secret.check))
+    return measure(checks, bound)
+
+
+def check_login(connection) -> dict:
+    connection.close()
+    return {}
+
+
 def measure(checks: dict[str, Callable[[], dict]], bound: float) -> dict[str, dict]:
     """Return each check's result or error and its seconds; a check that exceeds the bound is abandoned."""
     found: dict[str, dict] = {}
@@ -66,6 +85,8 @@ def measured(found: dict[str, dict], name: str, check: Callable[[], dict]) -> No
     begin = time.monotonic()
     try:
         answer = {"ok": True, **check()}
+    except LoginRefused as error:
+        answer = {"ok": False, "error": str(error), "kind": error.kind}
     except (Refused, Unavailable) as error:
         answer = {"ok": False, "error": str(error)}
     except Exception as error:

@@ -7,7 +7,7 @@ import functools
 import re
 import sys
 
-from . import client, deadline, settings
+from . import client, deadline, secret, settings
 from .errors import LoginRefused, Refused, Unavailable
 
 CONNECT_SECONDS = 10
@@ -97,18 +97,18 @@ def failure(error: Exception, where: str) -> Refused | Unavailable:
     return Refused(f"{where}: {first_line(error)}")
 
 
-@contextlib.contextmanager
-def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CONNECT_SECONDS):
-    """Open one connection for one step.
-
-    Raises Unavailable for a line that does not work, LoginRefused for a refused login, and Refused for any other answer
-    that the block does not handle itself: it would come again at each try.
-    """
-    oracledb = driver()
+def log_in(connect_seconds: float = CONNECT_SECONDS, through=secret.log_in):
+    """Return a connection of the settings' user; through: what resolves references and calls `connect`."""
     now = settings.current()
+    connect_once = functools.partial(connect, connect_seconds)
+    return through("Genius", now.oracle_user, now.oracle_password, connect_once)
+
+
+def connect(connect_seconds: float, user: str, password: str):
+    """Log in once; see `connected` for the errors."""
+    oracledb, now = driver(), settings.current()
     try:
-        descriptor = connect_descriptor(connect_seconds)
-        connection = oracledb.connect(user=now.oracle_user, password=now.oracle_password, dsn=descriptor)
+        return oracledb.connect(user=user, password=password, dsn=connect_descriptor(connect_seconds))
     except oracledb.Error as error:
         code, reason = error.args[0].full_code, client.explain(first_line(error))
         if code.startswith(("DPI-", "DPY-2", "DPY-3")):
@@ -120,6 +120,17 @@ def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CO
     except OSError as error:
         # Thin mode resolves the host's name outside of its own errors: socket.gaierror.
         raise Unavailable(f"Genius at {now.oracle_connect_string}: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def connected(call_seconds: float = CALL_SECONDS, *, connect_seconds: float = CONNECT_SECONDS):
+    """Open one connection for one step.
+
+    Raises Unavailable for a line that does not work, LoginRefused for a refused login, and Refused for any other answer
+    that the block does not handle itself: it would come again at each try.
+    """
+    oracledb = driver()
+    connection = log_in(connect_seconds)
     try:
         connection.call_timeout = call_milliseconds(call_seconds)
         connection.outputtypehandler = keep_undecodable

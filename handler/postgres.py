@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import json
 import re
 import socket
@@ -17,7 +18,7 @@ import struct
 import time
 from collections.abc import Iterator
 
-from . import deadline, settings
+from . import deadline, secret, settings
 from .errors import LoginRefused, Refused, Unavailable, clean
 
 CONNECT_SECONDS = 10
@@ -217,22 +218,25 @@ def codec_of(encoding: str) -> str:
         return "ascii"
 
 
-@contextlib.contextmanager
-def connected(
-    statement_seconds: float = STATEMENT_SECONDS, connect_seconds: float = CONNECT_SECONDS
-) -> Iterator[Session]:
-    """Open one connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
+def log_in(connect_seconds: float = CONNECT_SECONDS, through=secret.log_in) -> tuple:
+    """Return a connection of the settings' user and its socket; through: what resolves references, then connects."""
+    now = settings.current()
+    return through("PostgreSQL", now.pg_user, now.pg_password, functools.partial(connect, connect_seconds))
+
+
+def connect(connect_seconds: float, user: str, password: str) -> tuple:
+    """Log in once; see `connected` for the errors."""
     from pg8000 import native
 
     now = settings.current()
     try:
         line = open_line(connect_seconds)
         connection = native.Connection(
-            now.pg_user,
+            user,
             sock=line,
             ssl_context=False,
             database=now.pg_database,
-            password=now.pg_password,
+            password=password,
             application_name="finance-closing",
         )
     except native.DatabaseError as error:
@@ -242,6 +246,17 @@ def connected(
         raise kind(f"{where()}: {describe(error)}") from error
     except (native.InterfaceError, OSError) as error:
         raise Unavailable(f"{where()}: {describe(error)}") from error
+    return connection, line
+
+
+@contextlib.contextmanager
+def connected(
+    statement_seconds: float = STATEMENT_SECONDS, connect_seconds: float = CONNECT_SECONDS
+) -> Iterator[Session]:
+    """Open one connection for one step; raises Refused for a refused login and Unavailable for a dead line."""
+    from pg8000 import native
+
+    connection, line = log_in(connect_seconds)
     try:
         yield Session(connection, line, min(statement_seconds, deadline.left()))
     finally:

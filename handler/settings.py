@@ -16,6 +16,13 @@ from types import SimpleNamespace
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+# secretsmanager:NAME-or-ARN[#json-key], or ssm:/path. ops/ and secret.py read the parts.
+REFERENCE = re.compile(
+    r"secretsmanager:(?P<secret>arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]{1,512}"
+    r"|[A-Za-z0-9/_+=.@-]{1,512})(#[A-Za-z0-9_.-]{1,128})?|ssm:(?P<parameter>/[A-Za-z0-9_./-]{1,1010})"
+)
+REFERENCE_FORM = "secretsmanager:NAME-or-ARN[#json-key] or ssm:/path"
+
 
 class SettingsError(Exception):
     """One or more settings are missing or malformed; the message names each and what is expected."""
@@ -40,6 +47,17 @@ def text(value: str) -> str:
     if not value.strip():
         raise ValueError(value)
     return value
+
+
+def is_reference(value: str | None) -> bool:
+    """Return whether a value names a secret in AWS; no plain value can begin like one."""
+    return (value or "").startswith(("secretsmanager:", "ssm:"))
+
+
+def text_or_reference(value: str) -> str:
+    if is_reference(value) and not REFERENCE.fullmatch(value):
+        raise ValueError(value)
+    return text(value)
 
 
 def optional(value: str) -> str | None:
@@ -142,8 +160,8 @@ SETTINGS = [
     Setting("PG_HOST", host, "a host name or an address, without brackets and port", "PostgreSQL's host"),
     Setting("PG_PORT", port, "a port from 1 to 65535", "PostgreSQL's port", "5432"),
     Setting("PG_DATABASE", text, "a database name", "the database that gets the trial balance"),
-    Setting("PG_USER", text, "a user name", "PostgreSQL's user"),
-    Setting("PG_PASSWORD", text, "a password", "PostgreSQL's password", secret=True),
+    Setting("PG_USER", text_or_reference, f"a user name, {REFERENCE_FORM}", "PostgreSQL's user"),
+    Setting("PG_PASSWORD", text_or_reference, f"a password, {REFERENCE_FORM}", "PostgreSQL's password", secret=True),
     Setting(
         "PG_SCHEMA", identifier, "a lower-case schema name", "the schema of the report's tables", "financial_report"
     ),
@@ -161,8 +179,8 @@ SETTINGS = [
         "the CA file that PostgreSQL's certificate is verified with; empty: the system's",
         "",
     ),
-    Setting("ORACLE_USER", text, "a user name", "Genius' user: the owner of the closing jobs"),
-    Setting("ORACLE_PASSWORD", text, "a password", "Genius' password", secret=True),
+    Setting("ORACLE_USER", text_or_reference, f"a user name, {REFERENCE_FORM}", "Genius' user: the owner of the jobs"),
+    Setting("ORACLE_PASSWORD", text_or_reference, f"a password, {REFERENCE_FORM}", "Genius' password", secret=True),
     Setting("ORACLE_CONNECT_STRING", text, "host:port/service", "the address of Genius' listener"),
     Setting(
         "ORACLE_CLIENT",
@@ -170,6 +188,13 @@ SETTINGS = [
         "thick or thin",
         "thick: Instant Client from the layer, the only one that reaches 11.2; thin: no client library",
         "thick",
+    ),
+    Setting(
+        "LOGIN_RETRY_SECONDS",
+        seconds,
+        "seconds above 0",
+        "how long a step waits for another value after a refused login whose user or password is a reference",
+        "300",
     ),
     Setting(
         "LEDGER_UNKNOWN_ACCOUNTS",

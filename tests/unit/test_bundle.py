@@ -205,8 +205,8 @@ def test_what_does_not_belong_into_handler_stops_the_build_by_name(name, stray):
 
 
 def test_a_link_out_of_handler_stops_the_build(stray):
-    (stray / "secret.py").symlink_to("/etc/hostname")
-    with pytest.raises(invoke.Exit, match=r"handler/secret\.py"):
+    (stray / "hostname.py").symlink_to("/etc/hostname")
+    with pytest.raises(invoke.Exit, match=r"handler/hostname\.py"):
         bundle.build(TARGET)
 
 
