@@ -119,7 +119,7 @@ def restate(state: State, settings: Mapping[str, str], report: Report) -> Servic
     env.update(
         RESTATE_CONFIG=str(LOCAL / "restate.toml"),
         RESTATE_BASE_DIR=str(state.path / "restate"),
-        RESTATE_WORKER__INVOKER__TMP_DIR=str(state.path / "restate" / "invoker"),
+        TMPDIR=str(state.path / "restate" / "tmp"),
         RESTATE_BIND_PORT=str(node),
         RESTATE_ADVERTISED_ADDRESS=f"http://{HOST}:{node}/",
         RESTATE_INGRESS__BIND_PORT=str(ingress),
@@ -178,8 +178,8 @@ def _make_folders(state: State, *names: str) -> None:
 
 def _prepare_restate(state: State) -> None:
     """Make the folders; restate-server makes new folders for its invoker at each start and removes none."""
-    shutil.rmtree(state.path / "restate" / "invoker", ignore_errors=True)
-    _make_folders(state, "restate/invoker")
+    shutil.rmtree(state.path / "restate" / "tmp", ignore_errors=True)
+    _make_folders(state, "restate/tmp")
 
 
 def _ask(port: int, path: str, body: bytes | None = None) -> None:

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ops.environment import clean
+from ops.progress import waiting_for
 
 from . import processes
 from .errors import LocalError
@@ -129,7 +130,9 @@ class Runner:
         """Run a command to its end; raises LocalError with the log's tail."""
         begin = self.log.stat().st_size if self.log.exists() else 0
         process = processes.spawn(command, {**self.env, **(env or {})}, self.log, cwd=cwd)
-        if not processes.wait(process, INSTALL_BOUND, self.abandon.is_set):
+        with waiting_for(f"`{Path(command[0]).name} {command[1]} …`, which writes to {self.log}"):
+            ended = processes.wait(process, INSTALL_BOUND, self.abandon.is_set)
+        if not ended:
             processes.end([process])
             if self.abandon.is_set():
                 raise Abandoned(command[0])

@@ -26,7 +26,7 @@ from invoke import Exit
 from ops import bytecode, environment, limits, packages
 from ops.config import ENV_HELP
 from ops.packages import Platform
-from ops.shell import ROOT
+from ops.shell import PLAIN, ROOT
 from ops.target import Target
 from ops.task import NOTHING, task
 
@@ -71,7 +71,7 @@ def lock(c):
     environ = environment.clean()
     environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
     with c.cd(str(ROOT)):
-        c.run(packages.lock_command(), echo=True, pty=False, env=environ, replace_env=True)
+        c.run(packages.lock_command(), echo=True, env=environ, **PLAIN)
 
 
 def make(cfg: dict[str, str]) -> Bundle:

@@ -9,7 +9,7 @@ from invoke import Exit
 
 from ops import environment, local_tasks
 from ops.deploy import deploy, schema
-from ops.shell import ROOT
+from ops.shell import PLAIN, ROOT
 from ops.target import Target
 from ops.task import MACHINE, NOTHING, task
 
@@ -69,4 +69,4 @@ def chaos(c, n=20, seed=1, faults="", scenarios="", mutant=""):
 def run(c, words: str, warn: bool = False):
     """Run this Python with the folders of the tests, its output on the screen."""
     environ = environment.clean(PYTHONPATH=PYTHONPATH)
-    return c.run(f"{q(sys.executable)} {words}", env=environ, replace_env=True, pty=False, warn=warn)
+    return c.run(f"{q(sys.executable)} {words}", env=environ, warn=warn, **PLAIN)

@@ -28,7 +28,6 @@ from ops import (
 )
 from ops.env_tasks import SHAPE
 from ops.restate import message, newest, one_line, request, sql
-from ops.shell import aws
 from ops.target import Target
 from ops.task import NOTHING, task
 
@@ -94,7 +93,7 @@ def walk(c, env: str) -> Iterator[Finding]:
         connect_string.check(target)
     except Exit as error:
         fix = f"correct env/{env}.env, then inv env.check --env {env}"
-        yield failed(str(error.message), fix, "env file")
+        yield failed(str(error.message), fix_of(error, fix), "env file")
         return
     yield passed(f"env/{env}.env has every key, and all values are valid", "env file")
     yield from examine(target)
@@ -107,7 +106,12 @@ def examine(target: Target) -> Iterator[Finding]:
             for finding in check(target):
                 yield finding if finding.name else finding._replace(name=name)
         except Exit as error:
-            yield failed(str(error.message), fix.format(env=target.env), name)
+            yield failed(str(error.message), fix_of(error, fix.format(env=target.env)), name)
+
+
+def fix_of(error: Exit, usual: str) -> str:
+    """Return the fix of a check that could not run: that of a local cloud that is down, else the usual one."""
+    return "inv local.up" if "`inv local.up`" in str(error.message) else usual
 
 
 def set_value(env: str, key: str, value: str) -> str:
@@ -124,7 +128,7 @@ def cli(target: Target) -> Iterator[Finding]:
 
 
 def credentials(target: Target) -> Iterator[Finding]:
-    identity = target.query_json(aws(target.cfg, "sts get-caller-identity"))
+    identity = target.query_json(shell.get_account(target.cfg))
     yield evaluate_account(identity, target.cfg, target.env)
 
 

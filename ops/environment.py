@@ -26,8 +26,8 @@ OTHER_ENDPOINT = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-# What another endpoint gets of the user's AWS_ variables: the certificates, and the reports of calls to a monitor.
-KEPT_FOR_OTHER = ("AWS_CA_BUNDLE", "AWS_CSM_", *SET)
+# What another endpoint gets of the user's AWS_ variables: certificates, retries, and the reports of calls to a monitor.
+KEPT_FOR_OTHER = ("AWS_CA_BUNDLE", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_CSM_", *SET)
 
 
 def clean(environ: Mapping[str, str] | None = None, **extra: str) -> dict[str, str]:

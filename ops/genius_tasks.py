@@ -61,7 +61,7 @@ def connected():
             yield connection
     except oracledb.Error as error:
         code = error.args[0].full_code
-        hint = ". Is it up? See `inv local.status`" if code.startswith("DPY-6") else ""
+        hint = ". If it is down, run `inv local.up`" if code.startswith("DPY-6") else ""
         lines = [line for line in str(error).splitlines() if line and not line.startswith("Help:")]
         raise Exit(f"{'; '.join(lines)}{hint}", code=1) from None
 

@@ -120,7 +120,7 @@ def prune() -> list[str]:
 
 
 def make_roles() -> list[str]:
-    lines = [f"ACCOUNT_ID={value(roles.get_account(KEYS), 'Account')}"]
+    lines = [f"ACCOUNT_ID={value(shell.get_account(KEYS), 'Account')}"]
     for named, trust, policies in roles.planned({**KEYS, "RESTATE_SERVER_ROLE_ARN": ""}):
         role = named.replace("$RESTATE_INVOKE_ROLE_ARN", "${RESTATE_INVOKE_ROLE_ARN##*/}")
         lines.append(filled(trust))

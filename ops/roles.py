@@ -54,10 +54,6 @@ def delete_role(cfg, role=""):
     return aws(cfg, f"iam delete-role --role-name {q(role or cfg['ROLE_NAME'])}")
 
 
-def get_account(cfg):
-    return aws(cfg, "sts get-caller-identity")
-
-
 def list_providers(cfg):
     return aws(cfg, "iam list-open-id-connect-providers")
 
@@ -77,6 +73,8 @@ def roles(c, env):
         remove_unused_policies(target, role, policies)
     if not target.cfg["GITHUB_REPOSITORY"]:
         print(f"{env}: GITHUB_REPOSITORY is empty, so there is no role for its deploys")
+    elif "@" not in target.cfg["GITHUB_REPOSITORY"]:
+        print(f"{env}: GITHUB_REPOSITORY has no IDs; AWS refuses the deploys of a repository made since 2026-07-15")
     if not invoked_by_role(target.cfg):
         print(f"{env}: RESTATE_INVOKE_ROLE_ARN or RESTATE_EXTERNAL_ID is empty, so Restate's role is not created here")
     changed = shell.changes - before
@@ -101,7 +99,7 @@ def account_of(target: Target, function: dict | None) -> str:
     """Return the account's number, from the function's ARN if there is a function, else from AWS."""
     if function:
         return function["Configuration"]["FunctionArn"].split(":")[4]
-    return target.query_json(get_account(target.cfg))["Account"]
+    return target.query_json(shell.get_account(target.cfg))["Account"]
 
 
 def remove(target: Target, role: str) -> None:

@@ -52,6 +52,8 @@ FIXES = (
 )
 # The first AWS CLI of generation 2 that reads AWS_ENDPOINT_URL.
 READS_ENDPOINT = (2, 13)
+# Options of Invoke's own `run`, for commands whose output goes to the screen: neither INVOKE_… nor a style changes it.
+PLAIN = {"pty": False, "echo_format": "{command}", "replace_env": True}
 # The styles of a terminal.
 BOLD, FAINT = "1", "2"
 # The number of changes that this process has made or, under --dry, has printed.
@@ -62,6 +64,15 @@ def aws(cfg: dict[str, str], words: str) -> str:
     """Return a command of the AWS CLI that can be copied and pasted."""
     profile = f" --profile {q(cfg['AWS_PROFILE'])}" if cfg["AWS_PROFILE"] else ""
     return f"aws --region {q(cfg['AWS_REGION'])}{profile} {words}"
+
+
+def is_aws(command: str) -> bool:
+    """Return whether a command calls AWS."""
+    return "aws --region " in command
+
+
+def get_account(cfg: dict[str, str]) -> str:
+    return aws(cfg, "sts get-caller-identity")
 
 
 def into(file: str, command: str) -> str:
@@ -85,7 +96,7 @@ def command_environment(cfg: dict[str, str]) -> dict[str, str]:
 def checked_environment(cfg: dict[str, str], command: str) -> dict[str, str]:
     """Return command_environment; raises Exit if the AWS CLI would call AWS instead of AWS_ENDPOINT_URL."""
     environ = command_environment(cfg)
-    if cfg["AWS_ENDPOINT_URL"] and "aws --region" in command:
+    if cfg["AWS_ENDPOINT_URL"] and is_aws(command):
         refuse_old_cli(shutil.which("aws", path=environ["PATH"]) or "", cfg["AWS_ENDPOINT_URL"])
     return environ
 

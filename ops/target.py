@@ -8,6 +8,9 @@ from invoke import Context
 
 from ops import config, scratch, shell
 
+# The environments whose account this process has printed.
+accounts: set[str] = set()
+
 
 @dataclass(frozen=True)
 class Target:
@@ -48,10 +51,21 @@ class Target:
 
     def execute(self, command: str) -> str:
         """Change something: echoed whole, skipped under --dry. Returns what the command printed, "" under --dry."""
+        self.print_account(command)
         return shell.execute(self.c, self.cfg, command)
+
+    def print_account(self, command: str) -> None:
+        """Print, before the first change of AWS, the account that receives it, as whom, and another endpoint."""
+        if shell.is_aws(command) and self.env not in accounts:
+            accounts.add(self.env)
+            found = self.query_json(shell.get_account(self.cfg))
+            endpoint = f", endpoint {self.cfg['AWS_ENDPOINT_URL']}" if self.cfg["AWS_ENDPOINT_URL"] else ""
+            region = self.cfg["AWS_REGION"]
+            print(f"{self.env}: AWS account {found['Account']} in {region} as {found['Arn']}{endpoint}", flush=True)
 
     def run_local(self, command: str) -> str:
         """Run a command that only writes or removes a file of this machine which the next command needs."""
+        self.print_account(command)
         return shell.run_local(self.c, self.cfg, command)
 
     def scratch(self, name: str) -> str:

@@ -26,11 +26,11 @@ INV = Path(sys.executable).with_name("inv")
 
 
 def inv(*words: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess:
-    """Run a task as an operator would, from another folder; extra: environment variables."""
+    """Run a task as an operator would, from a folder of the repository; extra: environment variables."""
     environ = {key: value for key, value in os.environ.items() if key not in UNUSED}
     environ |= {"AWS_CSM_CLIENT_ID": task_of(words), **extra}
     command = [str(INV), "--search-root", str(ROOT), *words]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, cwd=ROOT / "policies", env=environ, capture_output=True, text=True, timeout=180)
     if check and done.returncode:
         pytest.fail(f"inv {' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done

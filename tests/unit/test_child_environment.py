@@ -17,6 +17,7 @@ from invoke import Context, Exit
 from support.helpers import INV, ROOT
 
 from ops import config, environment, progress, restate, shell
+from ops import target as targets
 
 CALLER = (
     '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
@@ -234,7 +235,7 @@ def test_every_program_is_started_in_an_environment_of_this_module():
             # processes.py and postgres.py get theirs from a caller, or take the clean one.
             assert "env" in names or (path.name == "postgres.py" and None in names), f"{path}: {ast.unparse(call)}"
             if ast.unparse(call.func) == "c.run":
-                assert {"replace_env", "pty"} <= set(names), f"{path}: {ast.unparse(call)}"
+                assert "**PLAIN" in ast.unparse(call), f"{path}: {ast.unparse(call)}"
     assert starts >= 10
 
 
@@ -252,6 +253,20 @@ def test_missing_sso_session_names_the_command_that_signs_in(error, profile):
     command = shell.aws(CFG | {"AWS_PROFILE": profile}, WHO)
     line = shell.failure(command, shell.Done(255, "", f"\n{error}\n"))
     assert line.endswith(f"{error}; run `aws sso login{' --profile finance-prod' if profile else ''}`")
+
+
+@pytest.mark.parametrize("profile", ["legacy", "session"])
+def test_pinned_aws_cli_without_an_sso_session_is_one_line_with_that_command(monkeypatch, tmp_path, profile):
+    common = "sso_account_id = 000000000000\nsso_role_name = admin\n"
+    start = "sso_start_url = https://x.invalid/start\nsso_region = ap-southeast-3\n"
+    text = (
+        f"[profile legacy]\n{common}{start}[profile session]\n{common}sso_session = corp\n[sso-session corp]\n{start}"
+    )
+    (tmp_path / "config").write_text(text)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cfg = CFG | {"AWS_PROFILE": profile}
+    with pytest.raises(Exit, match=rf"does not exist; run `aws sso login --profile {profile}`$"):
+        shell.query(Context(), cfg, shell.aws(cfg, WHO))
 
 
 def test_service_of_this_machine_that_is_down_names_the_command_that_starts_it():
@@ -286,3 +301,23 @@ def test_output_that_is_no_json_is_one_line_without_it():
     with pytest.raises(Exit, match=r"^`printf 'x' …` printed no JSON; run it by hand") as refused:
         shell.query_json(Context(), CFG, "printf 'x'")
     assert len(refused.value.message.splitlines()) == 1
+
+
+def test_account_is_printed_once_before_the_first_change(server, monkeypatch, capsys):
+    monkeypatch.setattr(targets, "accounts", set())
+    cfg = CFG | {"AWS_ENDPOINT_URL": server.url}
+    target = targets.Target(Context(), cfg, "prod")
+    target.run_local("true")
+    for _ in range(2):
+        target.execute(shell.aws(cfg, WHO))
+    line = f"prod: AWS account 000000000000 in ap-southeast-3 as arn:aws:iam::000000000000:root, endpoint {server.url}"
+    change = "aws --region ap-southeast-3 sts get-caller-identity"
+    assert capsys.readouterr().out.splitlines() == ["true", line, change, change]
+
+
+def test_nothing_is_changed_without_an_account(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(targets, "accounts", set())
+    cfg = CFG | {"AWS_ENDPOINT_URL": NOWHERE}
+    with pytest.raises(Exit, match="`aws sts get-caller-identity"):
+        targets.Target(Context(), cfg, "prod").execute(f"touch {tmp_path}/changed && {shell.aws(cfg, WHO)}")
+    assert not (tmp_path / "changed").exists() and capsys.readouterr().out == ""

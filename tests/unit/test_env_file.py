@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 from invoke import Exit
-from support.helpers import ROOT, like_local
+from support.helpers import INV, ROOT, like_local
 
 from ops import config, env_file
 
@@ -145,3 +146,13 @@ def test_untouched_copy_of_the_example_is_refused(load):
         load(text.encode(), shell=secrets)
     for name in ("RESTATE_ADMIN_URL", "RESTATE_INGRESS_URL", "PG_HOST", "ORACLE_CONNECT_STRING"):
         assert f"line {line_of(name)}: {name} still has the placeholder" in refused.value.message
+
+
+def test_reader_that_closes_the_pipe_of_a_task_sees_no_traceback(load):
+    load()
+    read, write = os.pipe()
+    os.close(read)
+    command = [INV, "env.check", "--env", "testfile"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | SECRETS, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

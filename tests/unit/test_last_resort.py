@@ -140,3 +140,11 @@ def test_styles_only_on_a_terminal_that_wants_them(monkeypatch, environ, styled)
     assert (shell.styled("x", shell.FAINT) != "x") == styled
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
     assert shell.styled("x", shell.FAINT) == "x"
+
+
+@pytest.mark.parametrize("task", ["lock", "chaos"])
+def test_command_that_invoke_itself_echoes_has_no_style_in_a_pipe(task):
+    environ = {**os.environ, "INVOKE_RUN_PTY": "1", "TERM": "xterm"}
+    done = subprocess.run([INV, "--dry", task], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout and "\x1b" not in done.stdout

@@ -95,6 +95,17 @@ def test_github_deploys_only_from_main_and_the_environment():
     }
 
 
+@pytest.mark.parametrize("repository", ["insurer/closing", "insurer@1234/closing@56789"])
+def test_github_repository_with_ids_is_the_subject_of_its_tokens(repository):
+    """https://docs.github.com/en/actions/concepts/security/openid-connect, immutable subject claims."""
+    cfg = {"GITHUB_REPOSITORY": repository, "ENVIRONMENT": "prod"}
+    command = roles.fill_policy("deploy-trust", cfg, "000000000000")
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    (statement,) = json.loads(done.stdout)["Statement"]
+    subjects = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
+    assert subjects == [f"repo:{repository}:ref:refs/heads/main", f"repo:{repository}:environment:prod"]
+
+
 def test_restate_assumes_its_role_only_for_our_environment():
     cloud, tag = statements("restate-cloud-trust")
     assert cloud["Condition"]["StringEquals"] == {
