@@ -161,8 +161,10 @@ async def end(ctx: ObjectContext, run: dict, status: str, message: str, whole: b
 def finish(owner: str, date: str, user_id: str, status: str, message: str, whole: bool = False) -> dict:
     """Write the end of a run to its row, and once to the log: the event that alarms count.
 
-    A closing with a skipped step closes nothing, so its event must not keep the dead man's alarm quiet. The row is
-    made if it is not there: a closing can be cancelled in the queue, before its first step.
+    A failover of PostgreSQL that loses end_logged can repeat the event for a late try, with the same invocation: that
+    harms nobody, but a missing event would. A closing with a skipped step closes nothing, so its event must not keep
+    the dead man's alarm quiet. The row is made if it is not there: a closing can be cancelled in the queue, before its
+    first step.
     """
     ended = runs.finish(owner, date, user_id, status, message)
     if not ended["logged"]:

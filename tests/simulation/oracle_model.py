@@ -19,8 +19,8 @@ class Plan:
     """What becomes of a job.
 
     delay: seconds to its start, None if no slave ever comes; seconds: of the procedure; end: succeeded | failed | dies
-    (the slave dies) | forgets (it succeeds and its log is purged) | an error number of our guard's that the procedure
-    itself raises.
+    (the slave dies) | purged (it succeeds, and job and log are gone) | forgets (its recorded end is gone, too) | an
+    error number of our guard's that the procedure itself raises.
     """
 
     delay: float | None = 2.0
@@ -41,6 +41,8 @@ class Job:
     mark: str | None = None
     runs: list[dict] = field(default_factory=list)
     starts: int = 0
+    # What the job wrote about its own end, as genius.read_job returns it.
+    end: dict | None = None
     # What really happened: None | running | succeeded | failed | unknown (a slave died half way).
     truth: str | None = None
 
@@ -93,8 +95,8 @@ class Genius:
     def read(self, name: str) -> dict:
         job = self.jobs.get(name)
         if not job:
-            return {"state": None, "runs": [], "mark": None}
-        return {"state": job.state, "runs": [dict(run) for run in job.runs], "mark": job.mark}
+            return {"state": None, "runs": [], "mark": None, "end": None}
+        return {"state": job.state, "runs": [dict(run) for run in job.runs], "mark": job.mark, "end": job.end}
 
     def poll_job(self, job: str) -> dict:
         now = self.world.now
@@ -201,7 +203,9 @@ class Genius:
         job.state = "FAILED" if number else "SUCCEEDED"
         if job.truth == "succeeded":
             self.balances[job.period] = job.name
-        if how == "forgets":
+        if job.ours and how != "forgets":
+            job.end = {"outcome": job.truth, "status": "1" if job.truth == "succeeded" else "0"}
+        if how in ("forgets", "purged"):
             job.state = None
         else:
             self.log(job, job.state, number, guard=how == "failed")

@@ -19,6 +19,7 @@ class Postgres:
         self.history: list[tuple[float, dict]] = []
         self.keeps_history = False
         self.down_until = -1.0
+        self.lost_commits = False
 
     @property
     def rows(self) -> dict[str, dict]:
@@ -38,6 +39,7 @@ class Postgres:
 
     def fail_over(self, seconds: float) -> None:
         """Go on with a copy that lacks the commits of the last seconds."""
+        self.lost_commits = True
         limit = self.world.now - seconds
         kept = [tables for moment, tables in self.history if moment <= limit]
         self.tables = copy.deepcopy(kept[-1]) if kept else {name: {} for name in self.tables}

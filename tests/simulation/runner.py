@@ -47,7 +47,7 @@ def script_of(seed: int) -> Script:
         Plan(
             delay=draw.choice((2.0,) * 8 + (5000.0, 40000.0, None)),
             seconds=draw.choice((1.0, 600.0, 7200.0)),
-            end=draw.choice(("succeeded",) * 4 + ("failed", "dies", "forgets", 20807, 20808)),
+            end=draw.choice(("succeeded",) * 4 + ("failed", "dies", "purged", "forgets", 20807, 20808)),
         )
         for _ in range(3)
     )
