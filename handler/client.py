@@ -88,6 +88,14 @@ def too_old(version: str) -> str:
     )
 
 
+def crashed(how: str, stage: str) -> str:
+    """Return one line for a client that ended the process that used it; stage: loaded or connected."""
+    return (
+        f"the Oracle client library {how} while it was being {stage}; some releases do that with an old database:"
+        f" take another 19.x, {BUILD}"
+    )
+
+
 def diagnosis(reported: str, found: dict[str, str], machine: str) -> str:
     if re.match(r"DPI-(1050|1072|1079)\b", reported):
         return f"the layer's Instant Client is too old for this driver, or of no known version; take a 19.x and {BUILD}"

@@ -13,6 +13,8 @@ from .errors import LoginRefused, Refused, Unavailable
 STARTED = time.time()
 # A database that does not answer for so long has failed; a deep ping takes little more in all.
 DEEP_SECONDS = 8.0
+# What is left for PostgreSQL after an Oracle client that used it all.
+LEAST_SECONDS = 2.0
 
 
 class ColdStart:
@@ -34,15 +36,22 @@ def deep(bound: float = DEEP_SECONDS) -> dict:
     """The shallow answer with "client", how Oracle is reached, and "postgres" and "oracle", each {"ok", "seconds"}
     with "version", or "error" in one line; "postgres" also with "faults", the faults that schema.py finds there.
 
-    Both databases at a time, each in a thread of its own: thick mode cannot be interrupted while it connects.
+    Both databases at a time, each in a thread of its own: thick mode cannot be interrupted while it connects. Before, a
+    child process tries out an Oracle client that this process has not loaded yet.
     """
-    client = oracle.check_client()
+    # Here, because a shallow ping starts no process.
+    from . import first_connect
+
+    tried = first_connect.attempt(bound)
+    client = oracle.describe_client() | {"error": tried.crash} if tried.crash else oracle.check_client()
+    error = client["error"] or tried.error
     checks = {"postgres": schema.ping}
-    if client["error"] is None:
+    if not error:
         checks["oracle"] = genius.ping
-    found = measure(checks, bound)
-    if client["error"]:
-        found["oracle"] = {"ok": False, "seconds": 0.0, "error": client["error"]}
+    found = measure(checks, max(LEAST_SECONDS, bound - tried.seconds))
+    if error:
+        # A refused login is not tried a second time.
+        found["oracle"] = {"ok": False, "seconds": tried.seconds, "error": error}
     passed = all(one["ok"] and not one.get("faults") for one in found.values())
     return shallow() | {"ok": passed, "client": client, **found}
 

@@ -51,15 +51,23 @@ def client_version() -> str:
     return ".".join(map(str, oracledb.clientversion()))
 
 
+def describe_client() -> dict:
+    """Return how this process reaches Oracle, without loading the client: {"mode", "driver", "version", "libraries",
+    "error"}; driver: python-oracledb's version; version: the client's, None if it is not loaded."""
+    mode, found = settings.current().oracle_client, sorted(client.libraries(client.folders()))
+    import oracledb
+
+    return {"mode": mode, "driver": oracledb.__version__, "version": None, "error": None, "libraries": found}
+
+
 def check_client() -> dict:
-    """How this process reaches Oracle: {"mode", "version", "libraries", "error"}; initialises the client."""
-    mode = settings.current().oracle_client
-    seen = {"mode": mode, "version": None, "error": None, "libraries": sorted(client.libraries(client.folders()))}
+    """Return describe_client() after the client was loaded, with its version or the error."""
+    seen = describe_client()
     try:
         driver()
     except Refused as error:
         return seen | {"error": str(error)}
-    return seen | ({"version": client_version()} if mode == "thick" else {})
+    return seen | ({"version": client_version()} if seen["mode"] == "thick" else {})
 
 
 def connect_descriptor(connect_seconds: float) -> str:

@@ -220,7 +220,8 @@ def ping_deep(target: Target) -> Iterator[Finding]:
     answer = ping.send(target, {"ping": "deep"})
     yield passed(f"version {answer['version']} answers, {ping.format_start(answer)}", "ping")
     yield evaluate_client(answer["client"], target.env)
-    for name in ("postgres", "oracle"):
+    # A client that does not work is one finding.
+    for name in ("postgres",) if answer["client"]["error"] else ("postgres", "oracle"):
         yield evaluate_database(name, answer[name], target.cfg, target.env)
     if answer["postgres"]["ok"]:
         yield from evaluate_schema(answer["postgres"], target.cfg, target.env)
@@ -239,6 +240,8 @@ def evaluate_client(client: dict, env: str) -> Finding:
         missing.append("libclntsh.so.VERSION")
     if missing:
         return failed(f"the function has no {', '.join(missing)}", f"make layer publish deploy ENV={env}", "layer")
+    if client["error"]:
+        return failed(client["error"], f"as the message says; then inv doctor --env {env}", "layer")
     return passed(f"Instant Client {client['version'] or 'of unknown version'}, {len(libraries)} libraries", "layer")
 
 
