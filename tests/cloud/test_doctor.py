@@ -262,7 +262,7 @@ def test_function_that_differs_from_the_env_file_fails(cfg, changed, message, fi
 
 def test_each_library_of_thick_mode_is_required():
     whole = ["libaio.so.1", "libclntsh.so", "libclntsh.so.19.1", "libnsl.so.1", "libociicus.so"]
-    client = {"mode": "thick", "version": "19.28.0.0.0", "libraries": whole}
+    client = {"mode": "thick", "version": "19.28.0.0.0", "libraries": whole, "error": None}
     assert doctor.evaluate_client(client, "prod").passed
     for name in whole[:-1]:
         one = doctor.evaluate_client({**client, "libraries": [lib for lib in whole if lib != name]}, "prod")

@@ -69,9 +69,9 @@ def connecting(zips, tmp_path):
     lib = layer_with(zips, tmp_path, "int data;\n")
 
     def deep(body: str) -> dict:
-        (tmp_path / "sitecustomize.py").write_text(
-            f"import os, signal\nimport oracledb\nfrom oracledb import errors\ndef connect(**given):\n    {body}\noracledb.connect = connect\n"
-        )
+        head = "import os, signal\nimport oracledb\nfrom oracledb import errors\n"
+        hook = f"{head}def connect(**given):\n    {body}\noracledb.connect = connect\n"
+        (tmp_path / "sitecustomize.py").write_text(hook)
         return deep_ping(lib, f"{tmp_path}:{ROOT}")
 
     return deep
