@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from . import settings
 from .errors import LoginRefused, Unavailable
+from .settings import source_of
 
 # Two attempts of a call stay within the bound of a deep ping if the network drops them.
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 2, 4, 2
@@ -168,10 +169,6 @@ def log_in(database: str, user: str, password: str, connect: Callable[[str, str]
 def check(database: str, user: str, password: str, connect: Callable[[str, str], Opened]) -> Opened:
     """Return connect(user, password) with the references as they are stored now; see Login.check."""
     return login_of(database, user, password).check(connect)
-
-
-def source_of(reference: str) -> str:
-    return reference.partition("#")[0]
 
 
 def extract(reference: str, stored: Stored) -> str:

@@ -54,6 +54,11 @@ def is_reference(value: str | None) -> bool:
     return (value or "").startswith(("secretsmanager:", "ssm:"))
 
 
+def source_of(reference: str) -> str:
+    """Return a reference without its JSON key: the secret or parameter to read."""
+    return reference.partition("#")[0]
+
+
 def text_or_reference(value: str) -> str:
     if is_reference(value) and not REFERENCE.fullmatch(value):
         raise ValueError(value)

@@ -55,6 +55,12 @@ def repository(value: str) -> str:
     return value
 
 
+def kms_key(value: str) -> str:
+    if not re.fullmatch(r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+)?", value):
+        raise ValueError(value)
+    return value
+
+
 def runtime(value: str) -> str:
     if not value.startswith("python3.") or not value[8:].isdigit():
         raise ValueError(value)
@@ -120,6 +126,13 @@ DEPLOY_SETTINGS = [
     ),
     Setting("FUNCTION_NAME", text, "a name", "the function", "finance-closing"),
     Setting("ROLE_NAME", text, "a name", "the function's execution role", "finance-closing-lambda-role"),
+    Setting(
+        "SECRETS_KMS_KEY_ARN",
+        kms_key,
+        "the ARN of a KMS key, or empty",
+        "the key of your own that encrypts the secrets that PG_ and ORACLE_ settings refer to; empty: AWS's key",
+        "",
+    ),
     Setting("LAYER_NAME", text, "a name", "the Instant Client layer", "oracle-instantclient"),
     Setting(
         "LAYER_VERSION_ARN",

@@ -163,7 +163,7 @@ def publish(target: Target, configuration: dict, description: str) -> str:
 
 def versions_of(target: Target) -> list[dict]:
     """Return the numbered versions of the function, the oldest first."""
-    found = target.query_json(list_versions(target.cfg), missing="ResourceNotFoundException") or {"Versions": []}
+    found = target.query_json(roles.list_versions(target.cfg), missing="ResourceNotFoundException") or {"Versions": []}
     return sorted((one for one in found["Versions"] if one["Version"] != "$LATEST"), key=lambda v: int(v["Version"]))
 
 
@@ -334,7 +334,3 @@ def publish_version(cfg, description, revision):
         f"lambda publish-version --function-name {q(cfg['FUNCTION_NAME'])} --description {q(description)}"
         f"{bound_to(revision)}{QUIET}",
     )
-
-
-def list_versions(cfg):
-    return aws(cfg, f"lambda list-versions-by-function --function-name {q(cfg['FUNCTION_NAME'])}")

@@ -147,15 +147,17 @@ def role(target: Target) -> Iterator[Finding]:
     """Compare each role of the environment, its trust and its policies, with policies/."""
     fix = f"inv roles --env {target.env}"
     account = roles.account_of(target, None)
+    target = roles.with_references(target)
     for name, trust, policies in roles.planned(target.cfg):
         found = roles.find_role(target, name)
         if not found:
             yield failed(f"there is no role {name}", fix)
             continue
         known = target.having(ENVIRONMENT=target.env)
-        differing = list(roles.differences(known, account, found["Arn"], found, trust, policies))
+        differing = [one.message for one in roles.differences(known, account, found["Arn"], found, trust, policies)]
+        differing += [roles.no_longer_wanted(name, one) for one in roles.unused_policies(target, name, policies)]
         for one in differing:
-            yield failed(one.message, fix)
+            yield failed(one, fix)
         if not differing:
             yield passed(f"{name} agrees with policies/")
 

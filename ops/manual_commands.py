@@ -94,9 +94,7 @@ def deploy() -> list[str]:
 
 
 def status() -> list[str]:
-    versions_ = (
-        f"{deployment.list_versions(KEYS)} --query 'Versions[].[Version,Description,LastModified]' --output text"
-    )
+    versions_ = f"{roles.list_versions(KEYS)} --query 'Versions[].[Version,Description,LastModified]' --output text"
     return [release.get_alias(KEYS), versions_, "restate deployments list"]
 
 

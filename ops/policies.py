@@ -9,6 +9,7 @@ from pathlib import Path
 
 from invoke import Exit
 
+from ops import references
 from ops.shell import ROOT
 from ops.task import NOTHING, task
 
@@ -23,6 +24,10 @@ PLAUSIBLE = {
     "RESTATE_EXTERNAL_ID": "env_201",
     "RESTATE_SERVER_ROLE_ARN": "arn:aws:iam::123456789012:role/restate",
     "ROLE_NAME": "finance-closing-lambda-role",
+    "SECRETS_KMS_KEY_ARN": "arn:aws:kms:ap-southeast-3:123456789012:key/0b1c",
+    "SECRET_ARNS": '", "'.join(
+        references.arns(["secretsmanager:finance/pg", "ssm:/finance/pg"], "ap-southeast-3", "123456789012")
+    ),
 }
 # parliament only checks identity policies: a trust has no Resource of its own, and GitHub's provider and the claims of
 # its tokens are unknown to it.

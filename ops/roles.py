@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import shell
+from ops import references, shell
 from ops.config import ENV_HELP
 from ops.shell import ROOT, aws, into
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
 GITHUB = "token.actions.githubusercontent.com"
+# The key of a target's settings under which with_references puts what it finds, with spaces between.
+REFERENCES = "SECRET_REFERENCES"
 
 
 def get_role(cfg, role=""):
@@ -40,6 +42,10 @@ def put_role_policy(cfg, role, name, document):
         cfg,
         f"iam put-role-policy --role-name {q(role)} --policy-name {name} --policy-document file://{q(document)}",
     )
+
+
+def list_versions(cfg):
+    return aws(cfg, f"lambda list-versions-by-function --function-name {q(cfg['FUNCTION_NAME'])}")
 
 
 def list_role_policies(cfg, role):
@@ -68,6 +74,7 @@ def roles(c, env):
     target = Target.load(c, env)
     print(f"{env}: roles of {target.cfg['FUNCTION_NAME']} in {target.cfg['AWS_REGION']}")
     account, before = account_of(target, None), shell.changes
+    target = with_references(target)
     for role, trust, policies in planned(target.cfg):
         ensure(target.having(ENVIRONMENT=env), account, role, trust, policies)
         remove_unused_policies(target, role, policies)
@@ -113,13 +120,21 @@ def remove(target: Target, role: str) -> None:
 
 
 def remove_unused_policies(target: Target, role: str, policies: list[str]) -> None:
-    """Delete the policies of policies/ that a role no longer needs; only leave_vpc deletes lambda-vpc."""
+    """Delete the policies of policies/ that a role no longer needs."""
+    for name in unused_policies(target, role, policies):
+        print(no_longer_wanted(role, name))
+        target.execute(delete_role_policy(target.cfg, role, name))
+
+
+def no_longer_wanted(role: str, policy: str) -> str:
+    return f"the policy {policy} of {role} is no longer wanted"
+
+
+def unused_policies(target: Target, role: str, policies: list[str]) -> list[str]:
+    """Return the policies of policies/ that a role has and no longer needs; only leave_vpc deletes lambda-vpc."""
     ours = {path.stem for path in (ROOT / "policies").glob("*.json")} - {"lambda-vpc", *policies}
     found = target.query_json(list_role_policies(target.cfg, role), missing="NoSuchEntity") or {"PolicyNames": []}
-    for name in found["PolicyNames"]:
-        if name in ours:
-            print(f"the policy {name} of {role} is no longer wanted")
-            target.execute(delete_role_policy(target.cfg, role, name))
+    return [name for name in found["PolicyNames"] if name in ours]
 
 
 def leave_vpc(target: Target) -> None:
@@ -143,8 +158,20 @@ def planned(cfg) -> list[tuple[str, str, list[str]]]:
 
 
 def execution_policies(cfg) -> list[str]:
-    """Return the policies of the function's role: network interfaces only for a function in a VPC."""
-    return ["lambda-execution", *(["lambda-vpc"] if cfg["VPC_SUBNET_IDS"] else [])]
+    """Return the policies of the function's role.
+
+    Network interfaces only for a function in a VPC; secrets only if with_references has found references.
+    """
+    vpc = ["lambda-vpc"] if cfg["VPC_SUBNET_IDS"] else []
+    secrets = ["lambda-secrets"] if cfg.get(REFERENCES) else []
+    key = ["lambda-secrets-key"] if secrets and cfg["SECRETS_KMS_KEY_ARN"] else []
+    return ["lambda-execution", *vpc, *secrets, *key]
+
+
+def with_references(target: Target) -> Target:
+    """Return the target with the references that the function's role must be able to read."""
+    found = target.query_json(list_versions(target.cfg), missing="ResourceNotFoundException") or {"Versions": []}
+    return target.having(**{REFERENCES: " ".join(references.in_use(target, found["Versions"]))})
 
 
 def invoked_by_role(cfg) -> bool:
@@ -153,6 +180,8 @@ def invoked_by_role(cfg) -> bool:
 
 def ensure_execution_role(target: Target) -> str:
     """Create or update the function's role as policies/ defines it; returns its ARN."""
+    # A look-up takes half a second, and a policy that is no longer needed is removed by `inv roles`.
+    target = with_references(target) if references.named(target.cfg) else target
     return ensure(target, "", target.cfg["ROLE_NAME"], "lambda-trust", execution_policies(target.cfg))
 
 
@@ -210,7 +239,9 @@ def fill_policy(name: str, cfg: dict, account: str) -> str:
     """Return the command that prints a policy with its placeholders filled; raises Exit if one has no value."""
     file = f"policies/{name}.json"
     text = (ROOT / file).read_text()
-    given = {**cfg, "ACCOUNT_ID": account}
+    # The placeholder is one text in a list: its quotes are closed and opened again between two ARNs.
+    secrets = '", "'.join(references.arns(cfg.get(REFERENCES, "").split(), cfg["AWS_REGION"], account))
+    given = {**cfg, "SECRET_ARNS": secrets, "ACCOUNT_ID": account}
     words = [key for key in given if f"${{{key}}}" in text]
     empty = [key for key in words if not given[key]]
     if empty:

@@ -191,7 +191,8 @@ def test_workflow_deploys_on_a_change_of_what_a_deploy_imports():
     imported = {str(path.relative_to(ROOT)) for path in imports.closure(["ops.deploy"])}
     expected = {path for path in imported if not path.startswith("handler/")}
     expected |= {"handler/**", "tasks.py", "requirements.txt", names.WORKFLOW}
-    policies = ["lambda-trust", *roles.execution_policies({"VPC_SUBNET_IDS": "subnet-1"})]
+    everything = {"VPC_SUBNET_IDS": "subnet-1", roles.REFERENCES: "ssm:/pg", "SECRETS_KMS_KEY_ARN": "arn"}
+    policies = ["lambda-trust", *roles.execution_policies(everything)]
     expected |= {f"policies/{name}.json" for name in policies}
     assert sorted(given) == sorted(expected), "correct `paths` in the workflow"
     # The files that Python itself loads: the search through the text misses none.

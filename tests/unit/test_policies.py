@@ -7,11 +7,12 @@ import re
 import subprocess
 
 import pytest
-from invoke import Exit
+from invoke import Context, Exit
 from support.helpers import ROOT
 
-from ops import policies, roles
+from ops import policies, references, roles
 from ops.config import ALL_SETTINGS
+from ops.target import Target
 
 NAMES = sorted(path.stem for path in (ROOT / "policies").glob("*.json"))
 
@@ -26,7 +27,7 @@ def test_parliament_finds_nothing(name):
 
 
 def test_every_placeholder_has_a_value():
-    known = {one.name for one in ALL_SETTINGS} | {"ACCOUNT_ID", "ENVIRONMENT"}
+    known = {one.name for one in ALL_SETTINGS} | {"ACCOUNT_ID", "ENVIRONMENT", "SECRET_ARNS"}
     for name in NAMES:
         assert set(re.findall(r"\${(\w+)}", (ROOT / "policies" / f"{name}.json").read_text())) <= known, name
 
@@ -139,3 +140,33 @@ def test_deploy_role_gets_bucket_and_network_only_if_settings_name_them():
         "deploy-bucket",
         "deploy-vpc",
     ]
+
+
+KEY = "arn:aws:kms:ap-southeast-3:123456789012:key/0b1c"
+ARN = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:genius-AbCdEf"
+
+
+@pytest.mark.parametrize(
+    ("found", "key", "expected"),
+    [("", KEY, []), ("ssm:/pg", "", ["lambda-secrets"]), ("ssm:/pg", KEY, ["lambda-secrets", "lambda-secrets-key"])],
+)
+def test_secrets_are_readable_only_if_references_are_used(found, key, expected):
+    cfg = {"VPC_SUBNET_IDS": "", roles.REFERENCES: found, "SECRETS_KMS_KEY_ARN": key}
+    assert roles.execution_policies(cfg) == ["lambda-execution", *expected]
+
+
+def test_policy_has_exactly_the_referenced_secrets():
+    cfg = {"AWS_REGION": "ap-southeast-3", roles.REFERENCES: f"secretsmanager:finance/pg secretsmanager:{ARN} ssm:/a/b"}
+    command = roles.fill_policy("lambda-secrets", cfg, "123456789012")
+    filled = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert json.loads(filled)["Statement"][0]["Resource"] == [
+        "arn:aws:secretsmanager:ap-southeast-3:123456789012:secret:finance/pg-??????",
+        ARN,
+        "arn:aws:ssm:ap-southeast-3:123456789012:parameter/a/b",
+    ]
+
+
+def test_references_of_existing_versions_stay_readable():
+    target = Target(Context(), {"PG_PASSWORD": "secretsmanager:new#password", "PG_USER": "finance"}, "test")
+    versions = [{"Environment": {"Variables": {"PG_PASSWORD": "secretsmanager:old#p", "PG_HOST": "h"}}}, {}]
+    assert references.in_use(target, versions) == ["secretsmanager:new", "secretsmanager:old"]
