@@ -240,7 +240,7 @@ def fill_policy(name: str, cfg: dict, account: str) -> str:
     file = f"policies/{name}.json"
     text = (ROOT / file).read_text()
     # The placeholder is one text in a list: its quotes are closed and opened again between two ARNs.
-    secrets = '", "'.join(references.arns(cfg.get(REFERENCES, "").split(), cfg["AWS_REGION"], account))
+    secrets = '", "'.join(references.arns(cfg.get(REFERENCES, "").split(), cfg.get("AWS_REGION", ""), account))
     given = {**cfg, "SECRET_ARNS": secrets, "ACCOUNT_ID": account}
     words = [key for key in given if f"${{{key}}}" in text]
     empty = [key for key in words if not given[key]]
