@@ -9,6 +9,11 @@ from invoke import Collection
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
+from ops import entry  # noqa: E402
+
+# Before the other imports: a package that is missing or broken is one line, too.
+entry.install()
+
 from layer import tasks as layer_tasks  # noqa: E402
 from ops import (  # noqa: E402
     alarms,
@@ -18,7 +23,6 @@ from ops import (  # noqa: E402
     develop,
     docs,
     doctor,
-    entry,
     env_tasks,
     genius_tasks,
     history,
@@ -67,4 +71,3 @@ namespace.add_task(listing.overview, default=True)
 for name, module in COLLECTIONS.items():
     namespace.add_collection(Collection.from_module(module), name)
 listing.install(namespace)
-entry.install()

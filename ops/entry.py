@@ -13,12 +13,16 @@ import urllib.parse
 from pathlib import Path
 from types import TracebackType
 
+from ops.environment import OTHER_ENDPOINT
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "errors"
 # The values that no screen and no file may show; config.load adds those of its environment.
 secrets: set[str] = set()
-SECRET_NAMES = re.compile(r"(PASSWORD|TOKEN|SECRET|ACCESS_KEY|API_KEY)", re.IGNORECASE)
+SECRET_NAMES = re.compile(r"(PASSWORD|TOKEN|SECRET|ACCESS_KEY|API_KEY)(?!\w*_FILE$)", re.IGNORECASE)
 HEADER = re.compile(r"(authorization['\"]?[:=,]\s*b?['\"]?|\bBearer\s+)[^'\"\n]+", re.IGNORECASE)
+# What `inv env.shell` exports for another endpoint than AWS.
+NO_SECRETS = set(OTHER_ENDPOINT.values())
 # Shorter values are found in any text.
 MIN_SECRET = 4
 REDACTED = "(redacted)"
@@ -47,7 +51,7 @@ def report(kind: type[BaseException], error: BaseException | None, where: Traceb
 
 def redacted(text: str) -> str:
     """Return a text without tokens, headers and the secrets of this process and its environment file."""
-    given = {value for name, value in os.environ.items() if SECRET_NAMES.search(name)}
+    given = {value for name, value in os.environ.items() if SECRET_NAMES.search(name)} - NO_SECRETS
     for secret in sorted(secrets | given, key=len, reverse=True):
         if len(secret) >= MIN_SECRET:
             for form in (secret, repr(secret)[1:-1], urllib.parse.quote(secret, safe="")):

@@ -1,4 +1,4 @@
-"""A line on stderr while something takes long: no silence looks like a hang. Needs the standard library alone."""
+"""A line for a person while something takes long: no silence looks like a hang. Needs the standard library alone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from contextlib import contextmanager
 FIRST_SECONDS, NEXT_SECONDS = 10.0, 20.0
 
 
-def print_to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def print_on_terminal(line: str) -> None:
+    """Print a line on stderr if that is a terminal: cron sends a mail about each line."""
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def waiting_for(what: str, report: Callable[[str], None] = print_to_stderr) -> Iterator[None]:
+def waiting_for(what: str, report: Callable[[str], None] = print_on_terminal) -> Iterator[None]:
     """Report after FIRST_SECONDS, and then every NEXT_SECONDS, how long the body has been waiting, until it ends."""
     ended, begin = threading.Event(), time.monotonic()
 

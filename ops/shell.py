@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from shlex import quote as q
 from typing import NamedTuple
@@ -130,7 +129,7 @@ def run(command: str, environ: dict[str, str], seconds: float | None = None) -> 
         errors="replace",
     )
     try:
-        with waiting_for(f"`{first_words(command)} …`") if seconds is None else nullcontext():
+        with waiting_for(f"`{first_words(command)} …`"):
             output, errors = process.communicate(timeout=seconds)
     except BaseException:
         # Not `with`, which would wait for a command that does not end.

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import invoke
 
+from ops import entry
+
 ROOT = Path(__file__).resolve().parents[1]
 # The groups of `inv --list`, in the order of an operator's day.
 GROUPS = ("set up", "deploy", "close", "repair", "watch", "layer", "schedule", "keep-warm", "local", "develop")
@@ -48,6 +50,10 @@ def checked(body, changes: str):
                 return body(c, *arguments, **options)
         except ModuleNotFoundError as error:
             raise invoke.Exit(missing_package(error)) from None
+        except invoke.Exit as error:
+            # It can quote what AWS, Restate or a database has answered.
+            error.message = error.message and entry.redacted(str(error.message))
+            raise
 
     return run
 

@@ -52,6 +52,18 @@ def test_task_works_from_a_hostile_shell_in_a_subfolder(deployed, hostile, words
     assert "local: " in done.stdout and "noise" not in done.stdout
 
 
+def test_copied_commands_work_from_a_hostile_shell(deployed, hostile):
+    """The restate CLI and curl among them, neither of which the tasks above call."""
+    script = f'eval "$({INV} env.shell --env local)" && restate deployments list && {{}} && {{}}'.format(
+        'aws --region "$AWS_REGION" lambda get-alias --function-name "$FUNCTION_NAME" --name live',
+        'curl --silent --show-error --fail "$RESTATE_ADMIN_URL/deployments"',
+    )
+    environ = {name: value for name, value in hostile.items() if name != "BASH_ENV"}
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert "DailyClosing" in done.stdout and '"FunctionVersion": ' in done.stdout and '"deployments":' in done.stdout
+
+
 def test_restarts_of_restate_leave_the_folders_of_one_start(local):
     """restate-server makes a folder for each invoker, by default in the folder of all users, and removes none."""
     folder = local.state.path / "restate" / "tmp"

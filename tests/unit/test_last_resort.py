@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from invoke import Context, Exit
 from support.helpers import INV, ROOT
 
 from ops import entry
+from ops.task import NOTHING, task
 
 SECRET = "s3cret/with+signs='"
 # A task's process that fails as a header with the end of a line makes it fail.
@@ -148,3 +150,27 @@ def test_command_that_invoke_itself_echoes_has_no_style_in_a_pipe(task):
     done = subprocess.run([INV, "--dry", task], cwd=ROOT, env=environ, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout and "\x1b" not in done.stdout
+
+
+def test_refusal_of_a_task_shows_no_secret(monkeypatch):
+    """It quotes what a server or a database has answered."""
+
+    @task(group="watch", changes=NOTHING)
+    def refused(c):
+        raise Exit(f"PostgreSQL answered: password {SECRET} of user local is wrong")
+
+    monkeypatch.setattr(entry, "secrets", {SECRET})
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "answered")
+    with pytest.raises(Exit) as stop:
+        refused(Context())
+    assert stop.value.message == f"PostgreSQL answered: password {entry.REDACTED} of user local is wrong"
+
+
+def test_broken_package_is_one_line(tmp_path):
+    (tmp_path / "dotenv.py").write_text("raise ImportError('half installed')\n")
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([INV, "--list"], cwd=ROOT, env=environ, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert line.startswith("Unexpected error: ImportError: half installed; its traceback is in ")
