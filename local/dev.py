@@ -17,7 +17,7 @@ from watchfiles import PythonFilter, run_process
 from local import processes
 from local.service import answers
 from local.state import HOST, ROOT, State, hold_free_port
-from ops import config
+from ops import config, shell
 from ops.target import Target
 
 FOLDER = ROOT / "handler"
@@ -30,8 +30,11 @@ def run(target: Target) -> None:
     port = kept_port(state)
     if answers(port):
         raise Exit(f"port {port} is taken: another `inv dev` may be running. End it first.")
-    # The server inherits both: the settings of the function, and the mark by which `inv local.down` finds it.
-    os.environ |= {**config.function_environment(target.cfg), processes.MARK: str(state.path)}
+    # The server inherits all of it: what a command of a task gets, the settings of the function, and the mark by which
+    # `inv local.down` finds it.
+    environ = shell.command_environment(target.cfg) | config.function_environment(target.cfg)
+    os.environ.clear()
+    os.environ.update(environ | {processes.MARK: str(state.path)})
     # It warns that a server which failed to start has ended already.
     logging.getLogger("watchfiles").setLevel(logging.ERROR)
     sources = PythonFilter(extra_extensions=(".sql",))

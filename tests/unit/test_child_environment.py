@@ -322,3 +322,10 @@ def test_nothing_is_changed_without_an_account(monkeypatch, capsys, tmp_path):
     with pytest.raises(Exit, match="`aws sts get-caller-identity"):
         targets.Target(Context(), cfg, "prod").execute(f"touch {tmp_path}/changed && {shell.aws(cfg, WHO)}")
     assert not (tmp_path / "changed").exists() and capsys.readouterr().out == ""
+
+
+def test_shell_of_the_local_cloud_does_not_reach_aws_with_its_credentials():
+    """A shell that has evaluated `inv env.shell --env local`, and then runs a task on prod."""
+    exported = environment.of_target(CFG | {"AWS_ENDPOINT_URL": NOWHERE}, {"PATH": "/bin"})
+    given = environment.of_target(CFG, exported)
+    assert not set(environment.OTHER_ENDPOINT) & set(given) and "AWS_ENDPOINT_URL" not in given
