@@ -20,7 +20,8 @@ def handler(event: dict, context) -> dict:
     """Answer one Lambda event.
 
     {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds"}; {"ping": "deep"} -> the same with the result of
-    health.deep; {"secrets": true} -> {"secrets"}, see health.secrets; {"schema": true} applies schema.sql;
+    health.deep; {"readiness": true} -> that and the "facts" of readiness.read; {"testJob": true} -> what test_job.run
+    returns; {"secrets": true} -> {"secrets"}, see health.secrets; {"schema": true} applies schema.sql;
     {"history": N} -> {"runs"}, the newest N; {"handlers": true} -> {"handlers", "protocol"}: their names by service,
     and the version of the requests that they understand. Restate's
     own events and Function URL events (payload v2) go to the SDK, so that no caller of a URL can send one of ours.
@@ -35,6 +36,12 @@ def handler(event: dict, context) -> dict:
         return health.deep() if event["ping"] == "deep" else health.shallow()
     if "secrets" in event:
         return {"ok": True, "secrets": health.secrets()}
+    if "readiness" in event:
+        return health.readiness()
+    if "testJob" in event:
+        from . import test_job
+
+        return {"ok": True, **test_job.run()}
     if "schema" in event:
         return {"ok": True, "schema": schema.apply()}
     if "history" in event:

@@ -48,6 +48,8 @@ JOB_ACTION = "".join(
     for line in (Path(__file__).parent / "closing_job.sql").read_text().splitlines(keepends=True)
     if not line.startswith("--")
 )
+# Its one call of the closing procedure, which a test job leaves out.
+CALL = "Package_Rpt_Ac_Fi806.get_master_data('{year}', '{month}', '{month}', '{user_id}', v_status, v_message);"
 # The comments of a job and of its start mark: which closing they belong to.
 ABOUT = re.compile(r"finance-closing (\d{4}-\d{2}-\d{2}), by ([A-Za-z0-9_.-]{1,30}), ([A-Za-z0-9_]{1,80})")
 STARTED = "started"
@@ -85,13 +87,17 @@ SELECT job_name FROM user_scheduler_jobs
 
 CHARACTER_SET = "SELECT value FROM nls_database_parameters WHERE parameter = 'NLS_CHARACTERSET'"
 PACKAGE = "PACKAGE_RPT_AC_FI806"
-# In a job a role's rights do not count, so EXECUTE has to be the user's own; its own package needs no grant.
+# In a job a role's rights do not count, so EXECUTE has to be the user's own; its own package needs no grant. SELECT is
+# used in a session, where a role's rights count: ALL_TAB_PRIVS has those, too.
 RIGHTS = f"""
 SELECT 'CREATE JOB' FROM session_privs WHERE privilege IN ('CREATE JOB', 'CREATE ANY JOB')
 UNION SELECT 'EXECUTE' FROM all_tab_privs
  WHERE table_name = '{PACKAGE}' AND privilege = 'EXECUTE' AND grantee IN (USER, 'PUBLIC')
 UNION SELECT 'EXECUTE' FROM user_sys_privs WHERE privilege = 'EXECUTE ANY PROCEDURE'
-UNION SELECT 'EXECUTE' FROM user_objects WHERE object_name = '{PACKAGE}' AND object_type = 'PACKAGE'"""
+UNION SELECT 'EXECUTE' FROM user_objects WHERE object_name = '{PACKAGE}' AND object_type = 'PACKAGE'
+UNION SELECT 'SELECT' FROM all_tab_privs WHERE table_name = 'AC_GLOPENBALANCE' AND privilege = 'SELECT'
+UNION SELECT 'SELECT' FROM session_privs WHERE privilege = 'SELECT ANY TABLE'
+UNION SELECT 'SELECT' FROM user_objects WHERE object_name = 'AC_GLOPENBALANCE'"""
 
 OF_PERIOD = "glyear = :year AND glmonth = :month"
 # A CHAR column pads its values with blanks, which PostgreSQL's chart and branches do not have.
@@ -153,13 +159,16 @@ def marker(job: str) -> str:
     return f"[finance-closing {job}]"
 
 
-def job_action(period: str, job: str, date: str, user_id: str, owner: str) -> str:
-    """The block that the job runs; every value in it is checked here, because a job takes no binds."""
+def job_action(period: str, job: str, date: str, user_id: str, owner: str, template: str = "") -> str:
+    """The block that the job runs; every value in it is checked here, because a job takes no binds.
+
+    template: empty for JOB_ACTION.
+    """
     year, month = year_and_month(period)
     checked_text(job, JOB)
     checked_text(user_id, USER_ID)
     listed = settings.current().genius_success_status
-    return JOB_ACTION.format(
+    return (template or JOB_ACTION).format(
         job=job,
         marker=marker(job),
         about=about(date, user_id, owner),
@@ -177,8 +186,8 @@ def quoted_status(status: str) -> str:
 
 
 def ping() -> dict:
-    """Over a new connection {"version", "characterSet", "rights"}; rights: which a closing job has of CREATE JOB and
-    EXECUTE on the package."""
+    """Over a new connection {"version", "characterSet", "rights"}; rights: which the user has of CREATE JOB,
+    EXECUTE on the package and SELECT on the open balances."""
     with connected(PING_SECONDS, connect_seconds=PING_SECONDS) as connection, connection.cursor() as cursor:
         (character_set,) = cursor.execute(CHARACTER_SET).fetchone()
         rights = sorted(right for (right,) in cursor.execute(RIGHTS))

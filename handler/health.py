@@ -75,6 +75,14 @@ def check_login(connection) -> dict:
     return {}
 
 
+def readiness(bound: float = DEEP_SECONDS) -> dict:
+    """Return the deep answer with "facts", those of readiness.read; without Genius there are none."""
+    from . import readiness as facts
+
+    answer = deep(bound)
+    return answer | {"facts": facts.read() if answer["oracle"]["ok"] else {}}
+
+
 def measure(checks: dict[str, Callable[[], dict]], bound: float) -> dict[str, dict]:
     """Return each check's result or error and its seconds; a check that exceeds the bound is abandoned."""
     found: dict[str, dict] = {}

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from invoke import Exit
 
-from handler.client import ERRORS
 from layer import publish as layers
 from ops import (
     closings,
@@ -21,51 +18,36 @@ from ops import (
     limits,
     next_command,
     ping,
+    readiness,
     release,
     roles,
     schedule,
     shell,
 )
 from ops.env_tasks import SHAPE
+from ops.findings import Finding, failed, line, passed
 from ops.restate import message, newest, one_line, request, sql
 from ops.target import Target
 from ops.task import NOTHING, task
 
 MIN_MEMORY = 1024
-# https://docs.oracle.com/en/database/oracle/oracle-database/19/lnoci/instant-client.html, the list for 19's Basic Lite.
-BASIC_LITE = {"US7ASCII", "WE8DEC", "WE8MSWIN1252", "WE8ISO8859P1", "WE8EBCDIC37C", "WE8EBCDIC1047", "UTF8", "AL32UTF8"}
-# The data library of Basic, which knows every character set.
-BASIC_DATA = "libociei.so"
-LIBRARIES = ("libclntsh.so", "libaio.so.1", "libnsl.so.1")
-GRANTS = {
-    "CREATE JOB": "GRANT CREATE JOB TO {user}",
-    "EXECUTE": "GRANT EXECUTE ON Package_Rpt_Ac_Fi806 TO {user}",
-}
+# Name -> the check, and the fix if it ends with an Exit.
+Checks = dict[str, tuple[Callable[[Target], Iterator[Finding]], str]]
 
 
-class Finding(NamedTuple):
-    """One line of the doctor: the check's name, whether it passed, what it found, and the command that fixes it."""
-
-    name: str
-    passed: bool
-    message: str
-    fix: str = ""
-
-
-def passed(message: str, name: str = "") -> Finding:
-    """name: only if a check has several; otherwise `examine` fills it in."""
-    return Finding(name, True, message)
-
-
-def failed(message: str, fix: str, name: str = "") -> Finding:
-    return Finding(name, False, message, fix)
-
-
-@task(group="watch", changes=NOTHING, help={**config.ENV_HELP, "json": "print JSON, for machines"})
-def doctor(c, env, json=False):
+@task(
+    group="watch",
+    changes=NOTHING,
+    help={
+        **config.ENV_HELP,
+        "json": "print JSON, for machines",
+        "test-job": "run a job in Genius that never calls the procedure, and drop it",
+    },
+)
+def doctor(c, env, json=False, test_job=False):
     """Check the whole chain, from credentials to closings that wait for a person; exit 1 if a check failed."""
     findings = []
-    for finding in walk(c, env):
+    for finding in walk(c, env, test_job):
         findings.append(finding)
         if not json:
             print(line(finding), flush=True)
@@ -80,13 +62,8 @@ def as_json(findings: list[Finding]) -> str:
     return json.dumps([finding._asdict() for finding in findings], indent=2)
 
 
-def line(finding: Finding) -> str:
-    fix = f"; fix: {finding.fix}" if finding.fix else ""
-    return f"{'ok    ' if finding.passed else 'FAILED'} {finding.name:<12} {finding.message}{fix}"
-
-
-def walk(c, env: str) -> Iterator[Finding]:
-    """Check the env file first: every other check needs it."""
+def walk(c, env: str, test_job: bool = False) -> Iterator[Finding]:
+    """Check the env file first: every other check needs it. test_job: run a test job in Genius, too."""
     try:
         target = Target.load(c, env)
         limits.check_environment(config.function_environment(target.cfg))
@@ -96,12 +73,12 @@ def walk(c, env: str) -> Iterator[Finding]:
         yield failed(str(error.message), fix_of(error, fix), "env file")
         return
     yield passed(f"env/{env}.env has every key, and all values are valid", "env file")
-    yield from examine(target)
+    yield from examine(target, CHECKS | TEST_JOB if test_job else CHECKS)
 
 
-def examine(target: Target) -> Iterator[Finding]:
-    """Run every check of CHECKS; an Exit is its failure, with the fix beside it."""
-    for name, (check, fix) in CHECKS.items():
+def examine(target: Target, checks: Checks) -> Iterator[Finding]:
+    """Run every check; an Exit is its failure, with the fix beside it."""
+    for name, (check, fix) in checks.items():
         try:
             for finding in check(target):
                 yield finding if finding.name else finding._replace(name=name)
@@ -202,82 +179,7 @@ def evaluate_function(found: dict, cfg: dict, env: str) -> Iterator[Finding]:
 
 def network(target: Target) -> Iterator[Finding]:
     """Name what must be open; the deep ping shows whether it is, and a simulation of AWS's rules would only guess."""
-    yield passed(reachability(deploy.completed(target).cfg))
-
-
-def reachability(cfg: dict) -> str:
-    """Describe what the function's network must allow for both databases."""
-    databases = f"{cfg['PG_HOST']}:{cfg['PG_PORT']} and {cfg['ORACLE_CONNECT_STRING']} (port 1521 if it names none)"
-    if not cfg["VPC_SUBNET_IDS"]:
-        return f"the function is in no VPC; it must reach {databases}"
-    return (
-        f"{cfg['VPC_SUBNET_IDS']} need a route, and {cfg['VPC_SECURITY_GROUP_IDS']} must allow outbound TCP,"
-        f" to {databases}"
-    )
-
-
-def ping_deep(target: Target) -> Iterator[Finding]:
-    """Send one deep ping, and evaluate its answer: client, both databases, schema, character set, rights."""
-    target = deploy.completed(target)
-    answer = ping.send(target, {"ping": "deep"})
-    yield passed(f"version {answer['version']} answers, {ping.format_start(answer)}", "ping")
-    yield evaluate_client(answer["client"], target.env)
-    # A client that does not work is one finding.
-    for name in ("postgres",) if answer["client"]["error"] else ("postgres", "oracle"):
-        yield evaluate_database(name, answer[name], target.cfg, target.env)
-    if answer["postgres"]["ok"]:
-        yield from evaluate_schema(answer["postgres"], target.cfg, target.env)
-    if answer["oracle"]["ok"]:
-        yield evaluate_character_set(answer["oracle"]["characterSet"], answer["client"], target.env)
-        yield evaluate_rights(answer["oracle"]["rights"], target.cfg)
-
-
-def evaluate_client(client: dict, env: str) -> Finding:
-    """Check that the function itself sees all libraries that thick mode needs."""
-    if client["mode"] == "thin":
-        return passed("thin mode, which needs no layer", "layer")
-    libraries = client["libraries"]
-    missing = [name for name in LIBRARIES if name not in libraries]
-    if not any(re.fullmatch(r"libclntsh\.so\.\d+\.\d+", name) for name in libraries):
-        missing.append("libclntsh.so.VERSION")
-    if missing:
-        return failed(f"the function has no {', '.join(missing)}", f"make layer publish deploy ENV={env}", "layer")
-    if client["error"]:
-        return failed(client["error"], f"as the message says; then inv doctor --env {env}", "layer")
-    return passed(f"Instant Client {client['version'] or 'of unknown version'}, {len(libraries)} libraries", "layer")
-
-
-def evaluate_database(name: str, answer: dict, cfg: dict, env: str) -> Finding:
-    """Format a database's part of a deep ping; an error that the function knows already names its fix."""
-    if answer["ok"]:
-        return passed(f"{answer['version']} in {answer['seconds'] * 1000:.0f} ms", name)
-    settings = "PG_HOST, PG_PORT and PG_PASSWORD" if name == "postgres" else "ORACLE_CONNECT_STRING"
-    known = name == "oracle" and any(code in answer["error"] for code in ERRORS)
-    fix = "as the message says" if known else f"check {settings} of env/{env}.env, and the network: {reachability(cfg)}"
-    return failed(answer["error"], f"{fix}; then inv deploy --env {env}", name)
-
-
-def evaluate_schema(answer: dict, cfg: dict, env: str) -> Iterator[Finding]:
-    """Format the faults that the function finds in tables, columns, function, encoding and grants."""
-    for fault in answer["faults"]:
-        yield failed(fault, f"inv schema --env {env}", "schema")
-    if not answer["faults"]:
-        yield passed(f"tables, columns, function, encoding and grants of {cfg['PG_SCHEMA']} are as expected", "schema")
-
-
-def evaluate_character_set(name: str, client: dict, env: str) -> Finding:
-    if client["mode"] == "thin" or name in BASIC_LITE or BASIC_DATA in client["libraries"]:
-        return passed(name, "charset")
-    cause, fix = ERRORS["ORA-12737"]
-    return failed(f"{name}: {cause}, so thick mode fails with ORA-12737", fix.format(env=env), "charset")
-
-
-def evaluate_rights(rights: list[str], cfg: dict) -> Finding:
-    missing = [right for right in GRANTS if right not in rights]
-    if not missing:
-        return passed(f"{cfg['ORACLE_USER']} has {' and '.join(GRANTS)}, granted directly", "rights")
-    grants = "; ".join(GRANTS[right] for right in missing).format(user=cfg["ORACLE_USER"])
-    return failed(f"{cfg['ORACLE_USER']} lacks {' and '.join(missing)}", f"have Genius' owner run {grants}", "rights")
+    yield passed(readiness.reachability(deploy.completed(target).cfg))
 
 
 def restate(target: Target) -> Iterator[Finding]:
@@ -349,17 +251,18 @@ def last_failure(cfg: dict, invocation: str) -> str:
 
 
 DEPLOY, UP = "inv deploy --env {env}", "check that RESTATE_ADMIN_URL of env/{env}.env is right and that the server runs"
-# Name -> the check, and the fix if it ends with an Exit.
-CHECKS: dict[str, tuple[Callable[[Target], Iterator[Finding]], str]] = {
+CHECKS: Checks = {
     "cli": (cli, "make .venv/ready"),
     "credentials": (credentials, "sign in, or name a profile as AWS_PROFILE in env/{env}.env"),
     "roles": (role, "inv roles --env {env}"),
     "function": (function, DEPLOY),
     "network": (network, DEPLOY),
-    "ping": (ping_deep, f"{DEPLOY}, or read the log with inv logs --env {{env}} --since 1h"),
+    "ping": (readiness.check, f"{DEPLOY}, or read the log with inv logs --env {{env}} --since 1h"),
     "restate": (restate, UP),
     "scheduler": (scheduler, UP),
     "keep-warm": (warm, DEPLOY),
     "periods": (periods, UP),
     "paused": (paused, UP),
 }
+# Only on request: it creates a job in Genius, and drops it again.
+TEST_JOB: Checks = {"test job": (readiness.test_job, "inv logs --env {env} --since 1h")}

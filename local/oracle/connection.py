@@ -27,6 +27,8 @@ from local.oracle.wire import Malformed, Reader, Short, pair
 Parsed = TypeVar("Parsed")
 _BEFORE_ACCEPT = 0xFFFF
 _SLACK = 64
+# How long before the end of a password a login begins to warn.
+GRACE_DAYS = 7
 
 
 class Limits(NamedTuple):
@@ -113,7 +115,10 @@ class Connection:
         self.calls = Calls(session, caps)
         self.requests = Requests(caps, self.calls.plan, self.calls.statement)
         final = [*self._facts(caps), login.proof()]
-        self._send(handshake.pairs(final) + replies.end(caps, False))
+        days = self.database.faults.value("password_expires_days")
+        soon = days is not None and float(days) <= GRACE_DAYS
+        warning = replies.warning(28002, f"the password will expire within {days} days") if soon else b""
+        self._send(handshake.pairs(final) + warning + replies.end(caps, False))
         return True
 
     async def _accept(self) -> bool:

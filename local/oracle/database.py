@@ -16,7 +16,7 @@ from . import commands, plsql, values
 from .binds import scan
 from .books import BALANCE_COLUMNS, JOURNAL_COLUMNS, OWNER, Books, BookSource
 from .closing import ProcedureLog
-from .dictionary import VIEWS
+from .dictionary import RESTRICTED, VIEWS
 from .expressions import Names
 from .faults import Faults
 from .joins import Single
@@ -178,7 +178,8 @@ class Session:
         """What a FROM list means by a name; ORA-00942 if nothing."""
         if name == "DUAL" and owner in ("", "SYS", "PUBLIC"):
             return Single()
-        if owner in ("", "SYS") and name in VIEWS:
+        hidden = name in RESTRICTED and not self.database.privileges.has(self.user, "SELECT ANY DICTIONARY")
+        if owner in ("", "SYS") and name in VIEWS and not hidden:
             return VIEWS[name]
         books = {"AC_GLOPENBALANCE": BALANCE_COLUMNS, "AC_GLJOURNAL": JOURNAL_COLUMNS}
         if (owner or self.schema) == OWNER and name in books:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from decimal import Decimal
@@ -9,9 +10,13 @@ from decimal import Decimal
 from . import books
 from .commands import NLS_DEFAULTS
 from .model import Column
+from .privileges import PACKAGE
 from .scheduler import now, read
 
 BANNER = "Genius stand-in (not an Oracle database), behaves as Oracle Database 11g Release 11.2.0.4.0"
+ARGUMENTS = ("P_YEAR", "P_MONTH_FROM", "P_MONTH_TO", "P_USER_ID", "P_STATUS", "P_ERROR_MESSAGE")
+# Views that only a user with SELECT ANY DICTIONARY sees.
+RESTRICTED = {"V$PARAMETER"}
 _TIME = "TIMESTAMP WITH TIME ZONE"
 
 
@@ -129,7 +134,7 @@ def _database_parameters(run) -> Iterable[tuple]:
 
 def _objects(run) -> list[tuple[str, str, str]]:
     made = [(owner, name, "TABLE") for owner, name in run.session.database.tables.definitions]
-    package = (books.OWNER, "PACKAGE_RPT_AC_FI806", "PACKAGE")
+    package = (books.OWNER, PACKAGE, "PACKAGE")
     return [*((books.OWNER, name, "TABLE") for name in ("AC_GLJOURNAL", "AC_GLOPENBALANCE")), package, *made]
 
 
@@ -158,7 +163,42 @@ def _visible_grants(run) -> Iterable[tuple]:
         yield (grantor, grantee, owner, name, privilege, *options)
 
 
+def _parameters(run) -> Iterable[tuple]:
+    stopped = run.session.database.faults.value("jobs_never_start") is not None
+    yield ("job_queue_processes", Decimal(3), "0" if stopped else "1000")
+
+
+def _scheduler_attributes(run) -> Iterable[tuple]:
+    yield from {"LOG_HISTORY": "30", **json.loads(_fault(run, "scheduler_attributes", "{}"))}.items()
+
+
+def _arguments(run) -> Iterable[tuple]:
+    directions = ["IN"] * 4 + ["OUT"] * 2
+    listed = zip(ARGUMENTS, directions[: int(_fault(run, "procedure_arguments", "6"))], strict=False)
+    for place, (name, direction) in enumerate(listed, 1):
+        place = Decimal(place)
+        yield (books.OWNER, "GET_MASTER_DATA", PACKAGE, None, name, place, place, Decimal(0), "VARCHAR2", direction)
+
+
+def _account(run) -> Iterable[tuple]:
+    days = run.session.database.faults.value("password_expires_days")
+    expires = (now() + timedelta(days=float(days))).replace(tzinfo=None, microsecond=0) if days else None
+    yield (run.session.user, "EXPIRED(GRACE)" if days else "OPEN", None, expires)
+
+
+def _fault(run, name: str, default: str) -> str:
+    return run.session.database.faults.value(name) or default
+
+
 VIEWS = {
+    "ALL_ARGUMENTS": View(
+        "OWNER V,OBJECT_NAME V,PACKAGE_NAME V,OVERLOAD V:40,ARGUMENT_NAME V,POSITION N,SEQUENCE N,DATA_LEVEL N,"
+        "DATA_TYPE V,IN_OUT V:9",
+        _arguments,
+    ),
+    "ALL_SCHEDULER_GLOBAL_ATTRIBUTE": View("ATTRIBUTE_NAME V,VALUE V:4000", _scheduler_attributes),
+    "USER_USERS": View("USERNAME V,ACCOUNT_STATUS V:32,LOCK_DATE D,EXPIRY_DATE D", _account),
+    "V$PARAMETER": View("NAME V:80,TYPE N,VALUE V:4000", _parameters),
     "USER_SCHEDULER_JOBS": View(
         "JOB_NAME V,JOB_CREATOR V,JOB_TYPE V:16,JOB_ACTION V:4000,NUMBER_OF_ARGUMENTS N,SCHEDULE_TYPE V:12,"
         "START_DATE T,REPEAT_INTERVAL V:4000,END_DATE T,JOB_CLASS V,ENABLED V:5,AUTO_DROP V:5,RESTARTABLE V:5,"

@@ -168,7 +168,7 @@ def call(parser) -> Step:
     words = parser.until("(", ";")
     name = "".join(word.word for word in words)
     procedure = packages.find(name)
-    if procedure is None:
+    if procedure is None or not parser.session.database.privileges.may_call(parser.session.user, procedure.name):
         raise undeclared(first, name)
     given = []
     if parser.skip("("):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+OWNER, PACKAGE = "ACPDB", "PACKAGE_RPT_AC_FI806"
 SYSTEM_USERS = ("SYS", "SYSTEM")
 
 
@@ -27,7 +28,7 @@ class Privileges:
                 Grant(user, "CREATE SESSION", "", "SYS"),
                 Grant(user, "CREATE JOB", "", "SYS"),
                 Grant(user, "CREATE TABLE", "", "SYS"),
-                Grant(user, "EXECUTE", "ACPDB.PACKAGE_RPT_AC_FI806", "ACPDB"),
+                Grant(user, "EXECUTE", f"{OWNER}.{PACKAGE}", OWNER),
                 Grant(user, "SELECT", "ACPDB.AC_GLOPENBALANCE", "ACPDB"),
                 Grant(user, "SELECT", "ACPDB.AC_GLJOURNAL", "ACPDB"),
             )
@@ -51,6 +52,13 @@ class Privileges:
     def of(self, user: str) -> list[Grant]:
         """The grants of a user."""
         return [grant for grant in self.grants if grant.grantee == user]
+
+    def may_call(self, user: str, procedure: str) -> bool:
+        """Whether a user may call a procedure: all may but that of the closing, which needs a grant of EXECUTE."""
+        package = procedure.rpartition(".")[0]
+        if package != PACKAGE or user in (OWNER, *SYSTEM_USERS) or self.has(user, "EXECUTE ANY PROCEDURE"):
+            return True
+        return any(g.privilege == "EXECUTE" and g.target in (PACKAGE, f"{OWNER}.{PACKAGE}") for g in self.of(user))
 
     def has(self, user: str, privilege: str) -> bool:
         """Whether a user has a system privilege."""

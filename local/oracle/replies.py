@@ -62,6 +62,12 @@ def _message(error: OracleError) -> bytes:
     return clr(f"{error}\n".encode())
 
 
+def warning(code: int, text: str) -> bytes:
+    """What a login that succeeds warns of."""
+    message = f"ORA-{code:05d}: {text}".encode()
+    return b"\x0f" + ub(code) + ub(len(message)) + ub(0) + clr(message)
+
+
 def _batch(failed: list[tuple[int, OracleError]]) -> bytes:
     if not failed:
         return ub(0) * 3

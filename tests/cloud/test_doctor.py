@@ -16,7 +16,8 @@ from support.instantclient import AIO
 
 from handler.client import ERRORS
 from local.oracle.faults import Faults
-from ops import closings, config, deploy, doctor, next_command, shell
+from ops import closings, config, deploy, doctor, next_command, readiness, shell
+from ops.findings import Finding
 from ops.restate import request
 from ops.shell import aws
 from ops.target import Target
@@ -26,7 +27,7 @@ PING = "lambda:InvokeFunction"
 OTHER_ROLE = "arn:aws:iam::000000000000:role/other"
 
 
-def findings(check, cfg: dict) -> list[doctor.Finding]:
+def findings(check, cfg: dict) -> list[Finding]:
     return list(check(Target(C, cfg, "local")))
 
 
@@ -38,7 +39,7 @@ def run(cfg: dict, command: str) -> str:
     return done.stdout
 
 
-def fix(cfg: dict, one: doctor.Finding) -> None:
+def fix(cfg: dict, one: Finding) -> None:
     """Do what the finding says; this test does the person's part of it."""
     if one.name == "rights":
         for grant in one.fix.partition("run ")[2].split("; "):
@@ -48,11 +49,11 @@ def fix(cfg: dict, one: doctor.Finding) -> None:
     run(cfg, f"{command} --yes" if re.search(r"inv resolve|restate invocations", command) else command)
 
 
-def diagnosis() -> dict[str, list[doctor.Finding]]:
+def diagnosis() -> dict[str, list[Finding]]:
     """Return the findings of the whole doctor, by name."""
-    found: dict[str, list[doctor.Finding]] = {}
+    found: dict[str, list[Finding]] = {}
     for one in json.loads(inv("doctor", "--env", "local", "--json", check=False).stdout):
-        found.setdefault(one["name"], []).append(doctor.Finding(**one))
+        found.setdefault(one["name"], []).append(Finding(**one))
     return found
 
 
@@ -118,6 +119,7 @@ def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, rec
     # The ping that it sends is the one thing that is no look by its name.
     assert {call.action for call in recorder.calls() if call.task == "doctor" and not call.is_query} == {PING}
     others = {"cli", "env file", "credentials", "network", "ping", "layer", "postgres", "oracle", "schema", "charset"}
+    others |= {"versions", *readiness.FACTS}
     assert set(first) == {*messages, *others}
     assert not any(secret in str(first) for secret in (deployed["PG_PASSWORD"], deployed["ORACLE_PASSWORD"]))
 
@@ -161,10 +163,10 @@ def test_missing_schema_fails(deployed):
     table = f'"{deployed["PG_SCHEMA"]}".closing_runs'
     connection.run(f"ALTER TABLE {table} RENAME TO closing_runs_aside")
     try:
-        missing = [one for one in findings(doctor.ping_deep, deployed) if one.name == "schema"]
+        missing = [one for one in findings(readiness.check, deployed) if one.name == "schema"]
         assert not any(one.passed for one in missing) and any("closing_runs" in one.message for one in missing)
         run(deployed, missing[0].fix)
-        (created,) = [one for one in findings(doctor.ping_deep, deployed) if one.name == "schema"]
+        (created,) = [one for one in findings(readiness.check, deployed) if one.name == "schema"]
         assert created.passed
     finally:
         connection.run(f"DROP TABLE IF EXISTS {table}")
@@ -178,10 +180,10 @@ def test_wrong_oracle_password_fails_with_the_setting_to_correct(deployed):
     other.write_text(like_local(ORACLE_PASSWORD="mistyped"))
     try:
         inv("deploy", "--env", "testpassword")
-        found = {one.name: one for one in doctor.ping_deep(Target.load(C, "testpassword"))}
+        found = {one.name: one for one in readiness.check(Target.load(C, "testpassword"))}
         other.write_text(like_local())
         fix(deployed, found["oracle"])
-        fixed = {one.name: one for one in findings(doctor.ping_deep, deployed)}
+        fixed = {one.name: one for one in findings(readiness.check, deployed)}
     finally:
         other.unlink()
         inv("deploy", "--env", "local")
@@ -195,7 +197,7 @@ def test_character_set_is_shown(deployed):
     faults = Faults(STATE / "genius")
     faults.inject("nls_characterset", "TH8TISASCII")
     try:
-        found = {one.name: one for one in findings(doctor.ping_deep, deployed)}
+        found = {one.name: one for one in findings(readiness.check, deployed)}
     finally:
         faults.clear("nls_characterset")
     assert found["oracle"].passed and found["charset"].message == "TH8TISASCII"
@@ -221,7 +223,7 @@ def test_network_names_what_must_be_open(cfg, vpc, words):
 def test_unreachable_database_names_its_settings_and_the_network(cfg):
     vpc = {**cfg, "VPC_SUBNET_IDS": "subnet-0a", "VPC_SECURITY_GROUP_IDS": "sg-0c"}
     for name, setting in (("postgres", "PG_HOST"), ("oracle", "ORACLE_CONNECT_STRING")):
-        one = doctor.evaluate_database(name, {"ok": False, "error": "no answer within 8 s"}, vpc, "prod")
+        one = readiness.evaluate_database(name, {"ok": False, "error": "no answer within 8 s"}, vpc, "prod")
         assert not one.passed and one.message == "no answer within 8 s"
         assert f"check {setting}" in one.fix and "sg-0c must allow outbound TCP" in one.fix
 
@@ -263,22 +265,22 @@ def test_function_that_differs_from_the_env_file_fails(cfg, changed, message, fi
 def test_each_library_of_thick_mode_is_required():
     whole = ["libaio.so.1", "libclntsh.so", "libclntsh.so.19.1", "libnsl.so.1", "libociicus.so"]
     client = {"mode": "thick", "version": "19.28.0.0.0", "libraries": whole, "error": None}
-    assert doctor.evaluate_client(client, "prod").passed
+    assert readiness.evaluate_client(client, "prod").passed
     for name in whole[:-1]:
-        one = doctor.evaluate_client({**client, "libraries": [lib for lib in whole if lib != name]}, "prod")
+        one = readiness.evaluate_client({**client, "libraries": [lib for lib in whole if lib != name]}, "prod")
         missing = "libclntsh.so.VERSION" if name == "libclntsh.so.19.1" else name
         assert (one.passed, one.message) == (False, f"the function has no {missing}")
         assert one.fix == "make layer publish deploy ENV=prod"
-    assert not doctor.evaluate_character_set("TH8TISASCII", client, "prod").passed
-    assert doctor.evaluate_character_set("AL32UTF8", client, "prod").passed
-    basic = {**client, "libraries": [*whole, doctor.BASIC_DATA]}
-    assert doctor.evaluate_character_set("TH8TISASCII", basic, "prod").passed
+    assert not readiness.evaluate_character_set("TH8TISASCII", client, "prod").passed
+    assert readiness.evaluate_character_set("AL32UTF8", client, "prod").passed
+    basic = {**client, "libraries": [*whole, readiness.BASIC_DATA]}
+    assert readiness.evaluate_character_set("TH8TISASCII", basic, "prod").passed
 
 
 def test_error_that_the_function_knows_is_not_explained_a_second_time(cfg):
     for code, (cause, its_fix) in ERRORS.items():
         error = f"{code}: as Oracle writes it; {cause}; {its_fix}"
-        one = doctor.evaluate_database("oracle", {"ok": False, "error": error}, cfg, "prod")
+        one = readiness.evaluate_database("oracle", {"ok": False, "error": error}, cfg, "prod")
         assert (one.message, one.fix) == (error, "as the message says; then inv deploy --env prod")
 
 
@@ -286,7 +288,7 @@ def test_restate_that_does_not_answer_fails_each_of_its_checks(deployed, monkeyp
     asking = ("restate", "scheduler", "periods", "paused")
     monkeypatch.setattr(doctor, "CHECKS", {name: doctor.CHECKS[name] for name in asking})
     away = {**deployed, "RESTATE_ADMIN_URL": "http://127.0.0.1:1"}
-    found = list(doctor.examine(Target(C, away, "local")))
+    found = list(doctor.examine(Target(C, away, "local"), doctor.CHECKS))
     failures = [one for one in found if not one.passed and "does not answer" in one.message and one.fix]
     assert [one.name for one in failures] == list(asking)
 

@@ -14,7 +14,7 @@ from invoke import Context
 from support.helpers import ROOT, UNUSED, inv
 from support.instantclient import AIO
 
-from ops import doctor, names, restate
+from ops import doctor, names, readiness, restate
 from ops.target import Target
 
 WORKFLOW = yaml.safe_load((ROOT / names.WORKFLOW).read_text())
@@ -88,7 +88,7 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
         for name in REFERRING:
             monkeypatch.setenv(name, runner.filled(WORKFLOW["jobs"]["deploy"]["env"][name]))
         target = Target.load(C, "testci")
-        examined = [*doctor.function(target), *doctor.ping_deep(target)]
+        examined = [*doctor.function(target), *readiness.check(target)]
     finally:
         (ROOT / "env" / "testci.env").unlink(missing_ok=True)
         inv("deploy", "--env", "local")

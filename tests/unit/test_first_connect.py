@@ -13,7 +13,7 @@ from support import instantclient
 from support.helpers import ROOT, UNUSED
 
 from layer import build
-from ops import doctor, ping
+from ops import ping, readiness
 
 # A deep ping in a fresh process, as the function's first event.
 DEEP = "import json; from handler import health; print(json.dumps(health.deep(6.0)))"
@@ -57,7 +57,7 @@ def test_client_that_ends_its_process_at_load_is_one_finding(zips, tmp_path, act
     assert not answer["ok"] and answer["client"]["error"].startswith(line)
     assert "while it was being loaded" in answer["client"]["error"]
     assert "make layer publish ENV=E" in answer["client"]["error"]
-    found = doctor.evaluate_client(answer["client"], "prod")
+    found = readiness.evaluate_client(answer["client"], "prod")
     assert (found.passed, found.message) == (False, answer["client"]["error"])
     assert ping.find_fault(answer).count(line) == 1 and "\n" not in ping.find_fault(answer)
     assert "Connection refused" in answer["postgres"]["error"]
