@@ -235,7 +235,8 @@ def test_the_urls_two_permissions_and_their_end(cfg):
 def test_warmth_and_alarms_and_old_versions_go(cfg):
     inv(cfg, "keep-warm", "on")
     assert "keeps the live version warm" in inv(cfg, "keep-warm", "status")
-    assert inv(cfg, "alarms", "--to", "ops@example.com").count("put-metric-alarm") == len(list((ROOT / "alarms").glob("*.json")))
+    files = list((ROOT / "alarms").glob("*.json"))
+    assert inv(cfg, "alarms", "--to", "ops@example.com").count("put-metric-alarm") == len(files)
     assert "put-" not in inv(cfg, "alarms", "--to", "ops@example.com")
     pruned = inv(cfg, "prune", "--keep", "1")
     assert "5 deleted" in pruned and "--policy-name lambda-vpc" in pruned
