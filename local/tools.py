@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from ops import installer
 from ops.environment import clean
 from ops.progress import waiting_for
 
@@ -66,12 +67,13 @@ def install_restate(state: State, report: Report, abandon: threading.Event) -> N
         report("restate   installing restate-server and its CLI from npm (430 MB, once)")
         for source in sources:
             shutil.copy(source, folder)
-        npm = _npm(runner, report)
-        runner.run(
-            [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"],
-            cwd=folder,
-            env={"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
-        )
+        found = shutil.which("npm")
+        if found and shutil.which("node"):
+            try:
+                return _npm_ci(runner, [found], folder)
+            except LocalError as error:
+                report(f"restate   {error}")
+        _npm_ci(runner, _own_npm(runner, report), folder)
 
     install(tools_folder() / "restate", _digest(*sources), make, report)
     _link(_restate_binary("restate"), restate_cli())
@@ -116,11 +118,9 @@ class Runner:
         self.log = state.log(f"{service}-install")
         self.abandon = abandon
         self.env = {
-            **clean(),
+            **installer.environ(),
             "DO_NOT_TRACK": "1",
-            "UV_PYTHON_DOWNLOADS": "never",
-            # Only the system's store has the certificate of a company's proxy; pip uses it too.
-            "UV_SYSTEM_CERTS": "true",
+            # Only the system's store has the certificate of a company's proxy.
             "NODE_USE_SYSTEM_CA": "1",
             processes.MARK: str(state.path),
             processes.SERVICE_MARK: f"{service}-install",
@@ -138,22 +138,32 @@ class Runner:
                 raise Abandoned(command[0])
         code = processes.exit_code(process)
         if code:
+            cause = installer.explain(tail(self.log, begin)) or f"exit code {code}"
             raise LocalError(
-                f"`{' '.join(command)}` ended with exit code {code}. Its last lines are above; all of them: "
-                f"{self.log}. Check that the package registry is reachable, then try again.",
-                tail(self.log, begin),
+                f"`{Path(command[0]).name} {command[1]} …` failed: {cause}. Then try again; all its lines: {self.log}."
             )
 
 
-def _npm(runner: Runner, report: Report) -> list[str]:
-    """Return the command of npm: the one on PATH, or the one of a pip package."""
-    found = shutil.which("npm")
-    if found and shutil.which("node"):
-        return [found]
+def _npm_ci(runner: Runner, npm: list[str], folder: Path) -> None:
+    """Install what package-lock.json in a folder lists; raises LocalError if restate-server is then not there."""
+    # The programs are optional dependencies, one a platform, which npm's configuration can leave out.
+    options = ["--include=optional", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
+    runner.run(
+        [*npm, "ci", *options, "--loglevel=error"],
+        cwd=folder,
+        env={"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
+    )
+    program = folder / _restate_binary("restate-server").relative_to(tools_folder() / "restate")
+    if not program.exists():
+        raise LocalError(f"`npm ci` has not installed {program.name}.")
+
+
+def _own_npm(runner: Runner, report: Report) -> list[str]:
+    """Return the command of the npm in a pip package."""
     venv = tools_folder() / "node-venv"
 
     def make(folder: Path) -> None:
-        report(f"restate   no npm on PATH: installing {NODE_WHEEL} from PyPI (once)")
+        report(f"restate   no npm that works: installing {NODE_WHEEL} from PyPI (once)")
         runner.run([*_uv(), "venv", "--quiet", "--relocatable", "--python", lambda_python(), str(folder)])
         runner.run([*_uv(), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), NODE_WHEEL])
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import bytecode, environment, limits, packages
+from ops import bytecode, installer, limits, packages
 from ops.config import ENV_HELP
 from ops.packages import Platform
 from ops.shell import PLAIN, ROOT
@@ -68,7 +68,7 @@ def bundle(c, env):
 @task(group="develop", changes=NOTHING)
 def lock(c):
     """Update handler/requirements.txt, the pins and hashes for handler/requirements.in."""
-    environ = environment.clean()
+    environ = installer.environ()
     environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
     with c.cd(str(ROOT)):
         c.run(packages.lock_command(), echo=True, env=environ, **PLAIN)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import environment
+from ops import installer
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "handler" / "requirements.txt"
@@ -64,7 +64,7 @@ def install(platform: Platform, tree: Path) -> None:
     done = subprocess.run(
         [uv(), *shlex.split(command)[1:]],
         cwd=ROOT,
-        env=environment.clean(),
+        env=installer.environ(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -103,7 +103,7 @@ def explain(output: str, platform: Platform) -> str:
         return f"{without[1]} {without[2]} has no wheel for {platform.name}; {ADVICE}"
     if "--python-platform" in output:
         return f"BUNDLE_PLATFORM {platform.wheels!r} is not a platform of uv, such as x86_64-manylinux_2_34"
-    return f"the packages for {platform.name} could not be installed: {' '.join(output.split())}"
+    return f"the packages for {platform.name} could not be installed: {installer.explain(output)}"
 
 
 def is_left_out(name: str) -> bool:

@@ -4,8 +4,9 @@
 #                                             all FILEs to MARKER; on failure the packages stay as they were
 #        ops/venv.sh sound                    exit 1 if .venv is missing, was moved, or its Python is gone
 #        ops/venv.sh check                    the same, or stale: one line that names the cause; changes nothing
-# Needs: python3 (3.10 or later) with venv; PYTHON names another interpreter.
+# Needs: python3 (3.10 to 3.14) with venv; PYTHON names another interpreter.
 set -euo pipefail
+unset PYTHONHOME PYTHONPATH PYTHONSAFEPATH
 
 # The folder and the interpreter that .venv was made for: its scripts name both by their path.
 made_for() { echo "$(realpath .venv) $(realpath .venv/bin/python)"; }
@@ -27,15 +28,16 @@ check() {
 make_venv() {
   local python=${PYTHON:-python3}
   command -v "$python" > /dev/null ||
-    fail "$python: not found; install Python 3.10 or later, or name one: make PYTHON=/path/to/python3"
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    fail "$("$python" --version) is too old; name Python 3.10 or later: make PYTHON=/path/to/python3"
+    fail "$python: not found; install Python 3.10 to 3.14, or name one: make PYTHON=/path/to/python3"
+  "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' ||
+    fail "$("$python" --version 2>&1) cannot run this; name Python 3.10 to 3.14: make PYTHON=/path/to/python3"
   "$python" -c 'import ensurepip, venv' 2> /dev/null ||
     fail "$("$python" --version) has no venv; install it, on Debian and Ubuntu: apt-get install python3-venv"
   echo "setup     making .venv with $("$python" --version) (once)"
-  rm -rf .venv
-  "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check "$(sed -n 's/^uv==/uv==/p' requirements.txt)"
+  if ! { rm -rf .venv && "$python" -m venv .venv; } > /dev/null 2>&1; then
+    fail "$PWD/.venv could not be made; give this user the folder, and the disk 2 GB of free space, then try again."
+  fi
+  .venv/bin/python -m ops.installer --version > /dev/null
   made_for > .venv/made-for
 }
 
@@ -51,7 +53,7 @@ install() {
   echo "setup     installing the packages of $file"
   # requirements.txt alone ends the environment of requirements-dev.txt.
   [ "$marker" != .venv/ready ] || rm -f .venv/ready-dev
-  .venv/bin/uv pip install --quiet --exact --compile-bytecode --python .venv/bin/python -r "$file"
+  .venv/bin/python -m ops.installer pip install --quiet --exact --compile-bytecode --python .venv/bin/python -r "$file"
   cat "$@" > "$marker"
 }
 
