@@ -105,8 +105,10 @@ def announce(state: dict, first: str | None, adopt: bool) -> dict:
         raise ValueError("--adopt never runs a step again; leave out --from")
     if adopt and not left:
         raise ValueError(f"no earlier closing of {date} left a job to take over; leave out --adopt")
+    other = closing if closing and closing["date"] != date else None
+    before = f"waits for the end of {other['job']} of {other['date']} and records it; " if other else ""
     if adopt:
-        text = f"waits for the end of {left[0]} and takes over its outcome; the procedure does not run again"
+        text = f"{before}waits for the end of {left[0]} and takes over its outcome; the procedure does not run again"
         return {"procedure": "none", "text": text}
     if left and first != "genius":
         raise ValueError(
@@ -118,7 +120,8 @@ def announce(state: dict, first: str | None, adopt: bool) -> dict:
     except ValueError as error:
         raise ValueError(f"{date} {error}") from None
     procedure = "none" if left_out else "run"
-    before = f"waits for the end of {closing['job']} of {closing['date']} and records it; " if closing else ""
+    if closing and not other:
+        before = f"waits for the end of {closing['job']} of {date} and records it; "
     kept = f"keeps {', '.join(left_out)}; " if left_out else ""
     step = STEPS[len(left_out)]
     return {

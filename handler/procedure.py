@@ -41,16 +41,20 @@ async def recover_previous_job(ctx: ObjectContext, request: dict) -> None:
     """
     previous = await ctx.get("closing", type_hint=dict)
     chosen = request["resume"] and (request["adopt"] or request["fromStep"] == "genius")
+    if previous and previous["date"] != request["date"]:
+        report_progress(ctx, "previous job", previous)
+        await settle(ctx, previous)
+        previous = None
     if not previous and chosen:
-        # Restate may have lost its data: Genius still has the job.
+        # Restate may have lost its data, or PostgreSQL the run: Genius still has the job.
         found = await step(ctx, "unaccounted jobs", unaccounted_jobs, period=ctx.key())
         previous = next((one for one in found if one["date"] == request["date"]), None)
-    if request["adopt"] and (not previous or previous["date"] != request["date"]):
+    if request["adopt"] and not previous:
         message = f"no earlier closing of {request['date']} left a job to take over; rerun without --adopt"
         raise TerminalError(message, status_code=MISMATCH)
     if not previous:
         return
-    if previous["date"] == request["date"] and request["resume"] and not chosen:
+    if request["resume"] and not chosen:
         found = plan.next_command({"date": previous["date"], "closing": previous})
         raise TerminalError(f"{found['reason']}; `{found['command']}` takes it over", status_code=MISMATCH)
     report_progress(ctx, "previous job", previous)

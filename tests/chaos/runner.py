@@ -11,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from invoke import Exit
@@ -181,29 +180,20 @@ class Runner:
 
     def see_to_success(self, rng: random.Random, period: str, date: str) -> None:
         """Act as the operator until a date succeeds: resume, resolve by the procedure's log, or rerun."""
-        deadline, reruns = time.monotonic() + BOUND_SECONDS, 0
+        deadline = time.monotonic() + BOUND_SECONDS
         while time.monotonic() < deadline and not self.over.is_set():
             with suppress(Exit, OSError):
                 run = closings.invocation_of(self.cfg, "DailyClosing", date, "run")
                 if run and run["status"] == closings.ENDED:
                     if run["completion_result"] == "success":
                         return
-                    self.retry(partial(self.check_own_row, period, date, run, reruns))
                     if self.repair(rng, period, date, run):
                         self.counts["reruns"] += 1
-                        reruns += 1
                 elif run:
                     self.resume([run, *repair.live_closes(self.cfg, period)])
             time.sleep(0.4)
         if not self.over.is_set():
             raise checks.Broken(f"{date} is stuck: {closings.summary(self.cfg, date)}")
-
-    def check_own_row(self, period: str, date: str, run: dict, reruns: int) -> None:
-        """Check that a run whose job failed has a row of its own beside those of the earlier runs."""
-        rows = [row for row in self.rows(period) if row["closing_date"] == date]
-        failed = [row for row in rows if row["genius"] == "failed"]
-        if " failed: ORA-" in (run["completion_failure"] or "") and len(failed) > 0 and len(rows) < reruns + 1:
-            raise checks.Broken(f"{date}: {reruns + 1} runs, {len(rows)} rows: a rerun took an earlier run for its own")
 
     def resume(self, live: list[dict]) -> None:
         """Resume the paused ones: the run of the date and the close that it called may both be out of retries."""

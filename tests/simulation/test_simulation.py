@@ -63,11 +63,37 @@ MUTANTS = {
     ),
 }
 
+# Scripts that once broke an invariant and that the default seeds do not draw.
+ONCE_BROKEN = {
+    "a late try logs an end again after a failover": """Script(
+        actions=((1483.9, "close", ("2025-02-28",)), (3059.3, "rotate_oracle", ()), (3390.6, "close", ("2025-03-15",)),
+                 (5112.5, "fail_over", (600.0,)), (30248.9, "zombies", ())),
+        faults=((16, "zombie"),))""",
+    "another date's job hides the own one, whose run PostgreSQL has lost": """Script(
+        actions=((1301.3, "close", ("2025-02-27",)), (1495.3, "close", ("2025-02-28",)),
+                 (1565.8, "fail_over", (600.0,)), (3465.4, "kill", ("2025-02-28",))),
+        jobs=(Plan(seconds=1.0, end=20807),))""",
+}
+PLAY = """
+import os
+from simulation.__main__ import SETTINGS
+os.environ.update(SETTINGS)
+from simulation.runner import Plan, Script, run
+print(run({script}))"""
+
 
 def simulate(folder: Path, runs: int, seed: int = 1) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "simulation", "--runs", str(runs), "--seed", str(seed)]
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{ROOT / 'tests'}", "PYTHONHASHSEED": "0"}
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.parametrize("name", ONCE_BROKEN)
+def test_a_script_that_once_broke_an_invariant_keeps_it(name):
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", PLAY.format(script=ONCE_BROKEN[name])]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("\n", 0), done.stdout + done.stderr
 
 
 def test_no_run_breaks_an_invariant():

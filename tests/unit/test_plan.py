@@ -101,6 +101,15 @@ def test_a_closed_date_stays_closed_while_a_later_one_blocks_its_period():
 # What a rerun announces
 
 
+def test_taking_over_a_job_announces_the_job_of_another_date_that_is_recorded_first():
+    job = {"job": "GNS_202501_B", "ours": True, "date": "2025-01-31", "mark": "started", "state": "FAILED"}
+    state = {"date": "2025-01-31", "closing": {"job": "GNS_202501_A", "date": "2025-01-30"}, "jobs": [job], "rows": []}
+    text = announce(state, None, True)["text"]
+    assert text.startswith(
+        "waits for the end of GNS_202501_A of 2025-01-30 and records it; waits for the end of GNS_202501_B"
+    )
+
+
 def test_a_rerun_announces_a_run_of_the_procedure():
     state = {"date": DATE, "rows": [run_row("failed")]}
     assert announce(state, None, False) == {"procedure": "run", "text": "goes on with genius: the PROCEDURE RUNS"}
