@@ -36,6 +36,7 @@ from ops import (  # noqa: E402
     repair,
     roles,
     schedule,
+    secret_tasks,
     status,
     versions,
 )
@@ -60,6 +61,7 @@ TASKS = (
 COLLECTIONS = {
     "env": env_tasks,
     "layer": layer_tasks,
+    "secrets": secret_tasks,
     "schedule": schedule,
     "keep-warm": keep_warm,
     "local": local_tasks,

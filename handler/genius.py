@@ -186,12 +186,13 @@ def quoted_status(status: str) -> str:
 
 
 def ping() -> dict:
-    """Over a new connection {"version", "characterSet", "rights"}; rights: which the user has of CREATE JOB,
+    """Over a new connection {"version", "user", "characterSet", "rights"}; rights: which the user has of CREATE JOB,
     EXECUTE on the package and SELECT on the open balances."""
     with connected(PING_SECONDS, connect_seconds=PING_SECONDS) as connection, connection.cursor() as cursor:
         (character_set,) = cursor.execute(CHARACTER_SET).fetchone()
         rights = sorted(right for (right,) in cursor.execute(RIGHTS))
-        return {"version": connection.version, "characterSet": character_set, "rights": rights}
+        known = {"version": connection.version, "user": connection.username}
+        return known | {"characterSet": character_set, "rights": rights}
 
 
 def submit(period: str, owner: str, date: str, user_id: str) -> dict:

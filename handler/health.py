@@ -59,7 +59,8 @@ def deep(bound: float = DEEP_SECONDS) -> dict:
 def secrets(bound: float = DEEP_SECONDS) -> dict:
     """Return for "postgres" and "oracle", if user or password is a reference, whether it resolves and logs in.
 
-    Each is {"ok", "seconds"}, or {"ok", "seconds", "error", "kind"}; kind: see errors.LoginRefused. No value is in it.
+    Each is {"ok", "seconds"}, or {"ok", "seconds", "error", "kind"}; kind: see
+    secret.py. No value is in it.
     """
     now = settings.current()
     checks = {}
@@ -102,7 +103,7 @@ def measured(found: dict[str, dict], name: str, check: Callable[[], dict]) -> No
     begin = time.monotonic()
     try:
         answer = {"ok": True, **check()}
-    except LoginRefused as error:
+    except (LoginRefused, secret.SecretUnavailable) as error:
         answer = {"ok": False, "error": str(error), "kind": error.kind}
     except (Refused, Unavailable) as error:
         answer = {"ok": False, "error": str(error)}

@@ -53,6 +53,14 @@ class SecretError(LoginRefused):
         self.kind = kind
 
 
+class SecretUnavailable(Unavailable):
+    """No login now; kind: "refused", and another value may be stored soon, or "unreachable" for the store itself."""
+
+    def __init__(self, message: str, kind: str):
+        super().__init__(message)
+        self.kind = kind
+
+
 @dataclass(frozen=True)
 class Stored:
     """A stored version of a secret or parameter. made: when it was stored, in seconds since 1970."""
@@ -83,7 +91,7 @@ class Login:
         self.references = [one for one in (user, password) if settings.is_reference(one)]
         self.stored: dict[str, Stored] = {}
         self.used: Credentials | None = None
-        self.accepted = False
+        self.accepted = self.was_accepted = False
         self.refused: dict[Credentials, float] = {}
 
     def open(self, connect: Callable[[str, str], Opened]) -> Opened:
@@ -92,7 +100,9 @@ class Login:
         Raises LoginRefused if none is accepted, but Unavailable for the first LOGIN_RETRY_SECONDS: whoever rotates may
         have changed the database first.
         """
-        return self.try_each((self.known, self.read, self.before), connect, settings.current().login_retry_seconds)
+        # An accepted value that is refused now is older than the database's; the version before it is older still.
+        before = () if self.was_accepted else (self.before,)
+        return self.try_each((self.known, self.read, *before), connect, settings.current().login_retry_seconds)
 
     def check(self, connect: Callable[[str, str], Opened]) -> Opened:
         """Log in with what is stored now; raises LoginRefused if it is not accepted."""
@@ -111,7 +121,8 @@ class Login:
                 cause = error
                 self.note_refusal(found)
             else:
-                self.used, self.accepted = found, True
+                self.used = found
+                self.accepted = self.was_accepted = True
                 return opened
         raise self.error(cause, patience)
 
@@ -143,12 +154,14 @@ class Login:
 
     def error(self, cause: LoginRefused | None, patience: float) -> Exception:
         refused_at = self.refused.get(self.credentials(self.stored), time.monotonic())
-        kind = Unavailable if time.monotonic() - refused_at < patience else LoginRefused
-        reason = cause or f"{self.database} refused the login earlier"
-        return kind(
-            f"{reason}; {' and '.join(self.references)} resolved, but no stored value is accepted and none is tried"
-            " twice; change the database, or store the value again, then `inv secrets.check`"
+        message = (
+            f"{cause or f'{self.database} refused the login earlier'}; {' and '.join(self.references)} resolved, but no"
+            " stored value is accepted and none is tried twice; change the database, or store the value again, then"
+            " `inv secrets.check`"
         )
+        if time.monotonic() - refused_at < patience:
+            return SecretUnavailable(message, LoginRefused.kind)
+        return LoginRefused(message)
 
 
 LOGINS: dict[tuple[str, str, str], Login] = {}
@@ -174,7 +187,8 @@ def check(database: str, user: str, password: str, connect: Callable[[str, str],
 def extract(reference: str, stored: Stored) -> str:
     """Return the text that a reference names: the whole value, or that of its JSON key."""
     key = reference.partition("#")[2]
-    value = stored.text
+    # Text that was typed into a file or a pipe ends with its line.
+    value = stored.text.rstrip("\r\n")
     if key:
         try:
             value = json.loads(stored.text)[key]
@@ -217,11 +231,12 @@ def fetch(source: str, before: str = "") -> Stored:
             raise SecretError(source, KINDS[code]) from None
         if code == "ParameterVersionNotFound":
             raise SecretError(source, "missing") from None
-        raise Unavailable(f"{source} cannot be read now: {code}") from None
+        raise SecretUnavailable(f"{source} cannot be read now: {code}", "unreachable") from None
     except BotoCoreError as error:
-        raise Unavailable(
+        raise SecretUnavailable(
             f"{source} cannot be read: {type(error).__name__}; a VPC without NAT needs the interface endpoint of"
-            f" {service}, and 443 open to it"
+            f" {service}, and 443 open to it",
+            "unreachable",
         ) from None
 
 

@@ -22,6 +22,7 @@ from ops import (
     release,
     roles,
     schedule,
+    secret_tasks,
     shell,
 )
 from ops.env_tasks import SHAPE
@@ -182,6 +183,14 @@ def network(target: Target) -> Iterator[Finding]:
     yield passed(readiness.reachability(deploy.completed(target).cfg))
 
 
+def secrets(target: Target) -> Iterator[Finding]:
+    """Let the function resolve its references and log in with them."""
+    found = secret_tasks.findings(deploy.completed(target))
+    yield from (passed(text) if ok else failed(text, fix) for ok, text, fix in found)
+    if not found:
+        yield passed("no user or password is a reference")
+
+
 def restate(target: Target) -> Iterator[Finding]:
     cfg, fix = target.cfg, f"inv deploy --env {target.env}"
     status, answer = request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")
@@ -258,6 +267,7 @@ CHECKS: Checks = {
     "function": (function, DEPLOY),
     "network": (network, DEPLOY),
     "ping": (readiness.check, f"{DEPLOY}, or read the log with inv logs --env {{env}} --since 1h"),
+    "secrets": (secrets, f"{DEPLOY}, or read the log with inv logs --env {{env}} --since 1h"),
     "restate": (restate, UP),
     "scheduler": (scheduler, UP),
     "keep-warm": (warm, DEPLOY),

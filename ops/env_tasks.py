@@ -10,8 +10,9 @@ from shlex import quote as q
 
 from invoke import Exit
 
+from handler.settings import REFERENCE
 from layer import publish as layers
-from ops import config, connect_string, deploy, environment, limits, ping, shell
+from ops import config, connect_string, deploy, environment, limits, ping, references, shell
 from ops.config import ENV_HELP
 from ops.target import Target
 from ops.task import NOTHING, task
@@ -56,16 +57,24 @@ def diff(c, env):
 
 
 def describe(part: str, there: dict, cfg: dict) -> str:
-    """Return one line on a part that differs, never the value of a secret."""
-    if part in SECRETS:
-        return f"{part}: differs"
+    """Return one line on a part that differs, never the value of a secret; a reference is none."""
     if part in SHAPE:
         return f"{part}: the function has {there.get(part)}, the file {cfg[SHAPE[part]]}"
     given = there.get("Environment", {}).get("Variables", {})
     wanted = config.function_environment(cfg)
+    if part in SECRETS:
+        if not any(references.named({part: one[part]}) for one in (given, wanted) if part in one):
+            return f"{part}: differs"
+        present, new = (shown(one.get(part)) for one in (given, wanted))
+        return f"{part}: the function has {present}, the file {new}"
     # A variable that is not a setting can be a secret.
     present = "one" if part not in wanted else repr(given.get(part, "nothing"))
     return f"{part}: the function has {present}, the file {wanted.get(part, 'nothing')!r}"
+
+
+def shown(value: str | None) -> str:
+    """Return a reference as it is, and of another secret only that there is one."""
+    return "nothing" if not value else repr(value) if REFERENCE.fullmatch(value) else "a plain value"
 
 
 @task(group="set up", changes=NOTHING, name="shell", help=ENV_HELP)
@@ -76,6 +85,7 @@ def export(c, env):
     """
     target = Target.load(c, env)
     known = {setting.name: target.cfg[setting.name] for setting in config.DEPLOY_SETTINGS}
+    known |= references.named(target.cfg)
     try:
         known["LAYER_VERSION_ARN"] = layers.attached(target)
     except Exit as error:

@@ -11,7 +11,7 @@ from datetime import date
 
 from handler.client import ERRORS
 from layer.client import PAGE
-from ops import deploy, ping
+from ops import deploy, ping, references, secret_tasks
 from ops.findings import Finding, failed, passed, warned
 from ops.target import Target
 
@@ -40,8 +40,17 @@ def reachability(cfg: dict) -> str:
         return f"the function is in no VPC; it must reach {databases}"
     return (
         f"{cfg['VPC_SUBNET_IDS']} need a route, and {cfg['VPC_SECURITY_GROUP_IDS']} must allow outbound TCP,"
-        f" to {databases}"
+        f" to {databases}{endpoints(cfg)}"
     )
+
+
+def endpoints(cfg: dict) -> str:
+    """Describe the way to the stores of references; a KMS endpoint is not needed: the stores decrypt themselves."""
+    names = references.services(references.named(cfg).values())
+    if not names:
+        return ""
+    wanted = " and ".join(f"com.amazonaws.{cfg['AWS_REGION']}.{name}" for name in names)
+    return f"; and on 443 to a NAT gateway or the interface endpoint {wanted} with private DNS"
 
 
 def check(target: Target) -> Iterator[Finding]:
@@ -52,7 +61,11 @@ def check(target: Target) -> Iterator[Finding]:
     yield evaluate_client(answer["client"], target.env)
     # A client that does not work is one finding.
     for name in ("postgres",) if answer["client"]["error"] else ("postgres", "oracle"):
-        yield evaluate_database(name, answer[name], target.cfg, target.env)
+        # The check of secrets reports what is wrong with a reference, with its fix.
+        if "kind" not in answer[name] or not secret_tasks.by_reference(target.cfg, name):
+            yield evaluate_database(name, answer[name], target.cfg, target.env)
+    # The setting can be a reference.
+    target = target.having(ORACLE_USER=answer["oracle"].get("user", target.cfg["ORACLE_USER"]))
     if answer["postgres"]["ok"]:
         yield from evaluate_schema(answer["postgres"], target.cfg, target.env)
     if answer["oracle"]["ok"]:

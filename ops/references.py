@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from handler.settings import REFERENCE, is_reference, source_of
+from handler.settings import REFERENCE, source_of
 from ops.target import Target
 
 NAMES = ("PG_USER", "PG_PASSWORD", "ORACLE_USER", "ORACLE_PASSWORD")
@@ -12,7 +12,7 @@ NAMES = ("PG_USER", "PG_PASSWORD", "ORACLE_USER", "ORACLE_PASSWORD")
 
 def named(values: Mapping[str, str | None]) -> dict[str, str]:
     """Return the settings whose values are references."""
-    return {name: values[name] for name in NAMES if is_reference(values.get(name))}
+    return {name: values[name] for name in NAMES if REFERENCE.fullmatch(values.get(name) or "")}
 
 
 def in_use(target: Target, versions: Iterable[dict]) -> list[str]:

@@ -107,6 +107,7 @@ class Connection:
         if second is None:
             return False
         if second.user.upper() != first.user.upper() or not await self._in_worker(lambda: login.check(second.pairs)):
+            print(f"refused   a login of {first.user.upper()!r:.40}", flush=True)
             self._send(replies.end(caps, False, OracleError(1017, "invalid username/password; logon denied")))
             await self.writer.drain()
             return False

@@ -16,7 +16,7 @@ from support.helpers import ROOT
 
 from handler import secret, settings
 from handler.errors import LoginRefused, Unavailable
-from handler.secret import SecretError, Stored
+from handler.secret import SecretError, SecretUnavailable, Stored
 
 COMPLETE = {
     "PG_HOST": "h",
@@ -125,6 +125,16 @@ def test_cold_process_in_a_rotation_uses_the_version_before(world):
     assert world.refused == ["second", "first"]
 
 
+def test_process_that_was_accepted_does_not_use_the_version_before(world):
+    world.store("second")
+    world.password = "second"
+    world.log_in()
+    world.password = "third"
+    with pytest.raises(Unavailable):
+        world.log_in()
+    assert world.refused == ["second"]
+
+
 def test_version_before_an_old_one_is_not_tried(world):
     world.versions, world.password = ["first", "second"], "third"
     with pytest.raises(Unavailable):
@@ -221,17 +231,18 @@ class Refusing:
         ("AccessDeniedException", "denied"),
         ("DecryptionFailure", "denied"),
         ("InvalidRequestException", "deleted"),
-        ("ThrottlingException", None),
-        ("InternalServiceError", None),
+        ("ThrottlingException", "unreachable"),
+        ("InternalServiceError", "unreachable"),
     ],
 )
 @pytest.mark.parametrize("source", ["secretsmanager:finance/pg", "ssm:/finance/pg"])
 def test_error_of_the_service_is_one_line_with_its_kind(monkeypatch, source, code, kind):
     error = ClientError({"Error": {"Code": code, "Message": "long"}}, "GetSecretValue")
     monkeypatch.setattr(secret, "client", lambda service, region: Refusing(error))
-    with pytest.raises(SecretError if kind else Unavailable, match=source) as caught:
+    expected = SecretUnavailable if kind == "unreachable" else SecretError
+    with pytest.raises(expected, match=source) as caught:
         secret.fetch(source)
-    assert getattr(caught.value, "kind", None) == kind
+    assert caught.value.kind == kind
     assert "\n" not in str(caught.value)
 
 

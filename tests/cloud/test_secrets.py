@@ -1,0 +1,259 @@
+"""Users and passwords by reference, in the emulator's Secrets Manager and Parameter Store, and rotations of both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+from invoke import Context
+from support.helpers import ROOT, STATE, administer, as_superuser, environment_file, inv
+from support.schedule_helpers import wait_for
+
+from local.oracle.faults import Faults
+from ops import closings, doctor, secret_tasks, shell
+from ops.target import Target
+
+FAULTS = Faults(STATE / "genius")
+ENV = "testsecrets"
+REFERENCES = {
+    "PG_USER": "secretsmanager:test/pg#username",
+    "PG_PASSWORD": "secretsmanager:test/pg#password",
+    "ORACLE_PASSWORD": "ssm:/test/genius",
+}
+# So short that a database that stays ahead ends the closing within the test.
+OTHERS = {"LOGIN_RETRY_SECONDS": "4", "RETRY_ATTEMPTS": "3", "RETRY_CAP_SECONDS": "1"}
+PASSWORDS = iter(f"rotated-{number}" for number in range(1, 100))
+
+
+def aws(cfg: dict, command: str, typed: str | None = None) -> str:
+    """A command as an operator pastes it, who types the secret on standard input."""
+    environ = {**os.environ, **shell.command_environment(cfg)}
+    line = f"aws --region {cfg['AWS_REGION']} {command}"
+    done = subprocess.run(line, shell=True, cwd=ROOT, env=environ, input=typed, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Rotation:
+    """Both passwords, as the databases have them and as they are stored."""
+
+    def __init__(self, local, cfg: dict[str, str]):
+        self.local, self.cfg, self.used = local, cfg, []
+
+    def create(self) -> None:
+        text = json.dumps({"username": self.cfg["PG_USER"], "password": self.cfg["PG_PASSWORD"]})
+        aws(self.cfg, "secretsmanager create-secret --name test/pg --secret-string file:///dev/stdin", text + "\n")
+        self.put_genius(self.cfg["ORACLE_PASSWORD"])
+
+    def in_databases(self, password: str) -> None:
+        self.used.append(password)
+        administer(self.local, f"ALTER USER {self.cfg['PG_USER']} PASSWORD '{password}'")
+        FAULTS.inject("password", f"GENIUS:{password}")
+
+    def in_store(self, password: str) -> None:
+        text = json.dumps({"username": self.cfg["PG_USER"], "password": password})
+        aws(self.cfg, "secretsmanager put-secret-value --secret-id test/pg --secret-string file:///dev/stdin", text)
+        self.put_genius(password)
+
+    def put_genius(self, password: str) -> None:
+        command = "ssm put-parameter --name /test/genius --type SecureString --overwrite --value file:///dev/stdin"
+        aws(self.cfg, command, password + "\n")
+
+    def restore(self) -> None:
+        administer(self.local, f"ALTER USER {self.cfg['PG_USER']} PASSWORD '{self.cfg['PG_PASSWORD']}'")
+        FAULTS.clear("password")
+
+
+@pytest.fixture(scope="module")
+def rotation(local, deployed):
+    """The function with references, and the way back."""
+    made = Rotation(local, deployed)
+    made.create()
+    try:
+        with environment_file(ENV, **REFERENCES, **OTHERS) as env:
+            inv("deploy", "--env", env)
+            yield made
+    finally:
+        made.restore()
+        FAULTS.clear("procedure_seconds")
+        inv("deploy", "--env", "local")
+
+
+@pytest.fixture
+def refusals(rotation):
+    """Return the logins that each database has refused since the test began; no password is in any log after it."""
+    logs = {"postgres": "password authentication failed for user", "genius": "refused   a login of"}
+    begin = {name: (STATE / "logs" / f"{name}.log").stat().st_size for name in logs}
+
+    def count() -> dict[str, int]:
+        return {
+            name: (STATE / "logs" / f"{name}.log").read_bytes()[begin[name] :].decode().count(words)
+            for name, words in logs.items()
+        }
+
+    yield count
+    everything = "".join(path.read_text(errors="replace") for path in (STATE / "logs").glob("aws*.log"))
+    for table in ("sys_journal", "sys_journal_events", "sys_invocation"):
+        everything += json.dumps(closings.sql(rotation.cfg, f"SELECT * FROM {table}"), default=str)
+    assert '"event": "step"' in everything
+    assert not [one for one in rotation.used if one in everything]
+
+
+def findings() -> list[tuple[bool, str, str]]:
+    return secret_tasks.findings(Target.load(Context(), ENV))
+
+
+def rows(local, date: str) -> list[dict]:
+    """Return a date's rows of closing_runs by the superuser, whose password stays."""
+    connection = as_superuser(local)
+    found = connection.run(
+        "SELECT status, message FROM financial_report.closing_runs WHERE closing_date = CAST(:date AS date)"
+        " ORDER BY started_at",
+        date=date,
+    )
+    connection.close()
+    return [{"status": status, "message": message} for status, message in found]
+
+
+def start(cfg: dict[str, str], date: str, seconds: int) -> None:
+    """Start a closing and return while its job runs."""
+    FAULTS.inject("procedure_seconds", str(seconds))
+    inv("close", "--env", ENV, "--date", date)
+    wait_for(lambda: closings.state_of(cfg, "ClosingPeriod", date[:7]).get("progress", {}).get("state") == "RUNNING")
+
+
+def await_end(local, date: str) -> dict:
+    wait_for(lambda: [row["status"] for row in rows(local, date)] not in ([], ["running"]))
+    return rows(local, date)[-1]
+
+
+def live_version(cfg: dict[str, str]) -> str:
+    return json.loads(aws(cfg, f"lambda get-alias --function-name {cfg['FUNCTION_NAME']} --name live"))[
+        "FunctionVersion"
+    ]
+
+
+def test_references_resolve_and_log_in_and_no_value_is_shown(rotation):
+    done = inv("secrets.check", "--env", ENV)
+    assert done.stdout == (
+        f"{ENV}: PG_USER secretsmanager:test/pg#username and PG_PASSWORD secretsmanager:test/pg#password:"
+        " resolved, and PostgreSQL accepts the login\n"
+        f"{ENV}: ORACLE_PASSWORD ssm:/test/genius: resolved, and Genius accepts the login\n"
+    )
+    shown = json.loads(inv("env.json", "--env", ENV).stdout)["Variables"]
+    assert {name: shown[name] for name in REFERENCES} == REFERENCES
+    exported = inv("env.shell", "--env", ENV).stdout
+    assert "export ORACLE_PASSWORD=ssm:/test/genius\n" in exported
+    compared = inv("env.diff", "--env", "local").stdout
+    assert "PG_PASSWORD: the function has 'secretsmanager:test/pg#password', the file a plain value\n" in compared
+    for password in (rotation.cfg["PG_PASSWORD"], rotation.cfg["ORACLE_PASSWORD"]):
+        assert password not in done.stdout + json.dumps(shown) + compared + exported
+    ping = json.loads(inv("doctor", "--env", ENV, "--json", check=False).stdout)
+    assert [one["passed"] for one in ping if one["name"] in ("roles", "secrets", "postgres", "oracle")] == [True] * 5
+
+
+def test_role_can_read_exactly_the_references(rotation):
+    cfg = rotation.cfg
+    command = f"iam get-role-policy --role-name {cfg['ROLE_NAME']} --policy-name lambda-secrets"
+    found = json.loads(aws(cfg, command))
+    (statement,) = found["PolicyDocument"]["Statement"]
+    assert statement["Resource"] == [
+        f"arn:aws:secretsmanager:{cfg['AWS_REGION']}:000000000000:secret:test/pg-??????",
+        f"arn:aws:ssm:{cfg['AWS_REGION']}:000000000000:parameter/test/genius",
+    ]
+
+
+def test_secret_first_closes_on_the_old_version(rotation, refusals):
+    date, password, version = "2025-04-14", next(PASSWORDS), live_version(rotation.cfg)
+    start(rotation.cfg, date, 5)
+    rotation.in_store(password)
+    time.sleep(1)
+    assert refusals() == {"postgres": 0, "genius": 0}
+    assert not all(passed for passed, *_ in findings()), "stored, and not yet accepted by the databases"
+    rotation.in_databases(password)
+    row = await_end(rotation.local, date)
+    assert (row["status"], live_version(rotation.cfg)) == ("succeeded", version)
+    # The check used the new value once, and the closing the old one once.
+    assert refusals() == {"postgres": 2, "genius": 2}
+    assert all(passed for passed, *_ in findings())
+
+
+def test_database_first_closes_if_the_secret_follows_in_time(rotation, refusals):
+    date, password, version = "2025-04-15", next(PASSWORDS), live_version(rotation.cfg)
+    start(rotation.cfg, date, 4)
+    rotation.in_databases(password)
+    wait_for(lambda: refusals()["genius"])
+    time.sleep(1)
+    rotation.in_store(password)
+    row = await_end(rotation.local, date)
+    assert (row["status"], live_version(rotation.cfg)) == ("succeeded", version)
+    assert refusals() == {"postgres": 1, "genius": 1}
+
+
+def test_database_that_stays_ahead_pauses_the_closing_after_one_refused_login(rotation, refusals):
+    date, password, cfg = "2025-04-16", next(PASSWORDS), rotation.cfg
+    start(cfg, date, 2)
+    rotation.in_databases(password)
+    close = lambda: closings.invocation_of(cfg, "ClosingPeriod", date[:7], "close")  # noqa: E731
+    wait_for(lambda: close()["status"] == "paused")
+    assert refusals() == {"postgres": 1, "genius": 1}
+    assert [one[0] for one in findings()] == [False, False]
+    assert refusals() == {"postgres": 1, "genius": 1}, "a refused value is not tried again"
+
+    rotation.in_store(password)
+    assert all(passed for passed, *_ in findings())
+    inv("resume", "--env", ENV, "--date", date)
+    assert "could not be observed" in await_end(rotation.local, date)["message"]
+    inv("rerun", "--env", ENV, "--date", date, "--adopt", "--yes", "--watch")
+    assert rows(rotation.local, date)[-1]["status"] == "succeeded"
+    assert refusals() == {"postgres": 1, "genius": 1}
+
+
+@pytest.mark.parametrize(
+    ("make", "back", "message", "fix"),
+    [
+        (
+            "secretsmanager delete-secret --secret-id test/pg",
+            "secretsmanager restore-secret --secret-id test/pg",
+            "secretsmanager:test/pg is marked for deletion",
+            "aws secretsmanager restore-secret --secret-id test/pg",
+        ),
+        (
+            "secretsmanager put-secret-value --secret-id test/pg --secret-string file:///dev/stdin",
+            "",
+            "secretsmanager:test/pg#username has no text under this JSON key",
+            "aws secretsmanager put-secret-value --secret-id test/pg --secret-string file:///dev/stdin, or correct PG_",
+        ),
+        (
+            "ssm delete-parameter --name /test/genius",
+            "",
+            "ssm:/test/genius does not exist",
+            "aws ssm put-parameter --overwrite --type SecureString --name /test/genius --value file:///dev/stdin, or",
+        ),
+    ],
+)
+def test_reference_that_cannot_be_read_is_one_line_with_its_fix(rotation, make, back, message, fix):
+    password = next(PASSWORDS)
+    rotation.in_databases(password)
+    rotation.in_store(password)
+    aws(rotation.cfg, make, '{"user": "u"}')
+    try:
+        target = Target.load(Context(), ENV)
+        (failure,) = [one for one in doctor.secrets(target) if not one.passed]
+        done = inv("secrets.check", "--env", ENV, check=False)
+    finally:
+        if back:
+            aws(rotation.cfg, back)
+        rotation.in_store(password)
+    assert message in failure.message and failure.fix.startswith(fix)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert all(passed for passed, *_ in findings())
+
+
+def test_policy_goes_when_nothing_refers_to_a_secret(rotation):
+    with environment_file("testplain") as env:
+        shown = inv("--dry", "roles", "--env", env).stdout
+        assert "no longer wanted" not in shown, "a version with references exists"
