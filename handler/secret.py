@@ -93,6 +93,8 @@ class Login:
         self.used: Credentials | None = None
         self.accepted = self.was_accepted = False
         self.refused: dict[Credentials, float] = {}
+        # A ping that was given up may still log in: the second thread must see what the first one was refused.
+        self.lock = threading.Lock()
 
     def open(self, connect: Callable[[str, str], Opened]) -> Opened:
         """Log in with the credentials in use; if the database refuses them, with the stored ones if they differ.
@@ -100,13 +102,15 @@ class Login:
         Raises LoginRefused if none is accepted, but Unavailable for the first LOGIN_RETRY_SECONDS: whoever rotates may
         have changed the database first.
         """
-        # An accepted value that is refused now is older than the database's; the version before it is older still.
-        before = () if self.was_accepted else (self.before,)
-        return self.try_each((self.known, self.read, *before), connect, settings.current().login_retry_seconds)
+        with self.lock:
+            # An accepted value that is refused now is older than the database's; the version before it is older still.
+            before = () if self.was_accepted else (self.before,)
+            return self.try_each((self.known, self.read, *before), connect, settings.current().login_retry_seconds)
 
     def check(self, connect: Callable[[str, str], Opened]) -> Opened:
         """Log in with what is stored now; raises LoginRefused if it is not accepted."""
-        return self.try_each((self.read,), connect, 0)
+        with self.lock:
+            return self.try_each((self.read,), connect, 0)
 
     def try_each(self, sources, connect, patience: float):
         tried, cause = [], None

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -154,6 +155,20 @@ def test_value_that_is_stored_again_is_tried_again(world):
     world.store("second")
     assert world.log_in() == "finance"
     assert world.refused == ["second"]
+
+
+def test_threads_share_one_refused_login(world):
+    world.log_in()
+    world.password = "second"
+
+    def attempt(_):
+        with suppress(Unavailable):
+            world.log_in()
+
+    slow, world.connect = world.connect, lambda *pair: time.sleep(0.05) or slow(*pair)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(attempt, range(4)))
+    assert world.refused == ["first"]
 
 
 def test_check_sees_the_stored_value_that_the_database_does_not_accept_yet(world):
