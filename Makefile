@@ -54,17 +54,32 @@ lint: .venv/ready-dev ## Check layout, scripts, workflows, policies and names
 .PHONY: layer
 layer: $(LAYER) ## Make the Instant Client layer: make layer INSTANT_CLIENT=path/to/the.zip
 
+# The environment of publish, deploy and ping: ENV, or the only one beside `local`.
+ENVIRONMENTS := $(filter-out example local,$(basename $(notdir $(wildcard env/*.env))))
+ifneq ($(filter publish deploy ping,$(MAKECMDGOALS)),)
+ifeq ($(ENV),)
+ifeq ($(ENVIRONMENTS),)
+$(error No environment beside local: copy env/example.env to env/prod.env and fill it in, or add ENV=local)
+endif
+ifneq ($(words $(ENVIRONMENTS)),1)
+$(error Which environment? Add ENV=NAME, one of: $(ENVIRONMENTS))
+endif
+$(info ENV=$(ENVIRONMENTS), the only environment beside local)
+ENV := $(ENVIRONMENTS)
+endif
+endif
+
 .PHONY: publish
-publish: .venv/ready $(if $(ENV),$(LAYER)) ## Publish the layer as a new version: make layer publish ENV=prod
+publish: .venv/ready $(LAYER) ## Publish the layer as a new version: make layer publish [ENV=prod]
 	@$(INV) layer.publish --env "$(ENV)"
 
 .PHONY: deploy
-deploy: .venv/ready ## Deploy the function: make deploy ENV=prod
+deploy: .venv/ready ## Deploy the function: make deploy [ENV=prod]
 	$(INV) deploy --env "$(ENV)"
 
 # For cron: it runs what is installed, and installs nothing.
 .PHONY: ping
-ping: ## Ping the live version, print nothing if it passes: make ping ENV=prod
+ping: ## Ping the live version, print nothing if it passes: make ping [ENV=prod]
 	@ops/venv.sh check
 	@$(INV) ping --env "$(ENV)" --quiet $(if $(DEEP),--deep)
 

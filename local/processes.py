@@ -48,12 +48,13 @@ def exit_code(process: Process) -> int | None:
 
 def start_ticks(pid: int) -> int | None:
     """Return when a process started, in ticks since boot; None if it ended or is a zombie."""
-    if pid in _children:
-        _children[pid].poll()
+    child = _children.get(pid)
+    running = child is not None and child.poll() is None
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
+        # macOS, where `inv local.tools` runs, has no /proc.
+        return 0 if running and not PROC.exists() else None
     return None if fields[0] in "ZX" else int(fields[19])
 
 

@@ -117,6 +117,7 @@ class Runner:
     def __init__(self, state: State, service: str, abandon: threading.Event):
         self.log = state.log(f"{service}-install")
         self.abandon = abandon
+        self.service = service
         self.env = {
             **installer.environ(),
             "DO_NOT_TRACK": "1",
@@ -140,12 +141,12 @@ class Runner:
         if code:
             cause = installer.explain(tail(self.log, begin)) or f"exit code {code}"
             raise LocalError(
-                f"`{Path(command[0]).name} {command[1]} …` failed: {cause}. Then try again; all its lines: {self.log}."
+                f"The installation of {self.service} failed: {cause}. Then try again; all its lines: {self.log}."
             )
 
 
 def _npm_ci(runner: Runner, npm: list[str], folder: Path) -> None:
-    """Install what package-lock.json in a folder lists; raises LocalError if restate-server is then not there."""
+    """Install what package-lock.json in a folder lists; raises LocalError if the programs are then missing."""
     # The programs are optional dependencies, one a platform, which npm's configuration can leave out.
     options = ["--include=optional", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
     runner.run(
@@ -153,9 +154,9 @@ def _npm_ci(runner: Runner, npm: list[str], folder: Path) -> None:
         cwd=folder,
         env={"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
     )
-    program = folder / _restate_binary("restate-server").relative_to(tools_folder() / "restate")
+    program = folder / _restate_binary("restate").relative_to(tools_folder() / "restate")
     if not program.exists():
-        raise LocalError(f"`npm ci` has not installed {program.name}.")
+        raise LocalError("`npm ci` has not installed the programs of Restate.")
 
 
 def _own_npm(runner: Runner, report: Report) -> list[str]:
@@ -180,9 +181,13 @@ def _uv() -> list[str]:
 
 def _restate_binary(name: str) -> Path:
     system, machine = platform.system().lower(), platform.machine().lower()
-    if system != "linux" or machine not in ARCHITECTURES:
-        raise LocalError(f"The local cloud needs Linux on x86_64 or arm64; this is {system} on {machine}.")
-    package = f"{name}-linux-{ARCHITECTURES[machine]}"
+    # A deploy to AWS also runs on macOS, and needs the CLI.
+    if system not in ("linux", "darwin" if name == "restate" else "") or machine not in ARCHITECTURES:
+        raise LocalError(
+            f"The local cloud needs Linux on x86_64 or arm64; this is {system} on {machine}. Run it in a Linux"
+            " container or, on Windows, in WSL."
+        )
+    package = f"{name}-{system}-{ARCHITECTURES[machine]}"
     return tools_folder() / "restate" / "node_modules" / "@restatedev" / package / "bin" / name
 
 

@@ -36,6 +36,7 @@ def deploy(c, env, breaking=False):
     target = completed(target)
     limits.check_environment(config.function_environment(target.cfg))
     connect_string.check(target)
+    release.ensure_restate_cli(target)
     # Before any change: a version that cannot be registered is useless.
     restate.deployments(target.cfg)
     target = target.having(LAYER_VERSION_ARN=layers.attached(target))

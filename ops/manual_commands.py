@@ -155,7 +155,7 @@ def call(path: str, body: object = None) -> str:
 
 
 def look_back() -> list[str]:
-    return [*send({"history": 10}), logs.filter_log_events(KEYS, "$(date -d '-1 hour' +%s)000", "")]
+    return [*send({"history": 10}), logs.filter_log_events(KEYS, "$(($(date +%s) - 3600))000", "")]
 
 
 def rerun() -> list[str]:

@@ -92,6 +92,7 @@ def rollback(c, env, to="", breaking=False):
             " choose another one with --to, or set FUNCTION_URL=off and deploy first. Nothing was changed."
         )
     release.refuse_other_protocol(target, version["Version"])
+    release.ensure_restate_cli(target)
     print(f"{env}: back to version {version['Version']}, {version.get('Description') or 'without a description'}")
     parts = deploy.differs_from_file(deploy.completed(target), version)
     if parts:

@@ -157,6 +157,43 @@ def test_operator_targets_install_requirements_txt_alone(checkout):
             assert files == (both[:1] if target in OPERATOR_TARGETS else both), target
 
 
+@pytest.mark.parametrize("words", [["layer", "publish"], ["deploy"]])
+def test_environment_of_make_is_the_only_one_and_is_asked_for_among_several(checkout, words):
+    """`make layer publish` builds the layer for it, too."""
+    none = make(checkout, "-n", *words)
+    assert none.returncode and "copy env/example.env" in none.stderr and len(none.stderr.splitlines()) == 1
+    shutil.copy(checkout / "env" / "local.env", checkout / "env" / "prod.env")
+    one = make(checkout, "-n", *words)
+    assert one.returncode == 0 and one.stdout.splitlines()[0] == "ENV=prod, the only environment beside local"
+    assert '--env "prod"' in one.stdout
+    assert [line for line in one.stdout.splitlines() if "layer.build" in line] == [".venv/bin/inv layer.build "] * (
+        "layer" in words
+    )
+    shutil.copy(checkout / "env" / "local.env", checkout / "env" / "dev.env")
+    several = make(checkout, "-n", *words)
+    assert several.returncode and not several.stdout and "ENV=NAME, one of: dev prod" in several.stderr
+    assert '--env "dev"' in make(checkout, "-n", *words, "ENV=dev").stdout
+
+
+@pytest.mark.parametrize(("version", "fits"), [((3, 9), False), ((3, 10), True), ((3, 14), True), ((3, 15), False)])
+def test_python_without_wheels_is_one_line(checkout, version, fits):
+    python = checkout / "python3"
+    pretend = f"import sys; sys.version_info = {(*version, 0, 'final', 0)}; "
+    python.write_text(
+        f"""#!/bin/sh
+case "$1 $2" in
+--version*) echo Python {version[0]}.{version[1]}.0 ;;
+*ensurepip*) exit 1 ;;
+-c*) exec {sys.executable} -c "{pretend}$2" ;;
+esac
+"""
+    )
+    python.chmod(0o755)
+    (line,) = own_lines(make(checkout, ".venv/ready", f"PYTHON={python}"))
+    assert ("has no venv" if fits else "name Python 3.10 to 3.14") in line
+    assert not (checkout / ".venv").exists()
+
+
 def test_requirements_have_exact_versions():
     assert set(requirements("requirements.txt")) & set(requirements("requirements-dev.txt")) == set()
     locked = re.findall(r"^(\S+)==(\S+) \\$", (ROOT / "handler" / "requirements.txt").read_text(), re.MULTILINE)

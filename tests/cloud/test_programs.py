@@ -1,0 +1,49 @@
+"""What a first deployment needs is there, or is installed, before anything is changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from support.helpers import INV, ROOT, UNUSED
+
+from local import processes
+
+
+@pytest.fixture
+def bare_machine(tmp_path) -> dict[str, str]:
+    """A shell without the restate CLI and without a way to a registry of packages."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("bash", "mkdir", "cat", "rm", "git", "env", "sed", "printf", "curl", "touch"):
+        found = next(path for path in (f"/usr/bin/{name}", f"/bin/{name}") if os.path.exists(path))
+        (folder / name).symlink_to(found)
+    shell = {name: value for name, value in os.environ.items() if name not in UNUSED}
+    return shell | {
+        "PATH": str(folder),
+        "FINANCE_CLOSING_TOOLS": str(tmp_path / "tools"),
+        "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",
+        "UV_NO_CACHE": "1",
+        "UV_HTTP_RETRIES": "0",
+    }
+
+
+def test_without_the_restate_cli_nothing_is_changed(deployed, bare_machine):
+    done = subprocess.run(
+        [INV, "deploy", "--env", "local"], cwd=ROOT, env=bare_machine, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "`inv local.tools …` failed" in done.stderr and "package index does not answer" in done.stderr
+    assert "\ninv local.tools\n" in done.stdout
+    assert not any(word in done.stdout for word in ("update-function", "publish-version", "update-alias", "register"))
+
+
+def test_child_that_runs_and_ends_is_known_without_proc(tmp_path, monkeypatch):
+    """`inv local.tools` runs on macOS, too."""
+    monkeypatch.setattr(processes, "PROC", tmp_path / "no-such")
+    child = processes.spawn(["sleep", "30"], {"PATH": os.defpath}, tmp_path / "log")
+    assert processes.alive(child)
+    assert not processes.wait(child, 0.1)
+    processes.end([child])
+    assert processes.wait(child, 5) and processes.exit_code(child) == -15
