@@ -16,7 +16,7 @@ import pytest
 from invoke import Context, Exit
 from support.helpers import INV, ROOT
 
-from ops import config, environment, progress, restate, shell
+from ops import config, doctor, environment, progress, restate, shell
 from ops import target as targets
 
 CALLER = (
@@ -276,8 +276,10 @@ def test_service_of_this_machine_that_is_down_names_the_command_that_starts_it()
         lambda: shell.query(Context(), cfg, shell.aws(cfg, WHO)),
         lambda: restate.deployments(cfg),
     ):
-        with pytest.raises(Exit, match=r"; if it is the local cloud, run `inv local\.up`$"):
+        with pytest.raises(Exit, match=r"; if it is the local cloud, run `inv local\.up`$") as refused:
             call()
+        assert doctor.fix_of(refused.value, "inv deploy --env local") == "inv local.up"
+    assert doctor.fix_of(Exit("another cause"), "inv deploy --env local") == "inv deploy --env local"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
