@@ -4,6 +4,8 @@
 INV := .venv/bin/inv
 LAYER := build/oracle-instantclient-layer.zip
 .DEFAULT_GOAL := help
+# What would change the output of bash, or the modules that Python loads.
+unexport BASH_ENV PYTHONPATH PYTHONHOME
 
 .PHONY: help
 help: ## Show this list
@@ -88,7 +90,7 @@ down: .venv/ready-dev ## Stop the cloud on this machine
 	$(INV) local.down
 
 # No file's age shows that .venv was moved, or that its Python is gone: it is then made again.
-.venv/ready: requirements.txt $(shell ops/venv.sh sound || echo FORCE)
+.venv/ready: requirements.txt $(shell BASH_ENV= ops/venv.sh sound || echo FORCE)
 	@ops/venv.sh install $@ $<
 
 .venv/ready-dev: requirements-dev.txt handler/requirements.txt .venv/ready

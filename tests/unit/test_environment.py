@@ -114,6 +114,16 @@ def test_ping_whose_python_is_gone_is_one_line(checkout):
     assert "made for another folder or Python" in line
 
 
+def test_variables_of_the_shell_do_not_change_make(checkout):
+    borrow_environment(checkout)
+    (checkout / "noise.sh").write_text("echo noise\n")
+    (checkout / "user").mkdir()
+    (checkout / "user" / "invoke.py").write_text("raise RuntimeError('the module of the user')\n")
+    hostile = {"BASH_ENV": str(checkout / "noise.sh"), "PYTHONPATH": str(checkout / "user"), "INVOKE_RUN_PTY": "1"}
+    (line,) = own_lines(make(checkout, "deploy", "ENV=no-such", **OFFLINE, **hostile))
+    assert line.startswith("No environment 'no-such'.")
+
+
 def test_ping_with_installed_packages_reaches_the_task(checkout):
     borrow_environment(checkout)
     for words in (["ping"], ["-j", "4", "ping"]):
