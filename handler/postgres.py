@@ -17,11 +17,14 @@ import ssl
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from . import deadline, secret, settings
 from .errors import LoginRefused, Refused, Unavailable, clean
 
 CONNECT_SECONDS = 10
+# Lambda unpacks the bundle to this folder.
+BUNDLE = Path(__file__).resolve().parents[1]
 STATEMENT_SECONDS = 600
 # The server's own time-out comes first, since its error names more than a line that stays silent.
 SOCKET_GRACE_SECONDS = 2
@@ -96,11 +99,12 @@ def open_line(seconds: float) -> socket.socket:
 
 
 def verifying(ca_file: str | None) -> ssl.SSLContext:
+    """Return what verifies the server; a relative path starts at the bundle, which ships the file."""
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        return ssl.create_default_context(cafile=ca_file and BUNDLE / ca_file)
     except OSError as error:
         raise Refused(
-            f"PG_SSLROOTCERT {ca_file} cannot be used as a CA file: {error}; deploy it with the function"
+            f"PG_SSLROOTCERT {ca_file} cannot be used as a CA file: {error}; name the file in the env file and deploy"
         ) from error
 
 

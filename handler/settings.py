@@ -181,7 +181,8 @@ SETTINGS = [
         "PG_SSLROOTCERT",
         optional,
         "a file's path, or empty",
-        "the CA file that PostgreSQL's certificate is verified with; empty: the system's",
+        "the CA file that PostgreSQL's certificate is verified with, a path from env/ or an absolute one, shipped in"
+        " the bundle; empty: the system's",
         "",
     ),
     Setting("ORACLE_USER", text_or_reference, f"a user name, {REFERENCE_FORM}", "Genius' user: the owner of the jobs"),

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import bytecode, installer, limits, packages
+from ops import bytecode, ca_file, installer, limits, packages
 from ops.config import ENV_HELP
 from ops.packages import Platform
 from ops.shell import PLAIN, ROOT
@@ -32,7 +32,7 @@ from ops.task import NOTHING, task
 
 HANDLER = ROOT / "handler"
 BUNDLE = ROOT / "build" / "lambda.zip"
-MADE_BY = [Path(__file__), Path(bytecode.__file__), Path(packages.__file__)]
+MADE_BY = [Path(__file__), Path(ca_file.__file__), Path(bytecode.__file__), Path(packages.__file__)]
 # handler/ is flat and is shipped completely, so it must not have any other file.
 SHIPPED = re.compile(r"[a-z_][a-z0-9_]*\.(py|sql)")
 KEPT_HERE = {"requirements.in", "requirements.txt"}
@@ -86,13 +86,13 @@ def make(cfg: dict[str, str]) -> Bundle:
 def build(cfg: dict[str, str]) -> Bundle:
     """Make the bundle of an environment's RUNTIME, BUNDLE_PLATFORM and ORACLE_CLIENT; raises Exit."""
     platform = Platform(cfg["RUNTIME"], cfg["BUNDLE_PLATFORM"], cfg["ORACLE_CLIENT"])
-    own = sources()
+    own, ca = sources(), ca_file.find(cfg)
     python = bytecode.find(platform.runtime)
     inputs = [platform.name, python.version if python else ""]
-    place = ROOT / "build" / "bundles" / f"{key_of(inputs, [*MADE_BY, packages.LOCK, *own])}.zip"
+    place = ROOT / "build" / "bundles" / f"{key_of(inputs, [*MADE_BY, packages.LOCK, *own, *filter(None, [ca])])}.zip"
     known, remark = kept(place), "as it was"
     if known is None:
-        known, remark = bundled(place, own, python, packaged(platform, python)), "made"
+        known, remark = bundled(place, own, ca, python, packaged(platform, python)), "made"
     put_in_place(place)
     origin = f".pyc of {python.path}" if python else f"no .pyc: {platform.runtime} is not on this machine"
     return Bundle(place, known["digest"], known["sha256"], place.stat().st_size, known["unzipped"], remark, origin)
@@ -130,12 +130,14 @@ def packaged(platform: Platform, python: bytecode.Interpreter | None) -> Path:
     return place
 
 
-def bundled(place: Path, own: list[Path], python: bytecode.Interpreter | None, base: Path) -> dict:
+def bundled(place: Path, own: list[Path], ca: Path | None, python: bytecode.Interpreter | None, base: Path) -> dict:
     """Make a bundle from the packages' ZIP, whose compressed entries are copied."""
     with aside(place) as (tree, new):
         (tree / "handler").mkdir(parents=True)
         for path in own:
             shutil.copyfile(path, tree / "handler" / path.name)
+        if ca:
+            shutil.copyfile(ca, tree / ca_file.SHIPPED_AS)
         shutil.copyfile(base, new)
         digest, unzipped = write_zip(new, tree, python, "a", strict=True)
         return keep(new, place, hashlib.sha256((kept(base)["digest"] + digest).encode()).hexdigest(), unzipped)

@@ -15,6 +15,7 @@ from invoke.exceptions import Exit
 
 from handler.settings import SETTINGS, Setting, conflicts, one_of, optional, port, text
 from ops import entry, env_file
+from ops.ca_file import SHIPPED_AS
 
 ROOT = Path(__file__).resolve().parents[1]
 # The help of a task's --env.
@@ -364,10 +365,11 @@ def unknown_keys(given: Iterable[str], known: Collection[str] = NAMES) -> list[s
 def function_environment(cfg: dict[str, str]) -> dict[str, str]:
     """Return the function's variables: the keys that the handler reads, without the empty ones, which have defaults.
 
-    In thick mode also TNS_ADMIN, the folder of the layer's sqlnet.ora.
+    In thick mode also TNS_ADMIN, the folder of the layer's sqlnet.ora. A CA file has its name in the bundle.
     """
     tns_admin = {"TNS_ADMIN": TNS_ADMIN} if cfg["ORACLE_CLIENT"] == "thick" else {}
-    return {setting.name: cfg[setting.name] for setting in SETTINGS if cfg[setting.name] != ""} | tns_admin
+    ca = {"PG_SSLROOTCERT": SHIPPED_AS} if cfg["PG_SSLROOTCERT"] else {}
+    return {setting.name: cfg[setting.name] for setting in SETTINGS if cfg[setting.name] != ""} | tns_admin | ca
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from shlex import quote as q
 from invoke import Exit
 
 from layer import publish as layers
-from ops import bundle, config, connect_string, limits, logs, ping, release, restate, roles, schedule, shell
+from ops import bundle, ca_file, config, connect_string, limits, logs, ping, release, restate, roles, schedule, shell
 from ops.bundle import Bundle
 from ops.config import ENV_HELP
 from ops.release import bound_to
@@ -36,6 +36,7 @@ def deploy(c, env, breaking=False):
     target = completed(target)
     limits.check_environment(config.function_environment(target.cfg))
     connect_string.check(target)
+    ca_file.find(target.cfg)
     release.ensure_restate_cli(target)
     # Before any change: a version that cannot be registered is useless.
     restate.deployments(target.cfg)

@@ -10,6 +10,7 @@ from invoke import Exit
 
 from layer import publish as layers
 from ops import (
+    ca_file,
     closings,
     config,
     connect_string,
@@ -69,6 +70,7 @@ def walk(c, env: str, test_job: bool = False) -> Iterator[Finding]:
         target = Target.load(c, env)
         limits.check_environment(config.function_environment(target.cfg))
         connect_string.check(target)
+        ca_file.find(target.cfg)
     except Exit as error:
         fix = f"correct env/{env}.env, then inv env.check --env {env}"
         yield failed(str(error.message), fix_of(error, fix), "env file")

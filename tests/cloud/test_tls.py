@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import socket
 import ssl
 import threading
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from support.certificates import certificate, pem
+from support.helpers import ROOT, inv, like_local
 
 from handler import postgres, schema
 from handler.errors import Refused, Unavailable
 from local.state import HOST
-
-DAY = datetime.timedelta(days=1)
-
-
-def certificate(name: str, key, issuer: str, issuer_key, host: str = "") -> x509.Certificate:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + DAY)
-        .add_extension(x509.BasicConstraints(ca=name == issuer, path_length=None), critical=True)
-    )
-    if host:
-        built = built.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-    return built.sign(issuer_key, hashes.SHA256())
-
-
-def pem(made) -> bytes:
-    if isinstance(made, x509.Certificate):
-        return made.public_bytes(serialization.Encoding.PEM)
-    form = serialization.PrivateFormat.PKCS8
-    return made.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
 @pytest.fixture(scope="module")
@@ -138,5 +110,24 @@ def test_plain_text_is_spoken_only_where_the_settings_say_so(reach):
 
 
 def test_a_ca_file_that_is_not_there_is_named(reach):
-    with pytest.raises(Refused, match=r"PG_SSLROOTCERT /no/ca.pem cannot be used as a CA file: .*; deploy it"):
+    with pytest.raises(Refused, match=r"PG_SSLROOTCERT /no/ca.pem cannot be used as a CA file: .*; name the file"):
         reach(pg_sslrootcert="/no/ca.pem")
+
+
+def test_deployed_function_verifies_with_the_ca_file_of_its_environment(deployed, server):
+    port, folder = server
+    other = ROOT / "env" / "testca.env"
+    (ROOT / "env" / "testca.pem").write_bytes((folder / "ca.pem").read_bytes())
+    usual = {"PG_HOST": "localhost", "PG_PORT": str(port), "PG_SSLMODE": "verify-full"}
+    answers = []
+    try:
+        for ca in ("testca.pem", str(folder / "other.pem")):
+            other.write_text(like_local(**usual, PG_SSLROOTCERT=ca))
+            inv("deploy", "--env", "testca")
+            answers.append(inv("ping", "--deep", "--env", "testca", check=False))
+    finally:
+        other.unlink()
+        (ROOT / "env" / "testca.pem").unlink()
+        inv("deploy", "--env", "local")
+    assert answers[0].returncode == 0 and "PostgreSQL 18" in answers[0].stdout
+    assert answers[1].returncode == 1 and "its certificate is not trusted" in answers[1].stderr

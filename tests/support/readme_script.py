@@ -42,6 +42,7 @@ VOLATILE = [
     (r"arn:aws:iam::\d+:", "arn:aws:iam::ACCOUNT:"),
     (r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d(:[\d.]+)?([+-]\d\d:\d\d|Z)?", "MOMENT"),
     (r"\d[\d,.]* (s|ms|min|h|MB|polls|invocations|billed ms|variables)\b", r"N \1"),
+    (r"\b20\d\d-\d\d(?=, the last period| runs or waits)", "MONTH"),
     (r"generation \d+", "generation N"),
     (r"ORA-06512: at line \d+", "ORA-06512: at line N"),
     (r'"seconds": [\d.]+', '"seconds": N'),
