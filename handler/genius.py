@@ -234,11 +234,10 @@ def reserve_name(job: str) -> bool:
     came first, and a job whose name was reserved has certainly never started.
     """
     with connected() as connection, connection.cursor() as cursor:
-        if created(cursor, TAKE_MARK, name=job, comments="this closing never started"):
-            return True
+        created(cursor, TAKE_MARK, name=job, comments="this closing never started")
         seen = read_job(cursor, job)
-        # Without a job behind it the name was taken by an earlier call of this function, whose reply was lost.
-        return not seen["state"] and not seen["runs"]
+        # A job that has started and was dropped leaves its name free, but not its mark.
+        return not seen["state"] and not seen["runs"] and seen["mark"] != STARTED
 
 
 def give_up(job: str) -> str:

@@ -79,8 +79,13 @@ class Genius:
         name = genius.job_name(period, owner)
         if name in self.reserved:
             raise Refused(f"{name}: Genius says that the name is taken, yet shows neither the job nor a run of it")
-        if name not in self.jobs:
+        found = self.jobs.get(name)
+        if not found:
             self.create(name, period, date, genius.about(date, user_id, owner))
+        elif found.state is None:
+            # A job that was dropped, or given up before it was there: its name is free, its mark is not.
+            found.ours, found.date, found.owner, found.state = True, date, owner, "SCHEDULED"
+            self.world.restate.after(found.plan.delay or 2.0, self.start, found)
         if self.world.lost_reply("submit"):
             raise Unavailable("Genius at genius:1521: DPY-4011: the connection was closed")
         return {"job": name, "at": self.world.now}
@@ -110,18 +115,19 @@ class Genius:
 
     def reserve_name(self, job: str) -> bool:
         self.connect()
-        if job in self.jobs:
+        found = self.jobs.get(job)
+        if found and found.state:
             return False
         self.reserved.add(job)
-        return True
+        return not found or (not found.runs and found.mark != "started")
 
     def give_up(self, job: str) -> str:
         """Take the start mark of a job that has not started; returns what the mark says: given up | started."""
         self.connect()
         found = self.jobs.get(job)
         if not found:
-            self.reserved.add(job)
-            return "given up"
+            period = f"{job[4:8]}-{job[8:10]}"
+            found = self.jobs[job] = Job(job, period, "", Plan(), "given up", ours=False, state=None)
         if found.mark is None:
             found.mark = "given up"
         if found.mark == "given up" and found.state == "SCHEDULED":

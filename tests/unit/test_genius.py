@@ -73,6 +73,15 @@ def test_the_name_of_a_job_is_not_reserved(owner):
     assert not genius.reserve_name(job)
 
 
+def test_the_name_of_a_job_that_started_and_was_dropped_is_not_reserved(owner):
+    """The procedure has run: "never submitted" would run it again."""
+    job = submit(owner)
+    evaluated(job)
+    ask("BEGIN DBMS_SCHEDULER.DROP_JOB(:job); END;", job=job)
+    assert not genius.reserve_name(job)
+    assert not genius.reserve_name(job)
+
+
 def test_only_a_running_job_can_be_stopped(stand_in, owner):
     stand_in.faults.inject("procedure_seconds", 60)
     job = submit(owner)
