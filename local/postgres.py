@@ -47,7 +47,7 @@ SERVER_OPTIONS = (
 
 
 def programs() -> Path:
-    """Return the folder of initdb and postgres: the installed one, or its copy for SERVER_USER."""
+    """Return the folder of initdb and postgres: the installed one, or its copy if they do not run from there."""
     installed = _package() / PROGRAMS
     if os.getuid() != 0 or _may_run(installed / "postgres"):
         return installed
@@ -55,7 +55,7 @@ def programs() -> Path:
 
 
 def copy_programs() -> None:
-    """Copy the server's programs to where SERVER_USER can run them, if it needs that; raises LocalError."""
+    """Copy the server's programs to where they run, if they do not run where they are; raises LocalError."""
     package, wanted = _package(), programs()
     if wanted == package / PROGRAMS or wanted.exists():
         return

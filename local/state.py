@@ -115,15 +115,17 @@ class State:
 
 
 @contextmanager
-def locked(path: Path, report: Callable[[str], None], bound: float = LOCK_BOUND) -> Iterator[None]:
-    """Hold a lock file; wait up to `bound` seconds for another holder, and report it once."""
+def locked(
+    path: Path, report: Callable[[str], None], bound: float = LOCK_BOUND, holders: str = "local.up, down or reset"
+) -> Iterator[None]:
+    """Hold a lock file; wait up to `bound` seconds for another one of its holders, and report it once."""
     with open(path, "a+") as file:
         deadline, reported = time.monotonic() + bound, False
         while not _try_lock(file):
             file.seek(0)
             holder = file.read().strip() or "unknown"
             if not reported:
-                report(f"waiting for another local.up, down or reset (pid {holder})")
+                report(f"waiting for another {holders} (pid {holder})")
                 reported = True
             if time.monotonic() > deadline:
                 raise LocalError(f"{path} has been held by pid {holder} for {bound:.0f} s. End it, then try again.")

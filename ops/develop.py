@@ -13,17 +13,24 @@ from ops.shell import PLAIN, ROOT
 from ops.target import Target
 from ops.task import MACHINE, NOTHING, task
 
+# Seconds that a second demo waits for the first one, which can install the programs first.
+DEMO_BOUND = 900
 PYTHONPATH = f"{ROOT}:{ROOT / 'tests'}"
 
 
 @task(group="develop", changes=MACHINE)
 def demo(c):
     """Close the next business date on this machine: start the cloud, deploy, close, and print the result."""
-    from local import demo
+    from local import demo, preflight, state
 
-    local_tasks.up(c)
+    here = state.State()
     with local_tasks.one_line_on_failure():
-        demo.run(Target.load(c, "local"), lambda: deploy(c, "local"), lambda: schema(c, "local"))
+        if not any(one["pid"] for one in local_tasks.cloud().status().values()):
+            preflight.check(here)
+        # Two at once would close the same date.
+        with state.locked(here.make() / "demo.lock", state.print_line, DEMO_BOUND, "make demo"):
+            local_tasks.up(c)
+            demo.run(Target.load(c, "local"), lambda: deploy(c, "local"), lambda: schema(c, "local"))
 
 
 @task(group="develop", changes=MACHINE)

@@ -95,14 +95,21 @@ def description(digest: str) -> str:
     The commit is not in the bundle, because then each commit would change the bundle, also one that does not touch
     handler/.
     """
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty=*", "--abbrev=10", "--exclude=*"],
-        env=environment.clean(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return f"{digest[:12]} git {done.stdout.strip() or 'unknown'}"
+    commit = ""
+    # A ZIP that was unpacked inside of another repository has no commit.
+    if git("ls-files", "--error-unmatch", "tasks.py"):
+        commit = git("describe", "--always", "--dirty=*", "--abbrev=10", "--exclude=*")
+    return f"{digest[:12]} git {commit or 'unknown'}"
+
+
+def git(*words: str) -> str:
+    """Return what git prints in this checkout; "" if it fails or is not installed."""
+    command = ["git", "-C", str(ROOT), *words]
+    try:
+        done = subprocess.run(command, env=environment.clean(), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
 
 
 def live_description(target: Target) -> str:

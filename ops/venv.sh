@@ -26,6 +26,10 @@ check() {
 }
 
 make_venv() {
+  # initdb, the AWS CLI and PATH would read these in another way.
+  case $PWD in
+    *[\$\`\"\\:]*) fail "$PWD has one of \$ \` \" \\ : in its name, with which programs do not start; rename it." ;;
+  esac
   local python=${PYTHON:-python3}
   command -v "$python" > /dev/null ||
     fail "$python: not found; install Python 3.10 to 3.14, or name one: make PYTHON=/path/to/python3"
@@ -44,6 +48,14 @@ make_venv() {
 install() {
   local marker=$1 file=$2
   shift
+  # Another `make` may be at it: this one waits, and then has nothing to do. macOS has no flock.
+  if command -v flock > /dev/null; then
+    if ! { mkdir -p .local && true > .local/venv.lock; } 2> /dev/null; then
+      fail "$PWD/.local could not be written; give this user the folder, and the disk 2 GB of free space, then try again."
+    fi
+    exec 9> .local/venv.lock
+    flock 9
+  fi
   # Git sets new times on files that did not change.
   if sound && cat "$@" | cmp -s - "$marker"; then
     touch "$marker"

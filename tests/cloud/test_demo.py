@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 
@@ -11,8 +12,6 @@ from support.helpers import INV, ROOT, UNUSED, inv
 
 def demo_until(text: str, then) -> tuple[int, str, str]:
     """Run the demo, do something once it has printed a line with this text, and return exit, stdout and stderr."""
-    import os
-
     environ = {key: value for key, value in os.environ.items() if key not in UNUSED}
     command = [INV, "demo"]
     with subprocess.Popen(
@@ -40,3 +39,13 @@ def test_a_service_that_ends_is_named_and_the_next_demo_continues(local, deploye
     for shown in ("Steps", "billed ms", "Trial balance", ": equal", "Metrics", "/ui/invocations/inv_", "Next"):
         assert shown in again
     assert "\033" not in again
+
+
+@pytest.mark.slow
+def test_two_demos_at_once_close_one_date_after_the_other(local, deployed):
+    environ = {key: value for key, value in os.environ.items() if key not in UNUSED}
+    runs = [subprocess.Popen([INV, "demo"], cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert len({re.search(r"Closing (\S+)", output)[1] for output in outputs}) == 2
+    assert sum("waiting for another make demo" in output for output in outputs) == 1

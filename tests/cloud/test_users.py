@@ -73,7 +73,7 @@ def test_root_runs_the_server_from_a_folder_that_nobody_else_can_enter(hidden, c
 def test_without_a_place_for_the_copy_root_gets_one_line(hidden, monkeypatch, tmp_path):
     monkeypatch.setattr(postgres, "COPIES", Path("/proc/no-such"))
     cloud = Cloud(tmp_path / "state", report=lambda line: None)
-    with pytest.raises(LocalError, match=r"root runs it as pgserver.*Move the checkout") as caught:
+    with pytest.raises(LocalError, match=r"runs it as pgserver.*Move the checkout") as caught:
         cloud.start("postgres")
     assert "\n" not in str(caught.value) and not caught.value.detail
 

@@ -7,6 +7,8 @@ import itertools
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -16,13 +18,39 @@ STATE = CHECKOUT / ".local" / f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0
 COPIES = STATE.with_name("test-copies")
 # What a copy keeps from the run before, since its name or its header tells what it was made from.
 KEPT = {"__pycache__", "packages"}
+# What git ignores, for a checkout without git, such as a downloaded ZIP.
+IGNORED = {".git", ".venv", ".local", "build", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+SHIPPED = {"local.env", "example.env"}
 
 
 def files(checkout: Path = CHECKOUT) -> list[str]:
     """Return the paths of the files that git holds or would add: neither build/ nor a person's own env/NAME.env."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=checkout, capture_output=True, check=True, text=True).stdout
+    listed = git(checkout, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    if listed is None:
+        return sorted(without_git(checkout))
     return [name for name in listed.split("\0") if name and (checkout / name).is_file()]
+
+
+def git(checkout: Path, *words: str) -> str | None:
+    """Return what git prints in a checkout; None without git, or if the folder is only inside of another repository."""
+    with suppress(FileNotFoundError):
+        for command in (["ls-files", "--error-unmatch", "tasks.py"], words):
+            done = subprocess.run(["git", *command], cwd=checkout, capture_output=True, text=True)
+            if done.returncode:
+                return None
+        return done.stdout
+    return None
+
+
+def without_git(checkout: Path) -> Iterator[str]:
+    """Yield the paths of a checkout's files without those that git would ignore."""
+    for folder, folders, names in os.walk(checkout):
+        folders[:] = [name for name in folders if name not in IGNORED]
+        for name in names:
+            path = (Path(folder) / name).relative_to(checkout)
+            own = path.parent.name == "env" and path.suffix == ".env" and name not in SHIPPED
+            if path.name != ".venv" and not own and not name.endswith((".zip", ".part")):
+                yield str(path)
 
 
 def copy(folder: Path, checkout: Path = CHECKOUT) -> Path:
@@ -80,6 +108,7 @@ def own_copy() -> tuple[Path, IO]:
 
 def status(checkout: Path = CHECKOUT) -> set[str]:
     """Return what git reports as changed or new in the checkout, and each file of env/, ignored ones included."""
-    command = ["git", "status", "--porcelain", "--untracked-files=all"]
-    listed = subprocess.run(command, cwd=checkout, capture_output=True, check=True, text=True).stdout
+    listed = git(checkout, "status", "--porcelain", "--untracked-files=all")
+    if listed is None:
+        listed = "\n".join(f"{name} {(checkout / name).stat().st_mtime_ns}" for name in without_git(checkout))
     return {*listed.splitlines(), *(f"env/{path.name}" for path in (checkout / "env").iterdir())}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from support import checkout
+
+from ops import ping
 
 
 @pytest.fixture
@@ -33,6 +36,36 @@ def test_copy_has_what_git_holds_or_would_add(repository, tmp_path):
     made = checkout.copy(tmp_path / "copy", repository)
     assert paths(made) == {".gitignore", "env/local.env", "tasks.py", "new.py"}
     assert (made / ".venv").readlink() == repository / ".venv"
+
+
+@pytest.mark.parametrize("without", ["program", "repository"])
+def test_copy_of_a_checkout_without_git_has_the_same_files(repository, tmp_path, monkeypatch, without):
+    if without == "program":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        # A ZIP that was unpacked inside of another repository.
+        shutil.rmtree(repository / ".git")
+        subprocess.run(["git", "init", "-q"], cwd=repository.parent, check=True)
+    before = checkout.status(repository)
+    assert paths(checkout.copy(tmp_path / "copy", repository)) == {".gitignore", "env/local.env", "tasks.py"}
+    (repository / "tasks.py").write_text("written by a test")
+    assert checkout.status(repository) != before
+
+
+def test_commit_is_that_of_this_checkout_or_unknown(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(ping, "ROOT", repository)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    subprocess.run(["git", *identity, "commit", "-qm", "a"], cwd=repository, check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True).stdout
+    assert ping.description("d" * 64) == f"{'d' * 12} git {commit[:10]}"
+    inside = repository / "unpacked"
+    inside.mkdir()
+    (inside / "tasks.py").touch()
+    monkeypatch.setattr(ping, "ROOT", inside)
+    assert ping.description("d" * 64) == f"{'d' * 12} git unknown"
+    monkeypatch.setattr(ping, "ROOT", repository)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ping.description("d" * 64) == f"{'d' * 12} git unknown"
 
 
 def test_copy_made_again_is_as_the_checkout_whatever_a_test_did(repository, tmp_path):

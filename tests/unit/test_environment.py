@@ -204,6 +204,14 @@ esac
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.parametrize("name", ["a $HOME", "a`id`", 'a"b', "a\\b", "a:b"])
+def test_folder_whose_name_programs_change_is_one_line(checkout, name):
+    moved = checkout.rename(checkout.with_name(name))
+    (line,) = own_lines(make(moved, ".venv/ready"))
+    assert str(moved) in line and "rename it" in line
+    assert not (moved / ".venv").exists()
+
+
 def test_requirements_have_exact_versions():
     assert set(requirements("requirements.txt")) & set(requirements("requirements-dev.txt")) == set()
     locked = re.findall(r"^(\S+)==(\S+) \\$", (ROOT / "handler" / "requirements.txt").read_text(), re.MULTILINE)

@@ -1,0 +1,61 @@
+"""Check what `make demo` needs of this machine before it downloads and starts anything."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from . import tools
+from .errors import LocalError
+from .state import State, tools_folder
+
+# Measured: 1.3 GB of programs in .local/tools on the first run; restate-server refuses to work on a nearly full disk.
+DISK_FIRST, DISK_LATER = 2_000_000_000, 500_000_000
+# Measured: all services and one function together use 0.9 GB.
+MEMORY = 1_200_000_000
+MEMINFO = Path("/proc/meminfo")
+
+
+def check(state: State) -> None:
+    """Raise LocalError, one line for each fault, if the demo cannot work here."""
+    tools.restate_server()
+    faults = [fault for folder in (state.path, tools_folder()) if (fault := folder_fault(folder))]
+    faults = list(dict.fromkeys(faults)) or [fault for fault in (disk_fault(state), memory_fault()) if fault]
+    if faults:
+        raise LocalError("\n".join(faults))
+
+
+def folder_fault(folder: Path) -> str:
+    """Return the fault of a folder in which this user cannot make files; "" if there is none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"{folder} cannot be written ({error.strerror}); give this user the folder, or a disk with free space."
+
+
+def disk_fault(state: State) -> str:
+    """Return the fault of a disk on which the services would fail; "" if there is none."""
+    installed = tools.restate_server().exists() and tools.ministack_python().exists()
+    needed = {state.path: DISK_LATER}
+    if not installed:
+        needed[tools_folder()] = DISK_FIRST
+    for folder, size in needed.items():
+        free = shutil.disk_usage(folder).free
+        if free < size:
+            return f"{folder} has {free / 1e9:.1f} GB of free disk, and {size / 1e9:.1f} GB are needed; free some."
+    return ""
+
+
+def memory_fault() -> str:
+    """Return the fault of a machine with too little memory; "" if there is none, or if that is unknown."""
+    try:
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return ""
+    if free >= MEMORY:
+        return ""
+    return f"{free / 1e9:.1f} GB of memory are free, and {MEMORY / 1e9:.1f} GB are needed; end other programs."

@@ -1,0 +1,69 @@
+"""What `make demo` needs of a machine is checked before anything is downloaded or started."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections import namedtuple
+
+import pytest
+
+from local import preflight, tools
+from local.errors import LocalError
+from local.state import State
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch) -> State:
+    """A machine with enough of everything, without the programs of the local cloud."""
+    monkeypatch.setenv("FINANCE_CLOSING_TOOLS", str(tmp_path / "tools"))
+    monkeypatch.setattr(preflight, "MEMINFO", tmp_path / "meminfo")
+    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:  4000000 kB\n")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 3_000_000_000))
+    return State(tmp_path / "state")
+
+
+def fault(state: State) -> str:
+    with pytest.raises(LocalError) as caught:
+        preflight.check(state)
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def test_machine_with_enough_passes(machine):
+    preflight.check(machine)
+
+
+def test_small_disk_is_one_line(machine, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 1_300_000_000))
+    assert "1.3 GB of free disk, and 2.0 GB are needed" in fault(machine)
+
+
+def test_disk_for_the_services_alone_is_less(machine, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 1_300_000_000))
+    for program in (tools.restate_server(), tools.ministack_python()):
+        program.parent.mkdir(parents=True)
+        program.touch()
+    preflight.check(machine)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 90_000_000))
+    assert "0.1 GB of free disk, and 0.5 GB are needed" in fault(machine)
+
+
+def test_little_memory_is_one_line(machine):
+    preflight.MEMINFO.write_text("MemAvailable: 300000 kB\n")
+    assert fault(machine) == "0.3 GB of memory are free, and 1.2 GB are needed; end other programs."
+
+
+def test_folder_that_cannot_be_written_is_one_line(machine):
+    machine.path.write_text("a file in the place of the folder")
+    assert f"{machine.path} cannot be written" in fault(machine)
+
+
+@pytest.mark.parametrize("system", ["Darwin", "Windows"])
+def test_other_systems_are_told_to_use_linux(system, machine, monkeypatch):
+    monkeypatch.setattr(platform, "system", lambda: system)
+    assert "Run it in a Linux container or, on Windows, in WSL" in fault(machine)
+    if system == "Darwin":
+        assert "restate-darwin-" in str(tools._restate_binary("restate"))
