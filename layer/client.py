@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
+import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -51,6 +53,26 @@ def find_zip(given: str) -> Path:
     return path
 
 
+def committed() -> str:
+    """Return the sha256 of layer/client.sha256 as the current commit has it, "" if it has none."""
+    name = CHECKSUM.relative_to(ROOT).as_posix()
+    done = subprocess.run(["git", "-C", str(ROOT), "show", f"HEAD:{name}"], capture_output=True, text=True, check=False)
+    return done.stdout.split()[0] if done.returncode == 0 and done.stdout.strip() else ""
+
+
+def check_committed(digest: str) -> None:
+    """Raise Exit in CI unless the ZIP that a layer was made of is the one whose checksum is committed.
+
+    A fresh machine has no earlier download to compare with, so it would trust whatever it got.
+    """
+    if os.environ.get("CI") and committed() != digest:
+        raise Exit(
+            f"layer: it was made of a ZIP with sha256 {digest}, which is not in a committed layer/client.sha256, and CI"
+            f" has no other way to know Oracle's file: compare it with {PAGE}, commit `{digest}  {PINNED}` as that"
+            " file, and run it again. Nothing was published."
+        )
+
+
 def check_recorded(path: Path) -> None:
     """Raise Exit if a ZIP has the recorded name and another checksum."""
     if not CHECKSUM.exists():
@@ -72,7 +94,9 @@ def download(address: str, target: Path) -> None:
         found = digest_of(aside)
         if not CHECKSUM.exists():
             CHECKSUM.write_text(f"{found}  {target.name}\n")
-            print("layer     recorded its sha256 in layer/client.sha256: commit that file")
+            print(
+                f"layer     recorded its sha256 {found} in layer/client.sha256: compare it with {PAGE}, and commit it"
+            )
         elif CHECKSUM.read_text().split() != [found, target.name]:
             raise Exit(
                 f"layer: {address} has sha256 {found}, and layer/client.sha256 another one;"

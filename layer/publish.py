@@ -7,6 +7,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
+from layer import client
 from layer.build import LAYER, ROOT, about_layer
 from ops.shell import aws
 from ops.target import Target
@@ -89,6 +90,7 @@ def publish(target: Target) -> str:
     """Publish the layer at build/ unless the newest version is the same; returns that version's ARN."""
     cfg, env = target.cfg, target.env
     about = about_layer()
+    client.check_committed(about["zip"])
     if cfg["RUNTIME"] not in about["runtimes"]:
         raise Exit(
             f"{env}: RUNTIME is {cfg['RUNTIME']}, and {FILE} needs glibc {about['glibc']}, which it does not have;"

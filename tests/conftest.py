@@ -119,7 +119,8 @@ def handler_settings(request, monkeypatch):
     else:
         dsn = request.getfixturevalue("stand_in").server.dsn()
         access = {"CONNECT_STRING": dsn, "USER": "GENIUS", "PASSWORD": PASSWORD}
-    for name, value in {**access, "CLIENT": "thick" if REAL else "thin"}.items():
+    mode = os.environ.get("ORACLE_TEST_CLIENT") or ("thick" if REAL else "thin")
+    for name, value in {**access, "CLIENT": mode}.items():
         monkeypatch.setenv(f"ORACLE_{name}", value)
     for name in ("fetch_decimals", "fetch_lobs"):
         monkeypatch.setattr(oracledb.defaults, name, getattr(oracledb.defaults, name))

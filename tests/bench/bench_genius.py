@@ -17,7 +17,8 @@ import oracledb
 
 BRANCHES = 500
 QUERY = "SELECT * FROM acpdb.ac_glopenbalance WHERE glyear = '2025' AND glmonth = '01'"
-SIZES = (1, 100, 1000, 2000, 5000, 20_000)
+# arraysize, prefetchrows; 2 is the driver's default.
+SIZES = ((1, 2), (100, 2), (1000, 2), (1000, 1001), (2000, 2), (2000, 2001), (5000, 2), (5000, 5001), (20_000, 2))
 # One row at a time is one round trip a row: fewer of them say as much.
 MOST_SINGLE = 20_000
 
@@ -41,10 +42,10 @@ def memory(pid: int | str) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def fetched(connection: oracledb.Connection, size: int) -> tuple[int, int]:
+def fetched(connection: oracledb.Connection, size: int, prefetch: int) -> tuple[int, int]:
     """How many rows were fetched, and of how many columns."""
     with connection.cursor() as cursor:
-        cursor.arraysize, cursor.prefetchrows = size, size + 1
+        cursor.arraysize, cursor.prefetchrows = size, prefetch
         cursor.execute(QUERY)
         count, most = 0, MOST_SINGLE if size == 1 else sys.maxsize
         while count < most and (rows := cursor.fetchmany()):
@@ -60,14 +61,16 @@ def main() -> None:
             cursor.execute(f"SELECT COUNT(*) FROM ({QUERY})")
             (count,) = cursor.fetchone()
         print(f"{count} balances made in {time.perf_counter() - started:.1f} s, held in {memory(pid):.0f} MiB\n")
-        heads = ("arraysize", "rows", "columns", "seconds", "rows/s", "server", "client")
+        heads = ("arraysize", "prefetch", "rows", "columns", "seconds", "rows/s", "server", "client")
         print("  ".join(head.rjust(max(len(head), 8)) for head in heads))
-        for size in SIZES:
+        for size, prefetch in SIZES:
             started = time.perf_counter()
-            rows, columns = fetched(c, size)
+            rows, columns = fetched(c, size, prefetch)
             seconds = time.perf_counter() - started
             sizes = f"{memory(pid):>4.0f} MiB  {memory('self'):>4.0f} MiB"
-            print(f"{size:>9}  {rows:>8}  {columns:>8}  {seconds:>8.2f}  {rows / seconds:>8.0f}  {sizes}")
+            print(
+                f"{size:>9}  {prefetch:>8}  {rows:>8}  {columns:>8}  {seconds:>8.2f}  {rows / seconds:>8.0f}  {sizes}"
+            )
 
 
 if __name__ == "__main__":

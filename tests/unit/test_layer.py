@@ -228,6 +228,25 @@ def test_the_first_download_is_recorded_and_later_ones_must_match(zips, tmp_path
         client.find_zip(str(place))
 
 
+def test_ci_accepts_only_the_zip_whose_checksum_is_committed(tmp_path, checksum, monkeypatch):
+    monkeypatch.setattr(client, "ROOT", tmp_path)
+    for words in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    client.check_committed("a" * 64)
+    monkeypatch.setenv("CI", "true")
+    refused = pytest.raises(Exit, match=f"sha256 {'a' * 64}, which is not in a committed.*Nothing was published")
+    with refused:
+        client.check_committed("a" * 64)
+    checksum.write_text(f"{'a' * 64}  {client.PINNED}\n")
+    with refused:
+        client.check_committed("a" * 64)
+    for words in (["add", checksum.name], ["commit", "-qm", "pin"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    client.check_committed("a" * 64)
+    with pytest.raises(Exit, match="not in a committed"):
+        client.check_committed("b" * 64)
+
+
 @pytest.mark.parametrize("answer", ["<html>sign in", "cut short"])
 def test_a_download_that_is_no_whole_zip_leaves_nothing(tmp_path, checksum, answer):
     content = answer.encode() if answer.startswith("<") else b"PK\x03\x04cut"
