@@ -39,6 +39,23 @@ def test_without_the_restate_cli_nothing_is_changed(deployed, bare_machine):
     assert not any(word in done.stdout for word in ("update-function", "publish-version", "update-alias", "register"))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"LC_ALL": "C", "HOME": None, "TMPDIR": "/no/such"},
+        {"LC_ALL": "POSIX", "LANG": "", "TMPDIR": "a folder "},
+        {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "LANGUAGE": "tr"},
+    ],
+)
+def test_tasks_work_in_any_locale_and_without_home(deployed, changes):
+    shell = {name: value for name, value in os.environ.items() if name not in {*UNUSED, *changes}}
+    shell |= {name: value for name, value in changes.items() if value is not None}
+    done = subprocess.run(
+        [INV, "versions", "--env", "local"], cwd=ROOT, env=shell, capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
 def test_child_that_runs_and_ends_is_known_without_proc(tmp_path, monkeypatch):
     """`inv local.tools` runs on macOS, too."""
     monkeypatch.setattr(processes, "PROC", tmp_path / "no-such")

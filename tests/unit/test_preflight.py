@@ -53,7 +53,7 @@ def test_disk_for_the_services_alone_is_less(machine, monkeypatch):
 
 def test_little_memory_is_one_line(machine):
     preflight.MEMINFO.write_text("MemAvailable: 300000 kB\n")
-    assert fault(machine) == "0.3 GB of memory are free, and 1.2 GB are needed; end other programs."
+    assert fault(machine) == "0.3 GB of memory are free, and 0.7 GB are needed; end other programs."
 
 
 def test_folder_that_cannot_be_written_is_one_line(machine):
