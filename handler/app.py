@@ -6,7 +6,7 @@ import base64
 
 import restate
 
-from . import deadline, health, request, runs, schema, settings
+from . import attempt, deadline, health, request, runs, schema, settings
 from .closing import closing
 from .period import period
 from .scheduler import scheduler
@@ -31,7 +31,7 @@ def handler(event: dict, context) -> dict:
     health.ColdStart.events += 1
     if "rawPath" in event:
         # Somebody has created the URL without a deploy, which would have refused it.
-        return serve(from_function_url(event), context) if KEYS else {"statusCode": 401}
+        return answer(from_function_url(event), context) if KEYS else {"statusCode": 401}
     if "ping" in event:
         return health.deep() if event["ping"] == "deep" else health.shallow()
     if "secrets" in event:
@@ -49,6 +49,12 @@ def handler(event: dict, context) -> dict:
     if "handlers" in event:
         named = {one.name: sorted(one.handlers) for one in SERVICES}
         return {"ok": True, "handlers": named, "protocol": request.protocol()}
+    return answer(event, context)
+
+
+def answer(event: dict, context) -> dict:
+    """Let the SDK answer one attempt of Restate."""
+    attempt.begin(event)
     return serve(event, context)
 
 

@@ -16,7 +16,7 @@ from restate.retry_policy import InvocationRetryPolicy
 from restate.serde import Serde
 from restate.server_context import DisconnectedException
 
-from . import log, settings
+from . import attempt, log, settings
 from .request import decode
 
 SETTINGS = settings.current()
@@ -75,7 +75,8 @@ def checked(check: Callable, pauses: bool = False, refusal: str = ""):
             except (TerminalError, RetryableError, DisconnectedException):
                 raise
             except Exception as error:
-                raise own_error(error, pauses, handler=function.__qualname__, key=ctx.key()) from error
+                about = {"handler": function.__qualname__, "key": ctx.key(), "invocation": ctx.request().id}
+                raise own_error(error, pauses, **about) from error
 
         entrance.check = check
         return entrance
@@ -88,12 +89,22 @@ async def today(ctx) -> date:
     return datetime.fromtimestamp(await ctx.time(), SETTINGS.schedule_zone).date()
 
 
-def own_error(error: Exception, pauses: bool, **about) -> Exception:
+def own_error(error: Exception, pauses: bool, /, **about) -> Exception:
     """Log an error in our own code, for the alarm that counts such events, and return what to raise for it."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     message = f"{type(error).__name__}: {error} ({where.filename.rpartition('/')[2]}, line {where.lineno})"
     log.write("code_error", **about, error=message)
-    return RetryableError(message) if pauses else TerminalError(f"error in the function's own code: {message}")
+    return pausing(message, **about) if pauses else TerminalError(f"error in the function's own code: {message}")
+
+
+def pausing(error: str, /, **about) -> RetryableError:
+    """Return the error after whose last retry Restate pauses the invocation, and log the last one for an alarm.
+
+    Restate itself tells the function nothing when it pauses.
+    """
+    if attempt.retries() + 1 >= SETTINGS.retry_attempts:
+        log.write("closing_pauses", **about, attempts=attempt.retries() + 1, error=error)
+    return RetryableError(error)
 
 
 async def outlast(future):

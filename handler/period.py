@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from restate import ObjectContext, ObjectSharedContext, TerminalError, VirtualObject
 
-from . import entry, genius, ledger, log, procedure, runs, settings
+from . import entry, findings, genius, ledger, log, procedure, runs, settings
 from .errors import Refused, Unavailable
 from .request import check_close, check_inspect, check_period, check_resolve
 from .step import answer_step, report_progress, step
@@ -46,7 +47,7 @@ async def close(ctx: ObjectContext, request: dict) -> dict:
             "metrics": await compute_metrics(ctx, owner, request, done),
         }
         whole = all(one["outcome"] != "skipped" for one in outcome.values())
-        await end(ctx, run, "succeeded", "", whole)
+        await end(ctx, run, "succeeded", "", whole, findings.texts(outcome))
     except TerminalError as error:
         if error.status_code == procedure.CANCELLED:
             await procedure.release(ctx, owner)
@@ -152,15 +153,20 @@ async def compute_metrics(ctx: ObjectContext, owner: str, request: dict, done: l
     return {"outcome": "succeeded", **computed}
 
 
-async def end(ctx: ObjectContext, run: dict, status: str, message: str, whole: bool = False) -> None:
+async def end(
+    ctx: ObjectContext, run: dict, status: str, message: str, whole: bool = False, found: Sequence[str] = ()
+) -> None:
     """Record the end of this run. A cancellation comes too late now: row, log and result must agree."""
-    known = {"status": status, "message": message, "whole": whole}
+    known = {"status": status, "message": message, "whole": whole, "found": found}
     await entry.outlast(step(ctx, "end", finish, must_end=True, **run, **known))
 
 
-def finish(owner: str, date: str, user_id: str, status: str, message: str, whole: bool = False) -> dict:
-    """Write the end of a run to its row, and once to the log: the event that alarms count.
+def finish(
+    owner: str, date: str, user_id: str, status: str, message: str, whole: bool = False, found: Sequence[str] = ()
+) -> dict:
+    """Write the end of a run to its row, and once to the log: the events that alarms count.
 
+    found: the findings of a run that succeeded, a line each, which have an event of their own.
     A failover of PostgreSQL that loses end_logged can repeat the event for a late try, with the same invocation: that
     harms nobody, but a missing event would. A closing with a skipped step closes nothing, so its event must not keep
     the dead man's alarm quiet. The row is made if it is not there: a closing can be cancelled in the queue, before its
@@ -169,6 +175,9 @@ def finish(owner: str, date: str, user_id: str, status: str, message: str, whole
     ended = runs.finish(owner, date, user_id, status, message)
     if not ended["logged"]:
         event = "closing_completed" if whole else "closing_partial" if status == "succeeded" else "closing_failed"
-        log.write(event, date=date, period=date[:7], invocation=owner, status=status, message=message)
+        about = {"date": date, "period": date[:7], "invocation": owner}
+        if found:
+            log.write("closing_findings", **about, findings=found)
+        log.write(event, **about, status=status, message=message)
         runs.mark_logged(owner)
     return ended

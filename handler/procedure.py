@@ -15,7 +15,7 @@ from restate import ObjectContext, TerminalError
 from . import entry, genius, plan, runs, settings
 from .errors import Refused, Unavailable
 from .job_status import GIVEN_UP, evaluate, interval
-from .step import report_progress, step
+from .step import report_progress, report_stuck, step
 
 SETTINGS = settings.current()
 # HTTP's "precondition failed": the request asks for something else than what is there. "Locked": the period waits for
@@ -141,7 +141,8 @@ async def wait(ctx: ObjectContext, job: str, closing: dict, ours: bool = True) -
     while "outcome" not in known:
         pause = interval(polls, SETTINGS.poll_initial_seconds, SETTINGS.poll_factor, SETTINGS.poll_cap_seconds)
         await ctx.sleep(timedelta(seconds=pause))
-        seen = await step(ctx, f"poll {polls + 1}", genius.poll_job, job=job)
+        about = {"job": job, "silent_since": known.get("unreachableSince")}
+        seen = await step(ctx, f"poll {polls + 1}", poll, **about, period=ctx.key(), invocation=ctx.request().id)
         before = known.get("state"), known.get("error")
         known = evaluate(known, seen, SETTINGS.start_limit_seconds, SETTINGS.deadline_seconds, ours)
         polls += 1
@@ -150,6 +151,18 @@ async def wait(ctx: ObjectContext, job: str, closing: dict, ours: bool = True) -
         if (known.get("state"), known.get("error")) != before:
             report_progress(ctx, "wait", {"job": job, **known})
     return {**known, "polls": polls}
+
+
+def poll(job: str, silent_since: float | None, period: str, invocation: str) -> dict:
+    """Poll a job once, see genius.poll_job; report a silence of Genius, which fails no step, when it lasts.
+
+    silent_since: epoch seconds of the first poll since which Genius has not answered.
+    """
+    seen = genius.poll_job(job)
+    if not seen["reachable"] and silent_since:
+        about = {"step": "poll", "period": period, "invocation": invocation, "job": job}
+        report_stuck(seen["at"] - silent_since, **about, error=seen["error"])
+    return seen
 
 
 def give_up(job: str) -> dict:

@@ -260,6 +260,13 @@ SETTINGS = [
         "36000",
     ),
     Setting(
+        "STEP_STUCK_AFTER",
+        seconds,
+        "seconds above 0",
+        "how many seconds a step of a closing fails, or Genius does not answer, before it is reported as stuck",
+        "300",
+    ),
+    Setting(
         "POLL_INITIAL_SECONDS", seconds, "seconds above 0", "how long the first wait for the closing job lasts", "10"
     ),
     Setting(

@@ -8,9 +8,8 @@ import time
 from datetime import timedelta
 
 from restate import ObjectContext, RunOptions, TerminalError
-from restate.exceptions import RetryableError
 
-from . import entry, log, settings
+from . import attempt, entry, log, settings
 from .errors import LoginRefused, Refused, Unavailable
 
 SETTINGS = settings.current()
@@ -25,6 +24,8 @@ TRIES, TRY_SECONDS = 3, 0.3
 
 # The arguments of a step that its log line shows; they include the full message of Genius.
 LOGGED = ("date", "job", "outcome", "status", "message", "detail")
+# How often report_stuck has logged each step of an invocation.
+_stuck: dict[tuple, int] = {}
 
 
 def step(
@@ -55,10 +56,12 @@ def step(
         except Refused as error:
             log.write("step_refused", **about, error=str(error))
             if must_end and isinstance(error, LoginRefused):
-                raise RetryableError(str(error)) from error
+                raise entry.pausing(str(error), **about) from error
             raise TerminalError(str(error)) from error
         except Unavailable as error:
             log.write("step_failed", **about, error=str(error))
+            if patient:
+                report_stuck(attempt.seconds(), **about, error=str(error))
             raise (error if patient else TerminalError(str(error))) from error
         except Exception as error:
             raise entry.own_error(error, pauses, **about) from error
@@ -67,6 +70,18 @@ def step(
 
     period_key, invocation = ctx.key(), ctx.request().id
     return ctx.run_typed(name, logged, UNTIL_IT_ANSWERS, **arguments)
+
+
+def report_stuck(seconds: float, **about) -> None:
+    """Log `step_stuck` for an alarm if a step has failed for too long, once in each such time.
+
+    seconds: since its first try. Each instance of the function counts for itself, so there can be some more events.
+    """
+    times = int(seconds // SETTINGS.step_stuck_after)
+    key = about["invocation"], about["step"]
+    if times > _stuck.get(key, 0):
+        _stuck[key] = times
+        log.write("step_stuck", **about, seconds=round(seconds))
 
 
 def few_tries(function, **arguments):

@@ -8,6 +8,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
+from handler.settings import SETTINGS
 from ops import config, logs
 from ops.shell import ROOT, aws, save_json
 from ops.target import Target
@@ -74,7 +75,7 @@ def alarms(c, env, to):
         target.execute(logs.create_log_group(target.cfg))
     filters = {one["filterName"]: one for one in target.query_json(describe_filters(target.cfg))["metricFilters"]}
     known = {one["AlarmName"]: one for one in target.query_json(describe_alarms(target.cfg))["MetricAlarms"]}
-    for name, wanted in wanted_alarms(target.cfg, topic).items():
+    for name, wanted in wanted_alarms(target.cfg, topic, env).items():
         if "filter" in wanted and not same(filters.get(wanted["filter"]["filterName"]), wanted["filter"]):
             target.execute(put_filter(target.cfg, as_file(target, f"{name}.filter.json", wanted["filter"])))
         if not same(known.get(wanted["alarm"]["AlarmName"]), wanted["alarm"]):
@@ -120,13 +121,40 @@ def remove(target: Target, account: str) -> None:
         target.execute(delete_topic(target.cfg, topic))
 
 
-def wanted_alarms(cfg: dict, topic: str) -> dict[str, dict]:
-    """Return {name: {"filter"?, "alarm"}} of alarms/, in the AWS CLI's input format."""
+def wanted_alarms(cfg: dict, topic: str, env: str = "ENV") -> dict[str, dict]:
+    """Return {name: {"filter"?, "alarm", "after"?}} of alarms/: the first two in the AWS CLI's input format.
+
+    after: the setting that says how long the function waits until it logs the event.
+    """
+    values = {"FUNCTION_NAME": cfg["FUNCTION_NAME"], "TOPIC_ARN": topic, "ENV": env}
     found = {}
     for path in sorted(FOLDER.glob("*.json")):
-        text = path.read_text().replace("${FUNCTION_NAME}", cfg["FUNCTION_NAME"]).replace("${TOPIC_ARN}", topic)
+        text = path.read_text()
+        for name, value in values.items():
+            text = text.replace(f"${{{name}}}", value)
         found[path.stem] = json.loads(text)
     return found
+
+
+def signals() -> list[tuple[str, str, str, str]]:
+    """Return a row for each alarm: its name, after how many minutes it rings at most, its message, the next command."""
+    rows = []
+    for name, one in wanted_alarms({"FUNCTION_NAME": "FUNCTION"}, "TOPIC").items():
+        alarm = one["alarm"]
+        message, _, command = alarm["AlarmDescription"].partition(" Next: ")
+        points = alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
+        minutes = (waits(one.get("after")) + alarm["Period"] * points) / 60
+        rows.append((name, f"{minutes:.0f}", message, f"`{command}`"))
+    return rows
+
+
+def waits(after: str | None) -> float:
+    """Return the seconds until the function logs an event, with the default of the setting that decides it."""
+    known = {one.name: one.default for one in SETTINGS}
+    if after == "RETRY_ATTEMPTS":
+        cap = float(known["RETRY_CAP_SECONDS"])
+        return sum(min(cap, 0.5 * 2**retry) for retry in range(int(known[after]) - 1))
+    return float(known[after]) if after else 0.0
 
 
 def same(present: dict | None, wanted: dict) -> bool:

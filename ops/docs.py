@@ -6,7 +6,7 @@ import re
 
 from handler.client import ERRORS
 from handler.settings import SETTINGS
-from ops import config, listing, manual_commands
+from ops import alarms, config, listing, manual_commands
 from ops.shell import ROOT
 from ops.task import MACHINE, task
 
@@ -26,7 +26,7 @@ def docs(c):
 
 def generate(text: str) -> str:
     """Return a page's text with its generated parts renewed."""
-    parts = {"tasks": tasks_table, "settings": settings_table, "errors": errors_table}
+    parts = {"tasks": tasks_table, "settings": settings_table, "errors": errors_table, "signals": signals_table}
     parts |= {name: lambda name=name: manual(name) for name in manual_commands.ENTRIES}
     return GENERATED.sub(lambda match: f"{match[1]}{match[2]}{parts[match[1]]()}\n", text)
 
@@ -68,6 +68,10 @@ def default(setting) -> str:
     if setting.default is None:
         return "required"
     return f"`{setting.default}`" if setting.default else "empty"
+
+
+def signals_table() -> str:
+    return table(("signal", "after minutes", "message", "next command"), *alarms.signals())
 
 
 def errors_table() -> str:

@@ -18,12 +18,15 @@ from ops.target import Target
 CFG = {"FUNCTION_NAME": "finance-closing"}
 TOPIC = "arn:aws:sns:ap-southeast-3:000000000000:ops"
 WANTED = alarms.wanted_alarms(CFG, TOPIC)
-WHOLE, PARTIAL, FAILED, REFUSED = "2025-11-11", "2025-11-12", "2025-11-13", "2025-11-14"
+WHOLE, PARTIAL, FAILED, REFUSED, FOUND = "2025-11-11", "2025-11-12", "2025-11-13", "2025-11-14", "2025-11-15"
+# A balance on an account that has children.
+PARENT = ["2025-11", "1", "parent", "078", "100", "0", "0", "0", "100", "0"]
 
 
 @pytest.fixture(scope="module")
 def lines(deployed) -> list[str]:
-    """The function's log of a whole closing, of one with a step left out, one that failed, and one that was refused."""
+    """The function's log of a whole closing, of one with a step left out, one that failed, one that was refused, and
+    one with findings."""
     begin = int(time.time() * 1000)
     close(WHOLE)
     close(PARTIAL, "--skip-genius")
@@ -33,6 +36,13 @@ def lines(deployed) -> list[str]:
         close(FAILED, check=False)
     finally:
         faults.clear("procedure_status")
+    faults.inject(
+        "open_balances", json.dumps([PARENT, [*PARENT[:2], "other", "078", "0", "100", "0", "0", "0", "100"]])
+    )
+    try:
+        close(FOUND)
+    finally:
+        faults.clear("open_balances")
     url = f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/{REFUSED}/run"
     assert request(deployed, "POST", url, {"date": REFUSED, "protocol": "9.0"})[0] == 400
     return [event["message"] for event in logs.fetch(Target(Context(), deployed, "local"), begin, "2025-11")]
@@ -43,7 +53,8 @@ def caught(name: str, lines: list[str]) -> list[str]:
 
 
 def test_each_outcome_is_counted_once_by_its_own_filter(lines):
-    assert caught("no-closing", lines) == [WHOLE]
+    assert caught("no-closing", lines) == [WHOLE, FOUND]
+    assert caught("closing-findings", lines) == [FOUND]
     assert caught("closing-failed", lines) == [FAILED, REFUSED]
     assert caught("time-outs", lines) == []
 
@@ -51,7 +62,8 @@ def test_each_outcome_is_counted_once_by_its_own_filter(lines):
 @pytest.mark.slow
 def test_alarms_are_made_once(deployed):
     first = inv("alarms", "--env", "local", "--to", "ops@example.com").stdout
-    assert first.count("put-metric-alarm") == 8 and first.count("put-metric-filter") == 6
+    assert first.count("put-metric-alarm") == len(WANTED) == 11 and first.count("put-metric-filter") == 9
+    assert "Next: inv history --env local" in first
     again = inv("alarms", "--env", "local", "--to", "ops@example.com").stdout
     assert "put-" not in again and "subscribe" not in again
     refused = inv("alarms", "--env", "local", "--to", "ops", check=False)

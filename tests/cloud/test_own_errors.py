@@ -8,9 +8,10 @@ import time
 import pytest
 from invoke import Context
 from support.helpers import ROOT, administer, environment_file, inv, run_rows
+from support.logpattern import matches
 from support.schedule_helpers import wait_for
 
-from ops import closings, logs
+from ops import alarms, closings, logs
 from ops.restate import request
 from ops.target import Target
 
@@ -29,13 +30,16 @@ runs.resolve = lost
 """
 
 
+WANTED = alarms.wanted_alarms({"FUNCTION_NAME": "finance-closing"}, "arn:aws:sns:ap-southeast-3:000000000000:ops")
+
+
 @pytest.fixture(scope="module")
 def broken(deployed):
     """The function with the broken steps, which Restate tries three times; the whole one comes back afterwards."""
     file = ROOT / "handler" / "period.py"
     whole = file.read_text()
     try:
-        with environment_file("testown", RETRY_ATTEMPTS="3", RETRY_CAP_SECONDS="1") as name:
+        with environment_file("testown", RETRY_ATTEMPTS="3", RETRY_CAP_SECONDS="1", STEP_STUCK_AFTER="2") as name:
             file.write_text(whole + BROKEN)
             inv("deploy", "--env", name)
         yield deployed
@@ -50,6 +54,32 @@ def events(cfg: dict, since: float, word: str) -> list[dict]:
     return [json.loads(one["message"]) for one in found if one["message"].startswith("{")]
 
 
+def counted(name: str, cfg: dict, since: float) -> list[dict]:
+    """The events since a moment that an alarm counts."""
+    pattern = WANTED[name]["filter"]["filterPattern"]
+    found = logs.fetch(Target(Context(), cfg, "local"), int(since * 1000), "")
+    return [json.loads(one["message"]) for one in found if matches(pattern, one["message"])]
+
+
+def test_step_that_fails_for_too_long_is_counted_once_in_each_such_time(local, broken):
+    begin, date = time.time(), "2025-09-04"
+    name = "financial_report.calculate_financial_metrics(uuid, integer, integer)"
+    administer(local, f"ALTER FUNCTION {name} RENAME TO away")
+    try:
+        inv("close", "--env", "local", "--date", date, "--skip-genius", "--skip-sync")
+        wait_for(lambda: len(counted("step-stuck", broken, begin)) > 1)
+    finally:
+        administer(local, "ALTER FUNCTION financial_report.away RENAME TO calculate_financial_metrics")
+    # No ledger of the period is there, so it ends in vain.
+    wait_for(lambda: closings.ended(broken, date))
+    stuck = counted("step-stuck", broken, begin)
+    tries = [one for one in events(broken, begin, "step_failed") if one["event"] == "step_failed"]
+    assert {(one["step"], one["period"]) for one in stuck} == {("metrics", date[:7])}
+    assert all("does not exist" in one["error"] for one in stuck)
+    assert len(tries) > len(stuck) and stuck[0]["seconds"] >= 2
+    assert counted("closing-pauses", broken, begin) == []
+
+
 def test_close_pauses_after_a_few_tries_and_a_fixed_version_resumes_it(broken):
     begin, date = time.time(), "2025-09-02"
     inv("close", "--env", "local", "--date", date)
@@ -60,6 +90,10 @@ def test_close_pauses_after_a_few_tries_and_a_fixed_version_resumes_it(broken):
     assert time.time() - begin < 30
     logged = [one for one in events(broken, begin, "code_error") if one["event"] == "code_error"]
     assert [(one["step"], one["error"].split(" (")[0]) for one in logged] == [("ledger", "KeyError: 'lost'")] * 3
+    assert len(counted("code-error", broken, begin)) == 3
+    # Once, at the last try before the pause.
+    (last,) = counted("closing-pauses", broken, begin)
+    assert (last["step"], last["attempts"], last["invocation"]) == ("ledger", 3, paused["id"])
 
     # While it waits, another handler of the period that meets such an error has ended at once.
     other = "2025-10"

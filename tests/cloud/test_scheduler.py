@@ -10,15 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
+from invoke import Context
 from pg8000 import native
 from support.helpers import STATE, inv
+from support.logpattern import matches
 from support.schedule_helpers import Schedule, clock_of, wait_for
 from support.soak import SoakTest, check_closings, check_dates
 
 from local.oracle.faults import Faults
-from ops import closings, schedule
+from ops import alarms, closings, logs, schedule
 from ops.restate import request
 from ops.shell import aws, command_environment
+from ops.target import Target
 
 FAULTS = Faults(STATE / "genius")
 
@@ -213,9 +216,36 @@ def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stoppe
         capture_output=True,
         check=True,
     )
+    pattern = alarms.wanted_alarms(stopped.cfg, "TOPIC")["dates-missed"]["filter"]["filterPattern"]
     lines = [event["message"] for event in json.loads(found.stdout)["events"]]
-    missed = [json.loads(line[line.index("{") :]) for line in lines if '"dates_missed"' in line]
+    missed = [json.loads(line) for line in lines if matches(pattern, line)]
     assert [one["leftOut"] for one in missed if one["leftOut"]] == [tick["leftOut"]]
+
+
+def test_a_date_that_waits_for_a_blocked_period_is_reported_as_late(stopped, morning):
+    begin, day = int(time.time() * 1000), "2025-08-04"
+    blocked = {"date": "2025-08-02", "job": "GNS_X", "message": "STOPPED", "at": 1.0}
+    state = {"object_key": day[:7], "new_state": {"blocked": list(json.dumps(blocked).encode())}}
+    url = f"{stopped.cfg['RESTATE_ADMIN_URL']}/services/ClosingPeriod/state"
+    generation = stopped.call("start")["generation"]
+    try:
+        stopped.ask("POST", url, state)
+        wait_for(lambda: closings.state_of(stopped.cfg, "ClosingPeriod", day[:7]))
+        stopped.deploy(f"{day}@{int(time.time()) - 14 * 3600}*1", CLOSING_LATE_AFTER="1")
+        assert stopped.call("trigger", {"generation": generation})["open"] == [day]
+        pattern = alarms.wanted_alarms(stopped.cfg, "TOPIC")["closing-late"]["filter"]["filterPattern"]
+        target = Target(Context(), stopped.cfg, "local")
+
+        def late() -> list[dict]:
+            lines = [one["message"] for one in logs.fetch(target, begin, day)]
+            return [json.loads(line) for line in lines if matches(pattern, line)]
+
+        wait_for(late)
+        (event,) = late()
+    finally:
+        stopped.ask("POST", url, {**state, "new_state": {}})
+    assert (event["date"], event["status"]) == (day, "unknown")
+    assert event["next"] == "inv resolve --env ENV --period 2025-08 --as succeeded|failed"
 
 
 def test_eleven_days_close_or_cover_each_date_once(local, module_schedule):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 from restate import TerminalError
@@ -18,6 +19,7 @@ GOOD = b'{"date": "2025-01-31"}'
 class Context:
     def __init__(self, key: str):
         self.key = lambda: key
+        self.request = lambda: SimpleNamespace(id="inv_1")
 
     async def time(self) -> float:
         return time.time()
