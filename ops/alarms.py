@@ -126,7 +126,7 @@ def wanted_alarms(cfg: dict, topic: str, env: str = "ENV") -> dict[str, dict]:
 
     after: the setting that says how long the function waits until it logs the event.
     """
-    values = {"FUNCTION_NAME": cfg["FUNCTION_NAME"], "TOPIC_ARN": topic, "ENV": env}
+    values = {"FUNCTION_NAME": cfg["FUNCTION_NAME"], "TOPIC_ARN": topic, "ENVIRONMENT": env}
     found = {}
     for path in sorted(FOLDER.glob("*.json")):
         text = path.read_text()
