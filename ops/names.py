@@ -15,7 +15,7 @@ from ops.config import NAMES, ROOT, unknown_keys
 WORKFLOW = ".github/workflows/deploy-finance-lambda.yml"
 PLACEHOLDERS = {
     "policies": [*NAMES, "ACCOUNT_ID", "ENVIRONMENT", "SECRET_ARNS"],
-    "alarms": ["FUNCTION_NAME", "TOPIC_ARN"],
+    "alarms": ["FUNCTION_NAME", "TOPIC_ARN", "ENVIRONMENT"],
 }
 
 
