@@ -90,12 +90,12 @@ def publish(target: Target) -> str:
     """Publish the layer at build/ unless the newest version is the same; returns that version's ARN."""
     cfg, env = target.cfg, target.env
     about = about_layer()
-    client.check_committed(about["zip"])
     if cfg["RUNTIME"] not in about["runtimes"]:
         raise Exit(
             f"{env}: RUNTIME is {cfg['RUNTIME']}, and {FILE} needs glibc {about['glibc']}, which it does not have;"
             f" build it again with `inv layer.build --runtime {cfg['RUNTIME']}`. Nothing was published."
         )
+    client.check_committed(about["zip"])
     newest = next(iter(versions(target)), None)
     if newest and content_of(newest) == about["content"]:
         print(f"already published, nothing was changed\n{newest['LayerVersionArn']}")
