@@ -81,9 +81,9 @@ deploy: .venv/ready ## Deploy the function: make deploy [ENV=prod]
 
 # For cron: it runs what is installed, and installs nothing.
 .PHONY: ping
-ping: ## Ping the live version, print nothing if it passes: make ping [ENV=prod]
+ping: ## Ping the live version and ask Restate, print nothing if all is well: make ping [ENV=prod]
 	@ops/venv.sh check
-	@$(INV) ping --env "$(ENV)" --quiet $(if $(DEEP),--deep)
+	@$(INV) ping --env "$(ENV)" --quiet --closings $(if $(DEEP),--deep)
 
 .PHONY: down
 down: .venv/ready-dev ## Stop the cloud on this machine

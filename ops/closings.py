@@ -14,7 +14,7 @@ from invoke import Exit
 from handler import findings
 from handler.request import check_request, protocol, real_date
 from ops.config import ENV_HELP
-from ops.restate import curl, execute, message, one_line, sql
+from ops.restate import curl, execute, first_line, message, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
@@ -137,6 +137,15 @@ def invocation_of(cfg: dict, service: str, key: str, handler: str) -> dict | Non
     return defaultdict(lambda: None, rows[0]) if rows else None
 
 
+def last_failure(cfg: dict, row: dict) -> str:
+    """Return the last failure of an invocation; of a paused one only the events of its journal have it."""
+    if row.get("last_failure"):
+        return row["last_failure"]
+    query = "SELECT event_json FROM sys_journal_events WHERE id = ? ORDER BY appended_at DESC LIMIT 1"
+    rows = sql(cfg, query, row["id"])
+    return str(json.loads(rows[0]["event_json"]).get("last_failure", rows[0]["event_json"])) if rows else "unknown"
+
+
 def running(cfg: dict, date: str) -> bool:
     """Return whether a closing of this date was accepted and has not ended."""
     run = invocation_of(cfg, "DailyClosing", date, "run")
@@ -158,7 +167,7 @@ def summary(cfg: dict, date: str) -> str:
     if run["status"] == ENDED:
         if run["completion_result"] == "success":
             return f"{date} succeeded, run {state.get('run')}, {page(cfg, run['id'])}"
-        return f"{date} failed: {one_line(run['completion_failure'])}; {page(cfg, run['id'])}"
+        return f"{date} failed: {first_line(run['completion_failure'])}; {page(cfg, run['id'])}"
     progress = state_of(cfg, "ClosingPeriod", date[:7]).get("progress", {})
     step = " ".join(str(progress[name]) for name in ("step", "job", "state") if progress.get(name))
     return f"{date} is {run['status']}{': ' if step else ''}{step}, {page(cfg, run['id'])}"
@@ -183,7 +192,7 @@ def follow(cfg: dict, date: str, check: Callable[[], None] = lambda: None) -> di
             printed = step
         time.sleep(WATCH_SECONDS)
     if run["completion_result"] != "success":
-        raise Exit(f"{date} failed: {one_line(run['completion_failure'])}")
+        raise Exit(f"{date} failed: {first_line(run['completion_failure'])}")
     print(f"{time.monotonic() - begin:7.1f} s  done", flush=True)
     result = state_of(cfg, "DailyClosing", date)["status"]
     for text in findings.texts(result):
@@ -199,7 +208,7 @@ def current_step(cfg: dict, date: str) -> str:
     progress = state_of(cfg, "ClosingPeriod", date[:7]).get("progress", {})
     words = [progress.get("step"), progress.get("job"), progress.get("state"), progress.get("error")]
     if close["status"] in ("paused", "backing-off") and close["last_failure"]:
-        words.append(f"{close['status']}: {one_line(close['last_failure'])}")
+        words.append(f"{close['status']}: {first_line(close['last_failure'])}")
     return "  ".join(str(word) for word in words if word)
 
 

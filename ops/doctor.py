@@ -28,7 +28,7 @@ from ops import (
 )
 from ops.env_tasks import SHAPE
 from ops.findings import Finding, failed, line, passed
-from ops.restate import message, newest, one_line, request, sql
+from ops.restate import first_line, message, newest, one_line, request, sql
 from ops.target import Target
 from ops.task import NOTHING, task
 
@@ -246,19 +246,10 @@ def paused(target: Target) -> Iterator[Finding]:
         " WHERE one.status = 'paused' ORDER BY one.created_at",
     )
     for row in rows:
-        cause = row.get("last_failure") or last_failure(target.cfg, row["id"])
-        text = f"{row['target']} {row['id']} is paused: {one_line(cause)}"
+        text = f"{row['target']} {row['id']} is paused: {first_line(closings.last_failure(target.cfg, row))}"
         yield failed(text, f"fix the cause, then {next_command.command(target, row.get('date') or row['key'])}")
     if not rows:
         yield passed("no invocation is paused")
-
-
-def last_failure(cfg: dict, invocation: str) -> str:
-    """Return the failure of a paused invocation, which only the journal's events have."""
-    rows = sql(
-        cfg, "SELECT event_json FROM sys_journal_events WHERE id = ? ORDER BY appended_at DESC LIMIT 1", invocation
-    )
-    return str(json.loads(rows[0]["event_json"]).get("last_failure", rows[0]["event_json"])) if rows else "unknown"
 
 
 DEPLOY, UP = "inv deploy --env {env}", "check that RESTATE_ADMIN_URL of env/{env}.env is right and that the server runs"

@@ -46,17 +46,42 @@ def get_configuration(cfg: dict, qualifier: str = "live") -> str:
         **config.ENV_HELP,
         "deep": "connect to PostgreSQL and Genius, too",
         "quiet": "print nothing on success, for cron",
+        "closings": "also ask Restate for closings and a schedule that need somebody",
     },
 )
-def ping(c, env, deep=False, quiet=False):
-    """Check that the live version answers; exit 1 with one line if it does not."""
+def ping(c, env, deep=False, quiet=False, closings=False):
+    """Check that the live version answers; exit 1 with one line for each fault."""
     target = Target.load(c, env)
-    answer = send(target, {"ping": "deep" if deep else True})
-    fault = find_fault(answer)
-    if fault:
-        raise Exit(f"{env}: {target.cfg['FUNCTION_NAME']} version {answer.get('version')} failed its ping: {fault}")
-    if not quiet:
-        print(f"{env}: {format_answer(answer, live_description(target))}")
+    lines = []
+    try:
+        answer = send(target, {"ping": "deep" if deep else True})
+        fault = find_fault(answer)
+        if fault:
+            name = target.cfg["FUNCTION_NAME"]
+            raise Exit(f"{env}: {name} version {answer.get('version')} failed its ping: {fault}; next: {doctor(env)}")
+        if not quiet:
+            print(f"{env}: {format_answer(answer, live_description(target))}")
+    except Exit as error:
+        lines.append(str(error.message))
+    if closings:
+        lines += attend(target)
+    if lines:
+        raise Exit("\n".join(lines))
+
+
+def doctor(env: str) -> str:
+    return f"inv doctor --env {env}"
+
+
+def attend(target: Target) -> list[str]:
+    """Return a line for each finding of attention.py, or one if Restate does not answer."""
+    # Imported here: a ping of the function alone starts faster without it.
+    from ops import attention
+
+    try:
+        return [f"{target.env}: {line}" for line in attention.find(target)]
+    except Exit as error:
+        return [f"{target.env}: {error.message}; next: {doctor(target.env)}"]
 
 
 def send(target: Target, event: dict) -> dict:

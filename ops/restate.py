@@ -93,6 +93,12 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def first_line(text: str) -> str:
+    """Return an error that Restate stores in one line of at most 300 characters, without its traceback."""
+    line = one_line(re.split(r"Traceback \(most recent call last\)", text)[0])
+    return line if len(line) <= 300 else f"{line[:299]}…"
+
+
 def literal(value: str) -> str:
     """Return a value as SQL text; raises Exit unless it is a name, key or id, because this API takes no parameters."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,200}", value):

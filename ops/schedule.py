@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date, timedelta
 
 from invoke import Exit
@@ -14,6 +15,7 @@ from ops.task import ENVIRONMENT, NOTHING, task
 
 SERVICE, KEY = "DailyClosingScheduler", "main"
 HELD = ("backing-off", "paused")
+READS, READ_SECONDS = 3, 0.3
 PLANNED = ("scheduled", "pending", "ready", "running", "suspended", *HELD)
 
 
@@ -120,11 +122,19 @@ def check(cfg: dict, state: dict, env: str) -> tuple[bool, str]:
 
     The state alone does not show it: it remains if somebody cancels the planned invocation.
     """
-    planned, fix = state.get("next"), f"start it with `inv schedule start --env {env}`"
-    if not planned:
-        return False, f"the schedule is not running; {fix}"
-    rows = sql(cfg, "SELECT status FROM sys_invocation WHERE id = ?", planned["invocation"])
-    if not rows or rows[0]["status"] not in PLANNED:
+    fix = f"start it with `inv schedule start --env {env}`"
+    # In the moment of a schedule time the run that was read has ended, and the state has the next one already.
+    for _ in range(READS):
+        planned = state.get("next")
+        if not planned:
+            return False, f"the schedule is not running; {fix}"
+        rows = sql(cfg, "SELECT status FROM sys_invocation WHERE id = ?", planned["invocation"])
+        alive = bool(rows) and rows[0]["status"] in PLANNED
+        if alive:
+            break
+        time.sleep(READ_SECONDS)
+        state = closings.state_of(cfg, SERVICE, KEY)
+    if not alive:
         return False, f"the schedule's next run {planned['invocation']} was cancelled or killed; {fix}"
     blocking = blocking_call(cfg)
     if blocking:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
-from support.helpers import ROOT, STATE, environment_file
+import pytest
+from invoke import Context
+from support.helpers import ROOT, STATE, environment_file, inv
+from support.schedule_helpers import Schedule, wait_for
 
-from ops import ping
+from ops import attention, ping
+from ops.restate import request
+from ops.target import Target
 
 README = (ROOT / "README.md").read_text()
 CRON_LINE = re.search(r"^\*/\d+ \* \* \* \* (make .*)$", README, re.MULTILINE)
@@ -27,12 +33,68 @@ def cron(env: str, options: str = "") -> subprocess.CompletedProcess:
     return subprocess.run(["/bin/sh", "-c", bare], cwd="/", capture_output=True, text=True, timeout=60)
 
 
-def test_ping_from_cron_prints_nothing_on_success(deployed):
+@pytest.fixture
+def quiet(deployed):
+    """The cloud without a blocked period and without a schedule, whatever other tests have left."""
+    Schedule(deployed).forget()
+    for period in attention.blocked_periods(deployed):
+        set_state(deployed, "ClosingPeriod", period, {})
+    wait_for(lambda: not attention.find(Target(Context(), deployed, "local")))
+    return deployed
+
+
+def set_state(cfg: dict, service: str, key: str, state: dict) -> None:
+    encoded = {name: list(json.dumps(value).encode()) for name, value in state.items()}
+    url = f"{cfg['RESTATE_ADMIN_URL']}/services/{service}/state"
+    assert request(cfg, "POST", url, {"object_key": key, "new_state": encoded})[0] < 300
+
+
+def ours(done: subprocess.CompletedProcess) -> list[str]:
+    """The lines of a failed cron job without make's own."""
+    assert done.returncode and not done.stdout
+    return [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+
+
+def test_ping_from_cron_names_what_only_restate_knows(quiet):
+    """A blocked period and a stopped schedule, a line each, gone after the commands that the lines name."""
+    blocked = {"date": "2019-10-09", "job": "GNS_X", "message": "STOPPED", "at": 1.0}
+    set_state(quiet, "ClosingPeriod", "2019-10", {"blocked": blocked})
+    inv("schedule", "start", "--env", "local")
+    wait_for(lambda: attention.blocked_periods(quiet))
+    try:
+        (line,) = ours(cron("local"))
+        assert line == "local: 2019-10 is blocked by GNS_X: STOPPED; next: inv next --env local --date 2019-10-09"
+        assert (
+            "inv resolve --env local --period 2019-10" in inv("next", "--env", "local", "--date", "2019-10-09").stdout
+        )
+    finally:
+        set_state(quiet, "ClosingPeriod", "2019-10", {})
+        inv("schedule", "stop", "--env", "local")
+    wait_for(lambda: not attention.blocked_periods(quiet))
+    (line,) = ours(cron("local"))
+    assert line == "local: the schedule is not running; start it with `inv schedule start --env local`"
+    inv("schedule", "start", "--env", "local")
+    try:
+        assert cron("local").returncode == 0
+    finally:
+        Schedule(quiet).forget()
+
+
+def test_ping_from_cron_tells_a_function_from_a_restate_that_does_not_answer(quiet):
+    with environment_file("testaway", RESTATE_ADMIN_URL="http://127.0.0.1:1") as env:
+        (line,) = ours(cron(env))
+    assert line.startswith("testaway: Restate at 127.0.0.1:1 does not answer") and "inv local.up" in line
+    with environment_file("testaway", AWS_ENDPOINT_URL="http://127.0.0.1:1") as env:
+        (line,) = ours(cron(env))
+    assert "Could not connect to the endpoint URL" in line and "Restate" not in line
+
+
+def test_ping_from_cron_prints_nothing_on_success(quiet):
     done = cron("local")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_ping_from_cron_prints_one_line_on_failure(deployed):
+def test_ping_from_cron_prints_one_line_on_failure(quiet):
     with other_function("testnowhere") as env:
         done = cron(env)
     ours = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
@@ -41,13 +103,13 @@ def test_ping_from_cron_prints_one_line_on_failure(deployed):
     assert "not found" in ours[0].lower() and "inv deploy --env testnowhere" in ours[0]
 
 
-def test_two_pings_at_once_do_not_disturb_each_other(deployed):
+def test_two_pings_at_once_do_not_disturb_each_other(quiet):
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(cron, ["local", "local"]))
     assert [(one.returncode, one.stdout, one.stderr) for one in done] == [(0, "", "")] * 2
 
 
-def test_ping_under_make_j_prints_nothing(deployed):
+def test_ping_under_make_j_prints_nothing(quiet):
     done = cron("local", "-j 4")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
