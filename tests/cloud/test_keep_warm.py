@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from invoke import Context
-from support.helpers import ROOT, STATE, close, inv
+from support.helpers import ROOT, close, inv, workers
 
-from local import processes
 from ops import keep_warm
 from ops.target import Target
 
@@ -29,17 +26,6 @@ def test_on_status_and_off(deployed):
     refused = inv("keep-warm", "status", "--env", "local", check=False)
     assert refused.returncode == 1
     assert refused.stderr == "local: the live version is not kept warm; run `inv keep-warm on --env local`\n"
-
-
-def workers(version: str) -> set[int]:
-    """The processes in which the local Lambda runs a version."""
-    named = f"AWS_LAMBDA_FUNCTION_VERSION={version}".encode()
-    found = set()
-    for process in processes.belonging_to(STATE, "aws"):
-        with contextlib.suppress(OSError):
-            if named in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
-                found.add(process.pid)
-    return found
 
 
 @pytest.mark.slow

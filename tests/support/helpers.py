@@ -20,6 +20,7 @@ from support.checkout import STATE
 from support.plugin import UNUSED
 
 import handler
+from local import processes
 
 ROOT = Path(handler.__file__).resolve().parents[1]
 INV = Path(sys.executable).with_name("inv")
@@ -100,3 +101,14 @@ def administer(local, statement: str) -> None:
     connection = as_superuser(local)
     connection.run(statement)
     connection.close()
+
+
+def workers(version: str) -> set[int]:
+    """The processes in which the local Lambda runs a version."""
+    named = f"AWS_LAMBDA_FUNCTION_VERSION={version}".encode()
+    found = set()
+    for process in processes.belonging_to(STATE, "aws"):
+        with contextlib.suppress(OSError):
+            if named in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                found.add(process.pid)
+    return found
