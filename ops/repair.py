@@ -13,11 +13,17 @@ from ops import closings, next_command
 from ops.closings import checked_date
 from ops.config import ENV_HELP
 from ops.next_command import LIVE, inspect, known_state, live_closes
-from ops.restate import execute, message, one_line, sql
+from ops.restate import execute, first_line, message, one_line, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
 ENDING_SECONDS, WITHDRAWING_SECONDS = 120, 10
+# Restate's own words on its error RT0016, which a new version with other steps leads to.
+LATEST_WARNING = (
+    "It goes on with the steps that it has done. If the new version has others, or in another order, Restate stops it"
+    " with RT0016: Journal mismatch detected when replaying the invocation: the handler generated a sequence of journal"
+    " entries (thus context operations) that doesn't exactly match the recorded journal."
+)
 # The fields of a period's state that a rerun prints.
 SHOWN = ("date", "job", "message", "submitted")
 
@@ -134,16 +140,45 @@ def stop_job(c, env, date, yes=False):
         print(f"{env}: {poll['job']} is {poll.get('state') or poll.get('error')}{f', run {ends}' if ends else ''}")
 
 
-@task(group="repair", changes=ENVIRONMENT, help={**ENV_HELP, "date": "the date, as YYYY-MM-DD"})
-def resume(c, env, date):
-    """Resume the invocation that Restate has paused for a date, whichever it is."""
+@task(
+    group="repair",
+    changes=ENVIRONMENT,
+    help={
+        **ENV_HELP,
+        "date": "the date, as YYYY-MM-DD",
+        "latest": "resume on the newest version, as after a fixed error in the function's own code",
+        "yes": "do not ask",
+    },
+)
+def resume(c, env, date, latest=False, yes=False):
+    """Resume the invocation that Restate has paused for a date, whichever it is; --latest: on the newest version."""
     target, date = Target.load(c, env), checked_date(date)
-    paused = known_state(target.cfg, date)["paused"]
-    if not paused:
+    found = paused_of(target.cfg, date)
+    if not found:
         raise Exit(f"nothing is paused for {date}. {next_command.advice(target, date)}")
-    change(target, paused, "resume")
+    print(f"{found['target']} {found['id']} is paused: {first_line(closings.last_failure(target.cfg, found))}")
+    if latest:
+        print(LATEST_WARNING)
+        confirm("", date, yes or target.dry)
+    change(target, found["id"], "resume", "?deployment=latest" if latest else "")
     if not target.dry:
-        print(f"{env}: {paused} is resumed; follow it with `inv status --env {env} --date {date} --watch`")
+        print(f"{env}: {found['id']} is resumed; follow it with `inv status --env {env} --date {date} --watch`")
+
+
+def paused_of(cfg: dict, date: str) -> dict | None:
+    """Return the paused invocation that a date waits for: that of its run, or of the close that its period runs.
+
+    The function is not asked: it can be what fails.
+    """
+    rows = sql(
+        cfg,
+        "SELECT one.id, one.target, one.last_failure FROM sys_invocation one LEFT JOIN sys_invocation run"
+        " ON run.id = one.invoked_by_id WHERE one.status = 'paused' AND (run.target_service_key = ?"
+        " OR (one.target_service_name = 'DailyClosing' AND one.target_service_key = ?)) ORDER BY one.created_at DESC",
+        date,
+        date,
+    )
+    return rows[0] if rows else None
 
 
 def confirm(question: str, expected: str, yes: bool) -> None:
@@ -228,9 +263,9 @@ def end_run(target: Target, run: dict) -> None:
         time.sleep(closings.WATCH_SECONDS)
 
 
-def change(target: Target, invocation: str, verb: str) -> None:
+def change(target: Target, invocation: str, verb: str, options: str = "") -> None:
     """Cancel or resume an invocation through Restate's admin API."""
-    path = f"/invocations/{invocation}/{verb}"
+    path = f"/invocations/{invocation}/{verb}{options}"
     status, answer = execute(target, "PATCH", f"{target.cfg['RESTATE_ADMIN_URL']}{path}")
     if status >= 300:
         raise Exit(f"Restate answered {status} to PATCH {path}: {one_line(message(answer))}")

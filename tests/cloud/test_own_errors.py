@@ -113,8 +113,12 @@ def test_close_pauses_after_a_few_tries_and_a_fixed_version_resumes_it(broken):
     file = ROOT / "handler" / "period.py"
     file.write_text(file.read_text().removesuffix(BROKEN))
     inv("deploy", "--env", "local")
-    resume = f"{broken['RESTATE_ADMIN_URL']}/invocations/{paused['id']}/resume?deployment=latest"
-    assert request(broken, "PATCH", resume)[0] < 300
+    words = ("resume", "--env", "local", "--date", date, "--latest")
+    asked = inv(*words, check=False)
+    assert asked.returncode == 1 and "Not confirmed; nothing was changed" in asked.stderr
+    assert "KeyError: 'lost'" in asked.stdout and "Traceback" not in asked.stdout and "RT0016" in asked.stdout
+    assert closings.invocation_of(broken, "ClosingPeriod", date[:7], "close")["status"] == "paused"
+    assert f"{paused['id']}/resume?deployment=latest" in inv(*words, "--yes").stdout
     closings.follow(broken, date)
     (row,) = run_rows(broken, date)
     assert [row[name] for name in ("status", "genius", "ledger", "metrics")] == ["succeeded"] * 4

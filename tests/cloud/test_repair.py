@@ -193,6 +193,27 @@ def test_cancel_that_is_not_confirmed_changes_nothing(deployed):
     closings.follow(deployed, "2025-12-05")
 
 
+def test_a_paused_closing_is_resumed_by_its_date_and_not_the_one_that_waits_behind_it(deployed):
+    """As the README's practice: Genius does not answer, and Restate is told to pause."""
+    date, behind = "2025-10-16", "2025-10-17"
+    FAULTS.inject("listener_down")
+    inv("close", "--env", "local", "--date", date)
+    deadline = time.monotonic() + 20
+    while "backing-off" not in closings.current_step(deployed, date):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    pause(deployed, date)
+    inv("close", "--env", "local", "--date", behind)
+    other = inv("resume", "--env", "local", "--date", behind, check=False)
+    assert other.returncode == 1 and f"nothing is paused for {behind}" in other.stderr
+    FAULTS.clear("listener_down")
+    done = dry_then_real("resume", "--env", "local", "--date", date).stdout
+    assert "ClosingPeriod/2025-10/close" in done and "Traceback" not in done
+    for one in (date, behind):
+        closings.follow(deployed, one)
+    assert inv("resume", "--env", "local", "--date", date, check=False).returncode == 1
+
+
 def test_a_failed_job_that_is_taken_over_starts_no_other(deployed):
     date = "2025-10-07"
     before = len(starts("2025-10"))
