@@ -47,7 +47,7 @@ def deploy(c, env, breaking=False):
     configuration = ensure_function(target, role_arn, made)
     logs.ensure_retention(target)
     version_arn = publish(target, configuration, ping.description(made.digest))
-    release.activate(target, version_arn, breaking, before)
+    release.activate(target, version_arn, breaking, before, configuration.get("Tags", {}))
     release.report(target, version_arn, before)
     schedule.remind(target)
 
@@ -83,6 +83,8 @@ def completed(target: Target) -> Target:
 def ensure_function(target: Target, role_arn: str, made: Bundle) -> dict:
     """Create the function, or update its code and configuration; returns its configuration after that.
 
+    If nothing has changed, it has the function's Tags, too.
+
     Under --dry a changed function has no configuration yet: {}.
     """
     found = target.query_json(get_function(target.cfg), missing="ResourceNotFoundException")
@@ -95,7 +97,7 @@ def ensure_function(target: Target, role_arn: str, made: Bundle) -> dict:
             target.execute(create_function(target.cfg, role_arn, file, made))
         target.execute(wait_until_active(target.cfg))
     if shell.changes == before:
-        return found["Configuration"]
+        return {**found["Configuration"], "Tags": found.get("Tags", {})}
     return {} if target.dry else target.query_json(get_function(target.cfg))["Configuration"]
 
 

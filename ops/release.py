@@ -33,6 +33,11 @@ from ops.target import Target
 # Restate can use a new role after about a minute.
 PROPAGATION_SECONDS, PAUSE_SECONDS = 90, 5
 
+# Tags of the function: the version that has passed its ping, and the ones that rollbacks have left.
+PASSED, LEFT = "ping-passed", "rolled-back"
+# A tag's value has 256 characters at most.
+LEFT_KEPT = 30
+
 # Calls that have not begun: each will begin on the newest version.
 WAITING = (
     "SELECT target_service_name AS service, count(*) AS n FROM sys_invocation_status"
@@ -46,10 +51,11 @@ def ensure_restate_cli(target: Target) -> None:
         target.run_local("inv local.tools")
 
 
-def activate(target: Target, version_arn: str, breaking: bool, before: int) -> None:
+def activate(target: Target, version_arn: str, breaking: bool, before: int, tags: dict[str, str]) -> None:
     """Register a version, move the alias to it and ping it; Exit reports what is live then and which command fixes it.
 
-    before: shell.changes when the task began; if nothing has changed since, no ping is sent.
+    before: shell.changes when the task began; tags: those of the function. If nothing has changed since, and the tags
+    say that this version has passed its ping, no ping is sent. So the next deploy repeats a ping that failed.
     """
     fix = f"inv deploy --env {target.env}"
     try:
@@ -58,11 +64,26 @@ def activate(target: Target, version_arn: str, breaking: bool, before: int) -> N
         else:
             activate_by_arn(target, version_arn, breaking)
         refuse_public(target)
-        if shell.changes > before:
+        if shell.changes > before or tags.get(PASSED) != version_arn.rpartition(":")[2]:
             fix = f"inv rollback --env {target.env}"
             check_live(target, version_arn)
+            write_tag(target, version_arn, PASSED, version_arn.rpartition(":")[2])
     except Exit as error:
         raise Exit(f"{str(error).rstrip('.')}. {what_is_live(target)}; `{fix}` fixes it") from None
+
+
+def read_tags(target: Target) -> dict[str, str]:
+    """Return the function's tags."""
+    return target.query_json(get_tags(target.cfg), missing="ResourceNotFoundException") or {}
+
+
+def write_tag(target: Target, version_arn: str, name: str, value: str) -> None:
+    target.execute(tag(target.cfg, function_of(version_arn), name, value))
+
+
+def left_versions(tags: dict[str, str]) -> list[str]:
+    """Return the versions that a rollback has left."""
+    return [one for one in tags.get(LEFT, "").split(":") if one]
 
 
 def report(target: Target, version_arn: str, before: int) -> None:
@@ -346,6 +367,14 @@ def invoke_event(target: Target, event: dict, qualifier: str = "live") -> dict:
 def bound_to(revision: str) -> str:
     """Return the option by which AWS refuses a change of anything but the revision in a file."""
     return f' --revision-id "$(cut -f1 {q(revision)})"'
+
+
+def get_tags(cfg):
+    return aws(cfg, f"lambda get-function --function-name {q(cfg['FUNCTION_NAME'])} --query Tags --output json")
+
+
+def tag(cfg, function_arn, name, value):
+    return aws(cfg, f"lambda tag-resource --resource {q(function_arn)} --tags {q(f'{name}={value}')}")
 
 
 def register(cfg, version_arn, again=False):

@@ -85,7 +85,10 @@ def rollback(c, env, to="", breaking=False):
     """Make an older version live again: new closings begin on it, and running ones stay on theirs."""
     target = Target.load(c, env)
     print(target.headline)
-    version = choose(target, deploy.versions_of(target), to)
+    alias = target.query_json(release.get_alias(target.cfg), missing="ResourceNotFoundException")
+    tags = release.read_tags(target)
+    live, left = int(alias["FunctionVersion"]) if alias else 0, release.left_versions(tags)
+    version = choose(target, deploy.versions_of(target), to, live, left)
     if release.by_url(target.cfg) and not deploy.variables_of(version).get("RESTATE_IDENTITY_KEYS"):
         raise Exit(
             f"{env}: version {version['Version']} has no RESTATE_IDENTITY_KEYS and would refuse every call of its URL;"
@@ -100,26 +103,31 @@ def rollback(c, env, to="", breaking=False):
             f"{env}: warning: it has other values than env/{env}.env of {', '.join(parts)}; a deploy applies the file"
         )
     before = shell.changes
-    release.activate(target, version["FunctionArn"], breaking, before)
+    if str(live) not in left and str(live) != version["Version"]:
+        # First of all: if the rest fails, the next rollback does not come back to it either.
+        kept = [*left, str(live)][-release.LEFT_KEPT :]
+        release.write_tag(target, version["FunctionArn"], release.LEFT, ":".join(kept))
+    release.activate(target, version["FunctionArn"], breaking, before, tags)
     release.report(target, version["FunctionArn"], before)
 
 
-def choose(target: Target, found: list[dict], to: str) -> dict:
-    """Return the version to go back to: the named one, or the newest one before the live version.
+def choose(target: Target, found: list[dict], to: str, live: int, left: list[str]) -> dict:
+    """Return the version to go back to: the named one, or the newest one before the live version, number `live`.
 
-    Without a name a version must still be registered with Restate, or be reachable by the URL. Raises Exit otherwise.
+    Without a name a version must still be registered with Restate, or be reachable by the URL, and must not be one of
+    those that a rollback has left. Raises Exit otherwise.
     """
-    alias = target.query_json(release.get_alias(target.cfg), missing="ResourceNotFoundException")
-    live, registered = int(alias["FunctionVersion"]) if alias else 0, ids_by_arn(target.cfg)
+    registered = ids_by_arn(target.cfg)
     if to:
         candidates = [one for one in found if one["Version"] == to]
     else:
-        earlier = [one for one in found if int(one["Version"]) < live]
+        earlier = [one for one in found if int(one["Version"]) < live and one["Version"] not in left]
         candidates = [one for one in earlier if release.by_url(target.cfg) or one["FunctionArn"] in registered]
     if not candidates:
         wanted = f"no version {to!r}" if to else f"no registered version before the live one, {live or 'none'}"
         known = ", ".join(one["Version"] for one in found[-10:]) or "none"
-        raise Exit(f"{target.env}: there is {wanted}; published: {known}. Nothing was changed.")
+        avoided = f"; left by a rollback, so only with --to: {', '.join(left)}" if left and not to else ""
+        raise Exit(f"{target.env}: there is {wanted}; published: {known}{avoided}. Nothing was changed.")
     return candidates[-1]
 
 

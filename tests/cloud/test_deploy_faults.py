@@ -168,7 +168,11 @@ def test_deploys_that_fail_half_way_report_what_is_live_and_the_next_one_fixes_t
 
     capsys.readouterr()
     deploy.deploy(Context(), name)
-    assert f":{before + 1} is live" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f":{before + 1} is live" in printed and "nothing changed" not in printed
+    assert "update-function" not in printed and " lambda invoke " in printed
+    deploy.deploy(Context(), name)
+    assert "nothing changed" in capsys.readouterr().out
     inv("deploy", "--env", "local")
 
 

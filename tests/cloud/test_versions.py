@@ -148,7 +148,7 @@ def test_rollback_takes_new_closings_to_the_old_version_and_leaves_running_ones_
     assert old["pinned_deployment_id"] == running["pinned_deployment_id"] and old["pinned_deployment_id"] in shown["2"]
     assert "nothing changed" in inv("rollback", "--env", "local", "--to", "1").stdout
     oldest = inv("rollback", "--env", "local", check=False)
-    assert "no registered version before the live one, 1; published: 1, 2. Nothing was changed" in oldest.stderr
+    assert "no registered version before the live one, 1; published: 1, 2; left by a rollback" in oldest.stderr
 
 
 def test_a_deploy_goes_forward_again_and_old_versions_go(cfg, two):
@@ -172,6 +172,15 @@ def test_rollback_brings_back_older_code_without_an_upload(cfg, two):
     assert "back to version 3" in done and ":3 is live" in done and "update-function" not in done
     third, fourth = (one["CodeSha256"] for one in deploy.versions_of(Target(C, cfg, "local")))
     assert third != fourth
+
+
+def test_rollback_never_returns_to_a_version_that_a_rollback_has_left(cfg, two):
+    """Version 4 was left. A fifth one that is bad, too, goes back to the third; --to still reaches the fourth."""
+    OTHER.write_text(like_local(RETRY_CAP_SECONDS="58"))
+    assert ":5 is live" in inv("deploy", "--env", "testversions").stdout
+    assert ":3 is live" in inv("rollback", "--env", "local").stdout
+    assert ":4 is live" in inv("rollback", "--env", "local", "--to", "4").stdout
+    assert ":3 is live" in inv("rollback", "--env", "local").stdout
 
 
 def test_into_a_vpc_and_out_of_it(cfg, two):

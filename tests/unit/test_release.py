@@ -77,7 +77,7 @@ def test_without_a_role_nothing_is_waited_for_and_the_line_says_what_is_live(res
     monkeypatch.setattr(Target, "query_json", lambda *words, **options: {"FunctionVersion": "1"})
     with pytest.raises(Exit) as caught:
         release.activate(
-            Target(Context(), {**CFG, "RESTATE_INVOKE_ROLE_ARN": ""}, "prod"), f"{ARN}:2", False, shell.changes
+            Target(Context(), {**CFG, "RESTATE_INVOKE_ROLE_ARN": ""}, "prod"), f"{ARN}:2", False, shell.changes, {}
         )
     assert "META0003" in str(caught.value)
     assert "the alias has version 1, Restate starts closings on version 1" in str(caught.value)
@@ -93,11 +93,11 @@ def test_a_version_that_something_else_was_registered_after_is_registered_again(
     sent = []
     monkeypatch.setattr(Target, "execute", lambda self, command: sent.append(command) or "")
     monkeypatch.setattr(Target, "query_json", lambda *words, **options: {"FunctionVersion": "1"})
-    release.activate(TARGET, f"{ARN}:1", False, shell.changes)
+    release.activate(TARGET, f"{ARN}:1", False, shell.changes, {release.PASSED: "1"})
     (command,) = sent
     assert command.startswith(f"restate deployments register {ARN}:1 ") and command.endswith(" --force --yes")
     restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
-    release.activate(TARGET, f"{ARN}:1", False, shell.changes)
+    release.activate(TARGET, f"{ARN}:1", False, shell.changes, {release.PASSED: "1"})
     assert sent == [command]
 
 
