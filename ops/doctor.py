@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 
@@ -33,6 +34,21 @@ from ops.target import Target
 from ops.task import NOTHING, task
 
 MIN_MEMORY = 1024
+# The sign of a part that is down or refuses us, on which several checks fail, and the fix.
+ROOTS = (
+    (
+        r"Restate at \S+ does not answer",
+        "check that RESTATE_ADMIN_URL of env/{env}.env is right and that the server runs",
+    ),
+    (
+        r"(Could not connect to|timeout on) (the )?endpoint URL",
+        "check the network, and AWS_REGION and AWS_ENDPOINT_URL of env/{env}.env, then inv doctor --env {env}",
+    ),
+    (
+        r"Unable to locate credentials|ExpiredToken|SSO Token|Token has expired|The config profile|aws sso login",
+        "sign in, or name a profile as AWS_PROFILE in env/{env}.env",
+    ),
+)
 # Name -> the check, and the fix if it ends with an Exit.
 Checks = dict[str, tuple[Callable[[Target], Iterator[Finding]], str]]
 
@@ -80,13 +96,18 @@ def walk(c, env: str, test_job: bool = False) -> Iterator[Finding]:
 
 
 def examine(target: Target, checks: Checks) -> Iterator[Finding]:
-    """Run every check; an Exit is its failure, with the fix beside it."""
+    """Run every check; an Exit is its failure, with the fix beside it. A part that is down is one finding."""
+    known = set()
     for name, (check, fix) in checks.items():
         try:
             for finding in check(target):
                 yield finding if finding.name else finding._replace(name=name)
         except Exit as error:
-            yield failed(str(error.message), fix_of(error, fix.format(env=target.env)), name)
+            text = str(error.message)
+            root, its_fix = next(((sign, its_fix) for sign, its_fix in ROOTS if re.search(sign, text)), (text, fix))
+            if root not in known:
+                yield failed(text, fix_of(error, its_fix.format(env=target.env)), name)
+            known.add(root)
 
 
 def fix_of(error: Exit, usual: str) -> str:

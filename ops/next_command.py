@@ -8,7 +8,7 @@ from handler import plan
 from ops import closings
 from ops.closings import checked_date
 from ops.config import ENV_HELP
-from ops.restate import message, one_line, request, sql
+from ops.restate import first_line, message, one_line, request, sql
 from ops.target import Target
 from ops.task import NOTHING, task
 
@@ -61,10 +61,30 @@ def known_state(cfg: dict, date: str) -> dict:
 def inspect(cfg: dict, date: str) -> dict:
     """Return what Genius and closing_runs know of a date: {"jobs", "rows"}, each a list or an error's text."""
     url = f"{cfg['RESTATE_INGRESS_URL']}/ClosingPeriod/{date[:7]}/inspect"
-    status, answer = request(cfg, "POST", url, {"date": date})
+    try:
+        status, answer = request(cfg, "POST", url, {"date": date})
+    except Exit as error:
+        raise Exit(silence(cfg, date[:7], error)) from None
     if status >= 300:
         raise Exit(one_line(message(answer)))
     return {"jobs": answer["jobs"], "rows": answer["runs"]}
+
+
+def silence(cfg: dict, period: str, error: Exit) -> str:
+    """Return why a call of `inspect` had no answer: Restate is up, and the function does not answer it; or the error.
+
+    Restate's ingress waits for the function, so its silence alone does not tell the two apart.
+    """
+    rows = sql(
+        cfg,
+        "SELECT last_failure, retry_count FROM sys_invocation WHERE target_service_name = 'ClosingPeriod'"
+        f" AND target_service_key = ? AND target_handler_name = 'inspect' AND {LIVE} ORDER BY created_at DESC LIMIT 1",
+        period,
+    )
+    if not rows:
+        return str(error.message)
+    cause = first_line(rows[0].get("last_failure") or "it takes too long")
+    return f"Restate is up, and the function does not answer it: {cause}; `inv doctor` shows the part that fails"
 
 
 def live_closes(cfg: dict, period: str) -> list[dict]:

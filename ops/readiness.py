@@ -12,6 +12,7 @@ from datetime import date
 from handler.client import ERRORS
 from layer.client import PAGE
 from ops import deploy, ping, references, secret_tasks
+from ops.environment import LOOPBACK
 from ops.findings import Finding, failed, passed, warned
 from ops.target import Target
 
@@ -126,6 +127,8 @@ def evaluate_database(name: str, answer: dict, cfg: dict, env: str) -> Finding:
     if answer["ok"]:
         return passed(f"{answer['version']} in {answer['seconds'] * 1000:.0f} ms", name)
     settings = "PG_HOST, PG_PORT and PG_PASSWORD" if name == "postgres" else "ORACLE_CONNECT_STRING"
+    if "Connection refused" in answer["error"] and cfg["PG_HOST"] in LOOPBACK:
+        return failed(answer["error"], "inv local.up", name)
     known = name == "oracle" and any(code in answer["error"] for code in ERRORS)
     fix = "as the message says" if known else f"check {settings} of env/{env}.env, and the network: {reachability(cfg)}"
     return failed(answer["error"], f"{fix}; then inv deploy --env {env}", name)
