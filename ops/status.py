@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from invoke import Exit
 
 from handler import findings
-from ops import closings, history, next_command, ping, release, schedule
+from ops import closing_view, closings, history, ping, release, schedule
 from ops.config import ENV_HELP
 from ops.release import get_alias
 from ops.restate import arn_of, deployments, one_line, sql
@@ -28,11 +29,12 @@ def status(c, env, date="", watch=False):
     """Show function, version, Restate, schedule and last closings of an environment, or the closing of one date."""
     target = Target.load(c, env)
     if watch:
-        history.follow(target, closings.checked_date(date))
+        closing_view.watch(target, closings.checked_date(date))
     elif date:
         date = closings.checked_date(date)
         print(closings.summary(target.cfg, date))
-        print(next_command.advice(target, closings.checked_date(date)))
+        for line in closing_view.lines(closing_view.look(target, date), time.time()):
+            print(line)
         for text in findings.texts(closings.state_of(target.cfg, "DailyClosing", date).get("status", {})):
             print(f"  {text}")
     else:

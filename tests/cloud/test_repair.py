@@ -202,8 +202,16 @@ def test_a_paused_closing_is_resumed_by_its_date_and_not_the_one_that_waits_behi
     while "backing-off" not in closings.current_step(deployed, date):
         assert time.monotonic() < deadline
         time.sleep(0.2)
+    shown = inv("status", "--env", "local", "--date", date).stdout
+    assert re.search(r"ClosingPeriod/2025-10/close: failed \d+ times, next try at [\d:]{8} UTC; .*ORA-|DPY-", shown), (
+        shown
+    )
+    assert "Traceback" not in shown and f"DailyClosing/{date}/run: suspended" in shown
     pause(deployed, date)
     inv("close", "--env", "local", "--date", behind)
+    paused, queued = (inv("status", "--env", "local", "--date", one).stdout for one in (date, behind))
+    assert "ClosingPeriod/2025-10/close: paused; " in paused and "paused" not in queued.partition("Next")[0]
+    assert f"ClosingPeriod/2025-10/close: queued behind the closing of {date}" in queued
     other = inv("resume", "--env", "local", "--date", behind, check=False)
     assert other.returncode == 1 and f"nothing is paused for {behind}" in other.stderr
     FAULTS.clear("listener_down")
