@@ -186,6 +186,18 @@ def test_roles_are_made_and_their_documents_taken(cfg):
     assert "there already" in inv(cfg, "oidc")
 
 
+def test_policies_of_references_are_taken_and_removed(cfg):
+    key = "arn:aws:kms:ap-southeast-3:123456789012:key/0b1c2d3e-0000-4000-8000-000000000000"
+    write({**cfg, "PG_PASSWORD": "secretsmanager:finance/pg#password", "SECRETS_KMS_KEY_ARN": key})
+    try:
+        assert "2 changes made" in inv(cfg, "roles")
+        assert "0 changes made" in inv(cfg, "roles")
+    finally:
+        write(cfg)
+    done = inv(cfg, "roles")
+    assert "2 changes made" in done and "the policy lambda-secrets-key of" in done
+
+
 def test_a_deploy_from_nothing_and_once_more(cfg):
     done = inv(cfg, "deploy", version=1)
     assert ":1 is live" in done and "put-retention-policy" in done
