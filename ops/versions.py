@@ -103,7 +103,7 @@ def rollback(c, env, to="", breaking=False):
             f"{env}: warning: it has other values than env/{env}.env of {', '.join(parts)}; a deploy applies the file"
         )
     before = shell.changes
-    if str(live) not in left and str(live) != version["Version"]:
+    if int(version["Version"]) < live and str(live) not in left:
         # First of all: if the rest fails, the next rollback does not come back to it either.
         kept = [*left, str(live)][-release.LEFT_KEPT :]
         release.write_tag(target, version["FunctionArn"], release.LEFT, ":".join(kept))
