@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import subprocess
+from contextlib import suppress
 
 import pytest
-from support.helpers import STATE, close, inv
+from support.helpers import INV, ROOT, STATE, close, inv
 
 from local.oracle.faults import Faults
 
@@ -33,11 +37,13 @@ def test_status_watch_prints_an_estimate_and_each_step(closed):
 
 
 def test_history_shows_each_step(closed):
-    lines = inv("history", "--env", "local", "--count", "2").stdout.splitlines()
+    lines = inv("history", "--env", "local").stdout.splitlines()
     assert lines[0].split()[-4:] == ["total", "genius", "ledger", "metrics"]
-    neighbour, first = (re.split(r"  +| (?=succeeded|skipped)", line) for line in lines[1:])
-    assert neighbour[0] == NEIGHBOUR and "skipped" in neighbour
-    assert first[0] == DATE and len(re.findall(r"\d s\b", lines[2])) == 4
+    neighbour, first = (
+        next(line for line in lines if line.startswith(date) and "succeeded" in line) for date in (NEIGHBOUR, DATE)
+    )
+    assert "skipped" in neighbour
+    assert len(re.findall(r"\d s\b", first)) == 4
 
 
 def test_history_names_the_next_command_of_a_date_that_failed(closed):
@@ -62,3 +68,29 @@ def test_log_of_one_date_has_no_line_of_another(closed):
     assert len({event["invocation"] for event in events}) == 1
     assert {event["date"] for event in events if "date" in event} == {DATE}
     assert "START RequestId" not in inv("logs", "--env", "local", "--since", "1h").stdout
+
+
+def test_status_watch_draws_a_live_view_on_a_terminal(closed):
+    """On a terminal of its own, for as long as the closing runs; then the lines of its end."""
+    date = "2025-06-14"
+    faults = Faults(STATE / "genius")
+    faults.inject("procedure_seconds", "8")
+    try:
+        inv("close", "--env", "local", "--date", date)
+        ours, theirs = pty.openpty()
+        environ = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+        environ |= {"TERM": "xterm-256color", "COLUMNS": "160"}
+        words = [str(INV), "--search-root", str(ROOT), "status", "--env", "local", "--date", date, "--watch"]
+        process = subprocess.Popen(words, cwd=ROOT, env=environ, stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        drawn = b""
+        with suppress(OSError):
+            while part := os.read(ours, 4096):
+                drawn += part
+        assert process.wait(60) == 0, drawn.decode()
+    finally:
+        faults.clear("procedure_seconds")
+        os.close(ours)
+    text = drawn.decode()
+    assert f"DailyClosing/{date}/run" in text and "ClosingPeriod/2025-06/close" in text and "of usually" in text
+    assert "\x1b[" in text and "Traceback" not in text and "done" in text.rpartition("ClosingPeriod")[2]
