@@ -9,7 +9,7 @@ from invoke import Exit
 
 from ops import alarms, deploy, function_url, keep_warm, logs, release, restate, roles, shell
 from ops.config import ENV_HELP
-from ops.repair import confirm
+from ops.repair import change, confirm
 from ops.restate import arn_of, deployments, function_of, sql
 from ops.shell import aws
 from ops.target import Target
@@ -20,7 +20,12 @@ RUNNING = (
     " WHERE pinned_deployment_id IS NOT NULL AND status != 'completed' GROUP BY pinned_deployment_id"
 )
 # An unfinished invocation of a service runs, waits in a queue, or is scheduled for later.
-UNFINISHED = "SELECT id, target, status FROM sys_invocation WHERE status != 'completed' AND target_service_name IN ({})"
+UNFINISHED = (
+    "SELECT id, target, target_handler_name AS handler, status FROM sys_invocation"
+    " WHERE status != 'completed' AND target_service_name IN ({})"
+)
+# A look at a date of the schedule some hours later, which changes nothing.
+LATE_CHECK = ("check_closed", "scheduled")
 
 
 @task(group="deploy", changes=NOTHING, help=ENV_HELP)
@@ -183,6 +188,8 @@ def destroy(c, env, yes=False):
     everything = f"{len(ours)} registrations, all versions, the log, the alarms and the roles {', '.join(role_names)}"
     confirm(f"This removes {everything}.", cfg["FUNCTION_NAME"], yes or target.dry)
     before = shell.changes
+    for check in unfinished(target, ours, late_checks=True):
+        change(target, check["id"], "kill")
     for one in ours:
         # A new call may have arrived; an invocation on a deleted deployment could never end.
         refuse_while_unfinished(target, ours)
@@ -203,14 +210,18 @@ def destroy(c, env, yes=False):
 
 def refuse_while_unfinished(target: Target, ours: list[dict]) -> None:
     """Raise Exit while an invocation of our services is unfinished, a scheduled one included."""
-    names = sorted({service["name"] for one in ours for service in one["services"]})
-    if not names:
-        return
-    env, rows = target.env, sql(target.cfg, UNFINISHED.format(", ".join(f"'{name}'" for name in names)))
+    env, rows = target.env, unfinished(target, ours)
     if rows:
         first = f"{rows[0]['target']} is {rows[0]['status']}"
         fix = f"stop the schedule with `inv schedule stop --env {env}` and let closings end, or use `inv cancel`"
         raise Exit(f"{env}: {len(rows)} invocations are unfinished, such as {first}; {fix}. Nothing was removed.")
+
+
+def unfinished(target: Target, ours: list[dict], late_checks: bool = False) -> list[dict]:
+    """Return the unfinished invocations of deployments' services: those that somebody waits for, or the late checks."""
+    names = sorted({service["name"] for one in ours for service in one["services"]})
+    rows = sql(target.cfg, UNFINISHED.format(", ".join(f"'{name}'" for name in names))) if names else []
+    return [row for row in rows if ((row["handler"], row["status"]) == LATE_CHECK) is late_checks]
 
 
 def remove_function(target: Target) -> None:

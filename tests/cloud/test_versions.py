@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from datetime import date, timedelta
 
 import pytest
 from invoke import Context
 from support.helpers import ROOT, STATE, like_local
 from support.helpers import inv as shared_inv
+from support.schedule_helpers import wait_for
 
 from local.oracle.faults import Faults
-from ops import config, deploy, logs, roles, shell
+from ops import closings, config, deploy, logs, roles, schedule, shell
 from ops.restate import request, sql
 from ops.target import Target
 
@@ -68,8 +71,8 @@ def lines(output: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def two(cfg):
     """One closing that runs and one that waits behind it, while a second version goes live."""
-    for date, words in (("2025-01-30", []), ("2025-01-31", ["--skip-genius"])):
-        inv("close", "--env", "local", "--date", date, *words)
+    for day, words in (("2025-01-30", []), ("2025-01-31", ["--skip-genius"])):
+        inv("close", "--env", "local", "--date", day, *words)
     began = closes(cfg, 2)
     inv("deploy", "--env", "testversions")
     return began
@@ -203,6 +206,7 @@ def test_into_a_vpc_and_out_of_it(cfg, two):
     ]
 
 
+SCHEDULER = (schedule.SERVICE, schedule.KEY)
 LISTS = {
     "lambda list-functions": "Functions",
     "lambda list-function-url-configs --function-name finance-closing": "FunctionUrlConfigs",
@@ -214,7 +218,31 @@ LISTS = {
 }
 
 
+def leave_late_check(cfg: dict) -> None:
+    """Have a date of the schedule wait for its blocked period, and stop: the look at it hours later is left."""
+    state = f"{cfg['RESTATE_ADMIN_URL']}/services/{{}}/state"
+    today = date.today()
+
+    def store(service: str, key: str, **values) -> None:
+        body = {"object_key": key, "new_state": {name: list(json.dumps(one).encode()) for name, one in values.items()}}
+        assert request(cfg, "POST", state.format(service), body)[0] < 300
+        wait_for(lambda: set(values) <= set(closings.state_of(cfg, service, key)))
+
+    for period in {f"{today - timedelta(days=n)}"[:7] for n in range(4)}:
+        blocked = {"date": f"{period}-01", "job": "GNS_X", "message": "STOPPED", "at": 1.0}
+        store("ClosingPeriod", period, blocked=blocked)
+    started = request(cfg, "POST", schedule.url(cfg, "start"))[1]
+    now = closings.state_of(cfg, *SCHEDULER)
+    store(*SCHEDULER, **now | {"done": f"{today - timedelta(days=3)}"})
+    wait_for(lambda: closings.state_of(cfg, *SCHEDULER)["done"] == f"{today - timedelta(days=3)}")
+    request(cfg, "POST", schedule.url(cfg, "trigger"), {"generation": started["generation"]})
+    inv("schedule", "stop", "--env", "local")
+
+
 def test_nothing_is_left(cfg, two):
+    leave_late_check(cfg)
+    scheduled = "SELECT id FROM sys_invocation WHERE target_handler_name = 'check_closed' AND status != 'completed'"
+    assert sql(cfg, scheduled)
     OTHER.write_text((ROOT / "env" / "local.env").read_text().replace("FUNCTION_URL=off", "FUNCTION_URL=on"))
     inv("deploy", "--env", "testversions")
     inv("keep-warm", "on", "--env", "local")
@@ -222,6 +250,7 @@ def test_nothing_is_left(cfg, two):
     assert "Not confirmed" in inv("destroy", "--env", "local", check=False).stderr
     assert "nothing is left" in inv("destroy", "--env", "local", "--yes").stdout
     assert request(cfg, "GET", f"{cfg['RESTATE_ADMIN_URL']}/deployments")[1]["deployments"] == []
+    assert sql(cfg, scheduled) == []
     for words, name in LISTS.items():
         assert (shell.query_json(C, cfg, shell.aws(cfg, words), missing="NotFound") or {name: []})[name] == [], words
     assert "nothing was there" in inv("destroy", "--env", "local", "--yes").stdout
