@@ -241,6 +241,9 @@ def decide(job: str, outcome: str, who: str, blocked: dict, period: str) -> dict
         raise Refused(seen["refused"])
     if seen["state"] == "RUNNING":
         raise Refused(f"{job} is still RUNNING; wait for its end, or stop it with `inv stop-job`; nothing was changed")
-    if blocked.get("ours") and genius.give_up(job) == GIVEN_UP and seen["state"] and outcome == "succeeded":
+    never_started = blocked.get("ours") and genius.give_up(job) == GIVEN_UP and seen["state"]
+    if never_started and outcome == "succeeded":
         raise Refused(f"{job} has never started, so it did not succeed; it is given up now: resolve it as failed")
-    return runs.resolve(job, outcome, who, blocked["date"], period)
+    # A job that never started leaves the balances of an earlier one as they are.
+    known = "never-started" if never_started else outcome
+    return runs.resolve(job, outcome, who, blocked["date"], period, known)

@@ -30,8 +30,9 @@ NEWEST = f"SELECT {SHOWN} FROM closing_runs ORDER BY started_at DESC, id LIMIT :
 KILLED = """
 SELECT id FROM closing_runs WHERE period = :period AND status = 'running' AND id <> CAST(:id AS uuid) FOR UPDATE"""
 INSERT = """
-INSERT INTO closing_runs (id, owner, closing_date, period, user_id, job, status)
-VALUES (CAST(:id AS uuid), :owner, CAST(:date AS date), :period, :user_id, :job, 'running')
+INSERT INTO closing_runs (id, owner, closing_date, period, user_id, job, status, started_at)
+VALUES (CAST(:id AS uuid), :owner, CAST(:date AS date), :period, :user_id, :job, 'running',
+        coalesce(least(CAST(:begun AS timestamptz), now()), now()))
 ON CONFLICT (id) DO NOTHING"""
 # An amount arrives as the text of a JSON number, since Python's own numbers are not exact.
 INSERT_FINDINGS = """
@@ -84,8 +85,10 @@ def begin(owner: str, date: str, user_id: str, job: str | None) -> dict:
     return {"run": run_id(owner), "at": time.time()}
 
 
-def insert(session: Session, owner: str, date: str, user_id: str, job: str | None) -> None:
-    session.run(INSERT, id=run_id(owner), owner=owner, date=date, period=date[:7], user_id=user_id, job=job)
+def insert(session: Session, owner: str, date: str, user_id: str, job: str | None, begun: str | None = None) -> None:
+    """Make a run's row unless it is there; begun: ISO 8601, if the run began earlier than now."""
+    row = {"owner": owner, "date": date, "period": date[:7], "user_id": user_id, "job": job, "begun": begun}
+    session.run(INSERT, id=run_id(owner), **row)
 
 
 def left_out(owner: str, date: str, resume: bool, first: str | None) -> list[str]:
@@ -138,7 +141,9 @@ def record_job(job: str, outcome: str, detail: dict, closing: dict | None) -> st
     """
     with connected() as session, transaction(session):
         if closing:
-            insert(session, closing["owner"], closing["date"], closing["userId"], job)
+            # A lost row keeps its place among the date's runs: which procedure ran last decides what is done.
+            begun = detail.get("startedAt")
+            insert(session, closing["owner"], closing["date"], closing["userId"], job, begun)
             changed = {"job": job, "outcome": outcome, "detail": {"genius": detail}}
             update(session, RECORD_JOB, id=run_id(closing["owner"]), **changed)
         decided = session.run("SELECT decision FROM closing_decisions WHERE job = :job", job=job)
@@ -152,9 +157,10 @@ def unaccounted(jobs: list[str]) -> list[str]:
     return [job for job in jobs if job not in known]
 
 
-def resolve(job: str, outcome: str, who: str, date: str | None, period: str) -> dict:
+def resolve(job: str, outcome: str, who: str, date: str | None, period: str, known: str = "") -> dict:
     """Record the decision of a person on a job whose outcome nobody else can know, once; also for jobs without a run.
 
+    known: the outcome of the run's step if Genius knows more than the person, such as never-started.
     Returns {"job", "as", "who", "at", "rows"}. Raises Refused if another decision is recorded.
     """
     with connected() as session, transaction(session):
@@ -169,7 +175,7 @@ def resolve(job: str, outcome: str, who: str, date: str | None, period: str) -> 
         rows = session.run("SELECT FROM closing_runs WHERE job = :job", job=job)
         if rows:
             changes = "genius = :outcome, detail = detail || CAST(:decided AS jsonb)"
-            update(session, changes, key="job", job=job, outcome=decision, decided={"resolved": decided})
+            update(session, changes, key="job", job=job, outcome=known or decision, decided={"resolved": decided})
         return {"job": job, "rows": len(rows), **decided}
 
 

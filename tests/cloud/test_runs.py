@@ -7,7 +7,7 @@ import contextlib
 import pytest
 from support.rollup_helpers import PERIOD, begin
 
-from handler import ledger, postgres, runs
+from handler import ledger, plan, postgres, runs
 from handler.errors import LONGEST_MESSAGE, Refused
 
 JOB = "GNS_202501_ABC"
@@ -64,6 +64,26 @@ def test_a_run_that_a_failover_lost_is_written_anew_with_its_job(session):
     assert runs.record_job(JOB, "succeeded", {"endedAt": "2025-02-01T00:00:00+00:00"}, CLOSING) == "succeeded"
     found = row(session)
     assert (found["genius"], found["owner"], found["user_id"]) == ("succeeded", "owner", "siti")
+
+
+def test_the_row_of_a_lost_run_keeps_its_place_before_a_later_run(session):
+    """Which procedure ran last decides what is done: here the later one failed."""
+    runs.begin("later", CLOSING["date"], "siti", "GNS_later")
+    runs.record_job("GNS_later", "failed", {}, {**CLOSING, "owner": "later"})
+    runs.record_job(JOB, "succeeded", {"startedAt": "2025-02-01T00:00:00+00:00"}, CLOSING)
+    rows = runs.of_date(CLOSING["date"])
+    assert [one["owner"] for one in rows] == ["owner", "later"]
+    assert plan.done(rows) == []
+    # A clock of Genius that is ahead does not move a run into the future.
+    runs.record_job("GNS_last", "succeeded", {"startedAt": "2099-02-01T00:00:00+00:00"}, {**CLOSING, "owner": "last"})
+    assert runs.of_date(CLOSING["date"])[-1]["started_at"] < "2099"
+
+
+def test_a_decision_on_a_job_that_never_started_leaves_the_earlier_success(session):
+    begin(session, "owner", JOB, genius="pending")
+    runs.resolve(JOB, "failed", "siti", "2025-01-31", PERIOD, "never-started")
+    assert row(session)["genius"] == "never-started"
+    assert session.run("SELECT decision FROM closing_decisions") == [["failed"]]
 
 
 def test_a_job_of_another_program_needs_no_run(session):

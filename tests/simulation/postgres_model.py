@@ -6,6 +6,7 @@ It stands in for the functions of handler/runs.py and handler/ledger.py, with th
 from __future__ import annotations
 
 import copy
+from datetime import datetime
 
 from handler import plan
 from handler.errors import Refused, Unavailable
@@ -49,6 +50,7 @@ class Postgres:
 
     def begin(self, owner: str, date: str, user_id: str, job: str | None) -> dict:
         self.connect()
+        self.world.check_hold()
         for row in self.rows.values():
             if row["period"] == date[:7] and row["status"] == "running" and row["owner"] != owner:
                 row["status"], row["message"] = "cancelled", "killed before its end"
@@ -56,10 +58,11 @@ class Postgres:
         self.commit()
         return {"run": f"run of {owner}", "at": self.world.now}
 
-    def insert(self, owner: str, date: str, user_id: str, job: str | None) -> None:
+    def insert(self, owner: str, date: str, user_id: str, job: str | None, begun: str | None = None) -> None:
+        at = datetime.fromisoformat(begun).timestamp() if begun else self.world.now
         empty = {"genius": "pending", "ledger": "pending", "metrics": "pending", "message": "", "detail": {}}
         made = {"owner": owner, "date": date, "period": date[:7], "user_id": user_id, "job": job, "status": "running"}
-        self.rows.setdefault(owner, {**made, **empty, "logged": False, "at": self.world.now})
+        self.rows.setdefault(owner, {**made, **empty, "logged": False, "at": at})
 
     def row(self, owner: str) -> dict:
         if owner not in self.rows:
@@ -88,7 +91,7 @@ class Postgres:
         self.connect()
         decided = self.tables["decisions"].get(job)
         if closing:
-            self.insert(closing["owner"], closing["date"], closing["userId"], job)
+            self.insert(closing["owner"], closing["date"], closing["userId"], job, detail.get("startedAt"))
             self.row(closing["owner"])["job"] = job
         for row in self.rows.values():
             if row["job"] == job:
@@ -101,7 +104,7 @@ class Postgres:
         known = {row["job"] for row in self.rows.values() if row["genius"] not in plan.OPEN}
         return [job for job in jobs if job not in known and job not in self.tables["decisions"]]
 
-    def resolve(self, job: str, outcome: str, who: str, date: str | None, period: str) -> dict:
+    def resolve(self, job: str, outcome: str, who: str, date: str | None, period: str, known: str = "") -> dict:
         self.connect()
         decided = self.tables["decisions"].setdefault(
             job, {"as": outcome, "who": who, "date": date, "at": self.world.now}
@@ -110,7 +113,7 @@ class Postgres:
             raise Refused(f"{job} was decided as {decided['as']} by {who}; a recorded decision is not overwritten")
         for row in self.rows.values():
             if row["job"] == job:
-                row["genius"] = outcome
+                row["genius"] = known or outcome
         self.commit()
         return {"job": job, **decided}
 
