@@ -26,6 +26,7 @@ from ops import (  # noqa: E402
     env_tasks,
     genius_tasks,
     history,
+    hold,
     keep_warm,
     listing,
     local_tasks,
@@ -56,6 +57,7 @@ TASKS = (
     *(closings.close, status.status, history.history),
     *(next_command.next_, repair.rerun, repair.cancel, repair.resolve, repair.resume, repair.stop_job),
     *(ping.ping, doctor.doctor, logs.logs),
+    *(hold.hold, hold.release),
     *(develop.demo, develop.dev, develop.bench, develop.chaos, policies.policies, docs.docs),
 )
 COLLECTIONS = {

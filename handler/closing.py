@@ -7,9 +7,12 @@ from datetime import timedelta
 from restate import TerminalError, Workflow, WorkflowContext, WorkflowSharedContext
 
 from . import entry, period, settings
-from .request import check_request, real_date
+from .plan import describe_hold
+from .request import DESPITE_HOLD, MAIN, check_request, real_date
 
 SETTINGS = settings.current()
+# The status code of a date that was refused because closings are held.
+HELD = 503
 
 closing = Workflow(
     "DailyClosing",
@@ -27,6 +30,7 @@ async def run(ctx: WorkflowContext, request: dict) -> dict:
     A refused request ends a scheduled date as a failed closing does, so it logs the same event.
     """
     key = request["date"][:7]
+    await refuse_held(ctx, request)
     ctx.set("status", {"status": "running", "period": key})
     call = ctx.object_call(period.close, key=key, arg=request)
     owner = await call.invocation_id()
@@ -42,6 +46,23 @@ async def run(ctx: WorkflowContext, request: dict) -> dict:
         raise
     ctx.set("status", {"status": "succeeded", **result})
     return result
+
+
+async def refuse_held(ctx: WorkflowContext, request: dict) -> None:
+    """End a run that begins while closings are held; raises a TerminalError with HELD before anything has begun."""
+    # Here, because the scheduler starts closings.
+    from . import scheduler
+
+    if request[DESPITE_HOLD]:
+        return
+    try:
+        hold = await ctx.object_call(scheduler.held, key=MAIN, arg=None)
+        if hold:
+            raise TerminalError(f"{describe_hold(hold)}; nothing was done", status_code=HELD)
+    except TerminalError as error:
+        # Held, or cancelled meanwhile.
+        await entry.log_refusal(ctx, "closing_failed", error.message)
+        raise
 
 
 @closing.handler(name="getStatus", invocation_retry_policy=entry.retries("kill"))

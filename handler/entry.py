@@ -66,9 +66,7 @@ def checked(check: Callable, pauses: bool = False, refusal: str = ""):
             except ValueError as error:
                 message = f"{error}; nothing was done"
                 if refusal:
-                    about = {"date": ctx.key(), "invocation": ctx.request().id, "status": "refused"}
-                    # A step, so that a replay does not log it again.
-                    await ctx.run_typed("log", log.write, event=refusal, **about, message=message)
+                    await log_refusal(ctx, refusal, message)
                 raise TerminalError(message, status_code=BAD_REQUEST) from None
             try:
                 return await function(ctx, *([request] if raw else []))
@@ -82,6 +80,12 @@ def checked(check: Callable, pauses: bool = False, refusal: str = ""):
         return entrance
 
     return decorate
+
+
+async def log_refusal(ctx, event: str, message: str) -> None:
+    """Log a date that ends before it has begun, in a step, so that a replay does not log it again."""
+    about = {"date": ctx.key(), "invocation": ctx.request().id, "status": "refused", "message": message}
+    await outlast(ctx.run_typed("log", log.write, event=event, **about))
 
 
 async def today(ctx) -> date:

@@ -49,12 +49,12 @@ def plan(rows: list[dict], resume: bool, first: str | None) -> list[str]:
 def next_command(state: dict, env: str = "ENV") -> dict:
     """Return the one safe next command for a date: {"command", "reason"}; an empty command if nothing is to be done.
 
-    state: {"date", "run", "paused", "queuedBehind", "blocked", "closing", "jobs", "rows"}, each absent or None if
-    unknown or not there:
+    state: {"date", "run", "paused", "queuedBehind", "blocked", "closing", "hold", "jobs", "rows"}, each absent or None
+    if unknown or not there:
     run: {"status": Restate's invocation status, "failure"} of DailyClosing/DATE/run; paused: the id of the paused
     invocation that this date waits for; queuedBehind: the date that holds the period; blocked and closing:
-    ClosingPeriod's state; jobs: genius.period_jobs of the period, or an error; rows: closing_runs of the date, or an
-    error.
+    ClosingPeriod's state; hold: the scheduler's, see describe_hold; jobs: genius.period_jobs of the period, or an
+    error; rows: closing_runs of the date, or an error.
     """
     date, period = state["date"], state["date"][:7]
     run, blocked = state.get("run"), state.get("blocked")
@@ -82,6 +82,8 @@ def next_command(state: dict, env: str = "ENV") -> dict:
         if jobs.get(blocked["job"], {}).get("state") == "RUNNING":
             return answer(f"{reason}; it is still RUNNING: wait for its end", "next", *of_date)
         return answer(reason, "resolve", "--period", period, "--as", "succeeded|failed")
+    if state.get("hold"):
+        return answer(f"{describe_hold(state['hold'])}; after its end {date} can be closed", "release")
     if left:
         return answer(f"the outcome of job {left[0]} is not recorded yet", "rerun", *of_date, "--adopt")
     if not run and not rows:
@@ -89,6 +91,12 @@ def next_command(state: dict, env: str = "ENV") -> dict:
     lacking = [step for step in STEPS if step not in finished]
     failure = (rows[-1]["message"] if rows else "") or (run or {}).get("failure") or "its run has ended"
     return answer(f"{date} lacks {', '.join(lacking)}: {failure}", "rerun", *of_date)
+
+
+def describe_hold(hold: dict) -> str:
+    """Describe a hold in one line; hold: {"who", "reason", "at", "until"}, until None for one that a person ends."""
+    until = f" until {hold['until']}" if hold["until"] else ""
+    return f"closings are held by {hold['who']} since {hold['at']}{until}: {hold['reason']}"
 
 
 def announce(state: dict, first: str | None, adopt: bool) -> dict:

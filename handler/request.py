@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import date
+from datetime import date, datetime
 
 # Of the requests between the services. A newer minor version only adds fields; a newer major one means something else.
-PROTOCOL = (1, 0)
+PROTOCOL = (1, 1)
 LARGEST_BODY = 4096
 EXCERPT_LENGTH = 60
 
 FLAGS = ("skipGeniusClosing", "skipSyncTrialBalance", "skipFinancialMetrics")
 # `inv rerun` also sends: go on at the first step that has not succeeded; take over the job of a killed closing.
 RERUN_FLAGS = ("resume", "adopt")
+# Close a date although closings are held.
+DESPITE_HOLD = "despiteHold"
 STEPS = ("genius", "ledger", "metrics")
 OUTCOMES = ("succeeded", "failed")
-FIELDS = ("protocol", "date", "userId", *FLAGS, *RERUN_FLAGS, "fromStep", "procedure")
+FIELDS = ("protocol", "date", "userId", *FLAGS, *RERUN_FLAGS, DESPITE_HOLD, "fromStep", "procedure")
 USER_ID = r"[A-Za-z0-9_.-]{1,30}"
 PERIOD = r"[0-9]{4}-(0[1-9]|1[0-2])"
 MAIN = "main"
@@ -113,14 +115,14 @@ def checked_closing(given: dict, day: date, today: date) -> dict:
     user_id = given.get("userId", "adm")
     if not isinstance(user_id, str) or not re.fullmatch(USER_ID, user_id):
         raise ValueError(f"userId {excerpt(user_id)}: expected 1 to 30 letters, digits, '_', '.' or '-'")
-    for flag in (*FLAGS, *RERUN_FLAGS):
+    for flag in (*FLAGS, *RERUN_FLAGS, DESPITE_HOLD):
         if not isinstance(given.get(flag, False), bool):
             raise ValueError(f"{flag} {excerpt(given[flag])}: expected true or false")
     if given.get("fromStep") not in (None, *STEPS):
         raise ValueError(f"fromStep {excerpt(given['fromStep'])}: expected one of {', '.join(STEPS)}")
     if given.get("procedure") not in (None, "run", "none"):
         raise ValueError(f"procedure {excerpt(given['procedure'])}: expected run or none")
-    flags = {flag: given.get(flag, False) for flag in (*FLAGS, *RERUN_FLAGS)}
+    flags = {flag: given.get(flag, False) for flag in (*FLAGS, *RERUN_FLAGS, DESPITE_HOLD)}
     # What the operator confirmed. A caller that does not know the field confirms what its flags say.
     repeats = not flags["adopt"] and given.get("fromStep") in (None, "genius")
     procedure = given.get("procedure") or ("run" if repeats else "none")
@@ -141,10 +143,7 @@ def check_resolve(key: str, body: object) -> dict:
     check_period(key)
     example = '{"job": "GNS_202501_…", "as": "failed", "who": "siti"}'
     given = checked_fields(body, ("protocol", "job", "as", "who"), example)
-    for name, limit in (("job", 128), ("who", 64)):
-        value = given.get(name)
-        if not isinstance(value, str) or not 1 <= len(value) <= limit or not value.isprintable():
-            raise ValueError(f"{name} {excerpt(value)}: expected 1 to {limit} printable characters")
+    refuse_unprintable(given, job=128, who=64)
     if given.get("as") not in OUTCOMES:
         raise ValueError(f"as {excerpt(given.get('as'))}: expected one of {', '.join(OUTCOMES)}")
     return {name: given[name] for name in ("job", "as", "who")}
@@ -161,6 +160,37 @@ def check_trigger(key: str, body: object) -> int | None:
     except ValueError as error:
         raise ValueError(f"{error}; to close another date than today's: `inv close --env ENV --date DATE`") from None
     return generation
+
+
+def check_hold(key: str, body: object) -> dict:
+    """DailyClosingScheduler/hold: {"who", "reason", "until"}; until: ISO 8601, in the schedule's zone if without."""
+    check_main(key)
+    given = checked_fields(
+        body, ("protocol", "who", "reason", "until"), '{"who": "siti", "reason": "Oracle patch", "until": null}'
+    )
+    refuse_unprintable(given, who=64, reason=200)
+    until = given.get("until")
+    try:
+        moment = None if until is None else datetime.fromisoformat(until)
+    except (TypeError, ValueError):
+        raise ValueError(f"until {excerpt(until)}: expected a time such as '2025-02-01T06:00'") from None
+    return {"who": given["who"], "reason": given["reason"], "until": moment}
+
+
+def check_release(key: str, body: object) -> str:
+    """DailyClosingScheduler/release: who ends the hold."""
+    check_main(key)
+    given = checked_fields(body, ("protocol", "who"), '{"who": "siti"}')
+    refuse_unprintable(given, who=64)
+    return given["who"]
+
+
+def refuse_unprintable(given: dict, **limits: int) -> None:
+    """Raise ValueError for a text of a request that is missing, too long or not printable."""
+    for name, limit in limits.items():
+        value = given.get(name)
+        if not isinstance(value, str) or not 1 <= len(value) <= limit or not value.isprintable():
+            raise ValueError(f"{name} {excerpt(value)}: expected 1 to {limit} printable characters")
 
 
 def check_late(key: str, body: object) -> str:

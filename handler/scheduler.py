@@ -3,19 +3,19 @@
 Its state: `generation` counts the chains; `next` is the one planned run, absent while stopped; `done` is the last date
 that is closed, covered, left out or open; `last` is the last run that found dates due; `closing` is the date of the
 newest closing that was sent; `open` has the dates whose period is blocked, by period; `covered` and `leftOut` list the
-dates that outages have skipped.
+dates that outages have skipped; `hold` has who holds all closings, since when, until when and why.
 """
 
 from __future__ import annotations
 
 from datetime import date, timedelta
 
-from restate import ObjectContext, ObjectSharedContext, VirtualObject
+from restate import ObjectContext, ObjectSharedContext, TerminalError, VirtualObject
 from restate.retry_policy import InvocationRetryPolicy
 
 from . import closing, entry, log, period, schedule_times, settings
-from .plan import next_command
-from .request import MAIN, check_late, check_main, check_trigger, protocol
+from .plan import describe_hold, next_command
+from .request import DESPITE_HOLD, MAIN, check_hold, check_late, check_main, check_release, check_trigger, protocol
 
 SETTINGS = settings.current()
 # Entries of `covered` and of `leftOut`: one a period of an outage, so these are those of years.
@@ -94,12 +94,67 @@ async def trigger(ctx: ObjectContext, generation: int | None) -> dict:
     return await close_due(ctx, now)
 
 
+@scheduler.handler(input_serde=entry.Body())
+@entry.checked(check_hold)
+async def hold(ctx: ObjectContext, request: dict) -> dict:
+    """Let no closing begin until `release`, or until a time; one that runs goes on.
+
+    request: {"who", "reason", "until"}, until None or a time. Returns the hold: {"who", "reason", "at", "until"}.
+    """
+    now, zone, until = await ctx.time(), SETTINGS.schedule_zone, request["until"]
+    delay = None
+    if until:
+        end = (until if until.tzinfo else until.replace(tzinfo=zone)).timestamp()
+        if end <= now:
+            raise TerminalError(f"until {until.isoformat()} is past; nothing was done", status_code=entry.BAD_REQUEST)
+        until, delay = schedule_times.written(end, zone), timedelta(seconds=end - now)
+    await end_hold(ctx)
+    made = {**request, "at": schedule_times.written(now, zone), "until": until}
+    ending = {}
+    if delay:
+        body = {"protocol": protocol(), "who": "the end of its time"}
+        ending["invocation"] = await ctx.object_send(release, key=MAIN, arg=body, send_delay=delay).invocation_id()
+    ctx.set("hold", {**made, **ending})
+    # A step, so that a replay does not log it again.
+    await ctx.run_typed("log", log.write, event="closings_held", **made)
+    return made
+
+
+@scheduler.handler(input_serde=entry.Body())
+@entry.checked(check_release)
+async def release(ctx: ObjectContext, who: str) -> dict:
+    """End the hold and start the closings of the dates that have become due; returns {"ended", "dates"}."""
+    ended = await end_hold(ctx)
+    if not ended:
+        return {"ended": None, "dates": []}
+    await ctx.run_typed("log", log.write, event="closings_released", who=who, reason=ended["reason"])
+    running = await ctx.get("next", type_hint=dict)
+    return {"ended": ended, "dates": (await close_due(ctx, await ctx.time()))["dates"] if running else []}
+
+
+@scheduler.handler(kind="shared", ingress_private=True)
+@entry.checked(check_main)
+async def held(ctx: ObjectSharedContext) -> dict | None:
+    """Return the hold, None if closings may begin."""
+    return await ctx.get("hold", type_hint=dict)
+
+
+async def end_hold(ctx: ObjectContext) -> dict | None:
+    """Clear the hold with the call that would end it at its time, and return it."""
+    found = await ctx.get("hold", type_hint=dict)
+    if found:
+        ctx.clear("hold")
+        if found.get("invocation") not in (None, ctx.request().id):
+            ctx.cancel_invocation(found["invocation"])
+    return found
+
+
 @scheduler.handler(kind="shared", invocation_retry_policy=entry.retries("kill"))
 @entry.checked(check_main)
 async def status(ctx: ObjectSharedContext) -> dict:
     """Return the state of the chain at once.
 
-    Returns {"running", "generation", "next", "last", "closing", "covered", "leftOut", "open"}; closing is
+    Returns {"running", "generation", "next", "last", "closing", "covered", "leftOut", "open", "hold"}; closing is
     the answer of DailyClosing/getStatus for the newest date that was sent.
     """
     planned = await ctx.get("next", type_hint=dict)
@@ -113,6 +168,7 @@ async def status(ctx: ObjectSharedContext) -> dict:
         "covered": await ctx.get("covered", type_hint=list) or [],
         "leftOut": await ctx.get("leftOut", type_hint=list) or [],
         "open": sorted((await ctx.get("open", type_hint=dict) or {}).values()),
+        "hold": await ctx.get("hold", type_hint=dict),
     }
 
 
@@ -145,6 +201,8 @@ def closing_date(day: date) -> date:
 
 
 async def close_today(ctx: ObjectContext) -> dict:
+    if found := await ctx.get("hold", type_hint=dict):
+        raise TerminalError(f"{describe_hold(found)}; nothing was done", status_code=closing.HELD)
     today = closing_date(schedule_times.local_date(await ctx.time(), SETTINGS.schedule_zone)).isoformat()
     send(ctx, today)
     return {"date": today}
@@ -152,7 +210,8 @@ async def close_today(ctx: ObjectContext) -> dict:
 
 def send(ctx: ObjectContext, day: str) -> None:
     """Start a date's closing; one that was accepted before is not started again, because the date is its key."""
-    ctx.workflow_send(closing.run, key=day, arg={"protocol": protocol(), "date": day})
+    # A hold that begins after this leaves the date alone.
+    ctx.workflow_send(closing.run, key=day, arg={"protocol": protocol(), "date": day, DESPITE_HOLD: True})
     ctx.set("closing", day)
 
 
@@ -187,8 +246,12 @@ async def close_due(ctx: ObjectContext, now: float) -> dict:
     """Start the closings of the dates that are due and account for every date; returns both in the shape of `last`.
 
     After an outage that is more than one date: see schedule_times.due. A date whose period is blocked stays open: it is
-    sent at a later schedule time, or a later date of its period is.
+    sent at a later schedule time, or a later date of its period is. While closings are held every date waits.
     """
+    if found := await ctx.get("hold", type_hint=dict):
+        waiting = {"at": schedule_times.written(now, SETTINGS.schedule_zone), "hold": found}
+        await ctx.run_typed("log", log.write, event="closings_wait", **waiting)
+        return {"at": waiting["at"], "dates": [], "covered": [], "leftOut": [], "open": [], "hold": found}
     newest = closing_date(
         schedule_times.next_day(now, SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone) - schedule_times.DAY
     )

@@ -44,7 +44,7 @@ def run(target: Target, deploy, schema) -> None:
     title(f"Closing {day}")
     try:
         if not followed:
-            closings.submit(target, day, closings.request_body(cfg, day, "adm", {}))
+            closings.submit(target, day, closings.request_body(target, day, "adm", {}))
         result = closings.follow(cfg, day, check=check_services)
     except Exit:
         # A service that ended explains the error of its caller.

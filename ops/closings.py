@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from invoke import Exit
 
 from handler import findings
-from handler.request import check_request, protocol, real_date
+from handler.plan import describe_hold
+from handler.request import DESPITE_HOLD, check_request, protocol, real_date
 from ops.config import ENV_HELP
 from ops.restate import curl, execute, first_line, message, sql
 from ops.target import Target
@@ -21,6 +22,9 @@ from ops.task import ENVIRONMENT, task
 WATCH_SECONDS = 0.5
 PURGE_POLLS = 20
 ENDED = "completed"
+# The begin of the failure of a run that has begun nothing: a bad request (400), closings held (503).
+REFUSALS = ("[400", "[503")
+DESPITE_HELP = "close the date although closings are held"
 
 
 @task(
@@ -33,30 +37,44 @@ ENDED = "completed"
         "skip-genius": "do not run the procedure",
         "skip-sync": "do not copy the trial balance",
         "skip-metrics": "do not compute the metrics",
+        "despite-hold": DESPITE_HELP,
         "watch": "follow the closing until it ends",
     },
 )
-def close(c, env, date, user="adm", skip_genius=False, skip_sync=False, skip_metrics=False, watch=False):
+def close(
+    c, env, date, user="adm", skip_genius=False, skip_sync=False, skip_metrics=False, despite_hold=False, watch=False
+):
     """Start the closing of a date; exit 1 if Restate has accepted it before."""
     target = Target.load(c, env)
     flags = {"skipGeniusClosing": skip_genius, "skipSyncTrialBalance": skip_sync, "skipFinancialMetrics": skip_metrics}
-    body = request_body(target.cfg, date, user, flags)
+    flags[DESPITE_HOLD] = despite_hold
+    body = request_body(target, date, user, flags)
     purge_refused(target, date)
     submit(target, date, body)
     if watch and not target.dry:
         follow(target.cfg, date)
 
 
-def request_body(cfg: dict, date: str, user: str, flags: dict[str, bool]) -> dict:
-    """Return the request's body, checked as the function checks it, so that a bad request does not use up its date."""
+def request_body(target: Target, date: str, user: str, flags: dict[str, bool]) -> dict:
+    """Return the request's body, checked as the function checks it; Exit for one that would be refused."""
     wanted = {flag: True for flag, value in flags.items() if value}
     body = {"protocol": protocol(), "date": date, "userId": user, **wanted}
-    today = datetime.now(ZoneInfo(cfg["SCHEDULE_ZONE"])).date()
+    today = datetime.now(ZoneInfo(target.cfg["SCHEDULE_ZONE"])).date()
     try:
         check_request(date, body, today)
     except ValueError as error:
         raise Exit(f"{error}. Nothing was sent.") from None
+    found = holding(target.cfg)
+    if found and DESPITE_HOLD not in wanted:
+        raise Exit(
+            f"{describe_hold(found)}. Nothing was sent. Next: `inv release --env {target.env}`, or add --despite-hold"
+        )
     return body
+
+
+def holding(cfg: dict) -> dict | None:
+    """Return the hold, None if closings may begin."""
+    return state_of(cfg, "DailyClosingScheduler", "main").get("hold")
 
 
 def submit_url(cfg: dict, date: str) -> str:
@@ -85,9 +103,9 @@ def submit(target: Target, date: str, body: dict) -> None:
 
 
 def purge_refused(target: Target, date: str) -> None:
-    """Purge a date's run that ended with 400 because of its request: it started nothing, so the date is free again."""
+    """Purge a date's run that was refused for its request or for a hold: it started nothing, so the date is free."""
     run = invocation_of(target.cfg, "DailyClosing", date, "run")
-    if run and run["status"] == ENDED and (run["completion_failure"] or "").startswith("[400"):
+    if run and run["status"] == ENDED and (run["completion_failure"] or "").startswith(REFUSALS):
         purge(target, run["id"])
 
 

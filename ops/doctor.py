@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from invoke import Exit
 
+from handler.plan import describe_hold
 from layer import publish as layers
 from ops import (
     ca_file,
@@ -239,6 +240,8 @@ def scheduler(target: Target) -> Iterator[Finding]:
     state = closings.state_of(target.cfg, schedule.SERVICE, schedule.KEY)
     runs, text = schedule.check(target.cfg, state, target.env)
     yield passed(text) if runs else failed(text.partition(";")[0], f"inv schedule start --env {target.env}")
+    if hold := state.get("hold"):
+        yield failed(describe_hold(hold), f"inv release --env {target.env}")
 
 
 def warm(target: Target) -> Iterator[Finding]:

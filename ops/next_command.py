@@ -54,6 +54,7 @@ def known_state(cfg: dict, date: str) -> dict:
         "queuedBehind": behind,
         "blocked": state.get("blocked"),
         "closing": state.get("closing"),
+        "hold": closings.holding(cfg),
         **inspect(cfg, date),
     }
 

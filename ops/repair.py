@@ -8,7 +8,7 @@ import time
 from invoke import Exit
 
 from handler.plan import announce
-from handler.request import STEPS
+from handler.request import DESPITE_HOLD, STEPS
 from ops import closings, next_command
 from ops.closings import checked_date
 from ops.config import ENV_HELP
@@ -55,11 +55,12 @@ def cancel(c, env, date, yes=False):
         "from": "repeat from this step on: genius, ledger or metrics",
         "adopt": "take over the job of a closing that was killed",
         "user": "the user that the procedure runs for; default: the user of the earlier request",
+        "despite-hold": closings.DESPITE_HELP,
         "watch": "follow the closing until it ends",
         "yes": "do not ask",
     },
 )
-def rerun(c, env, date, from_="", adopt=False, user="", watch=False, yes=False):
+def rerun(c, env, date, from_="", adopt=False, user="", despite_hold=False, watch=False, yes=False):
     """Close a date again from its first step that has not succeeded; --from genius repeats the procedure."""
     target, date = Target.load(c, env), checked_date(date)
     if from_ and from_ not in STEPS:
@@ -70,7 +71,8 @@ def rerun(c, env, date, from_="", adopt=False, user="", watch=False, yes=False):
         announced = announce(known, from_ or None, adopt)
     except ValueError as error:
         raise Exit(f"{one_line(str(error))}. Nothing was changed. {next_command.advice(target, date)}") from None
-    body = closings.request_body(target.cfg, date, user or earlier_user(known), {"resume": True, "adopt": adopt})
+    flags = {"resume": True, "adopt": adopt, DESPITE_HOLD: despite_hold}
+    body = closings.request_body(target, date, user or earlier_user(known), flags)
     body |= {"procedure": announced["procedure"], **({"fromStep": from_} if from_ else {})}
     print(f"then          {announced['text']}")
     confirm("", date, yes or target.dry)

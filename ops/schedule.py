@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 from invoke import Exit
 
+from handler.plan import describe_hold
 from ops import closings
 from ops.config import ENV_HELP
 from ops.restate import execute, message, one_line, sql
@@ -82,17 +83,17 @@ def url(cfg: dict, verb: str) -> str:
     return f"{cfg['RESTATE_INGRESS_URL']}/{SERVICE}/{KEY}/{verb}"
 
 
-def call(target: Target, verb: str) -> dict:
+def call(target: Target, verb: str, body: object = None) -> dict:
     """Call a handler of the scheduler and return its answer, {} under --dry; Exit in one line if it fails."""
     blocking = blocking_call(target.cfg)
     if blocking:
         raise Exit(f"nothing was sent, because the call would wait for {blocking}")
-    status, answer = execute(target, "POST", url(target.cfg, verb))
+    status, answer = execute(target, "POST", url(target.cfg, verb), body)
     if status == 404:
         fix = f"run `inv deploy --env {target.env}` first"
         raise Exit(f"Restate has no handler {SERVICE}/{verb}: {message(answer)}; {fix}")
     if status >= 300 or not isinstance(answer, dict):
-        raise Exit(f"Restate refused to {verb} the schedule with status {status}: {message(answer)}")
+        raise Exit(f"Restate refused {SERVICE}/{verb} with status {status}: {message(answer)}")
     return answer
 
 
@@ -145,8 +146,8 @@ def check(cfg: dict, state: dict, env: str) -> tuple[bool, str]:
 
 
 def past(cfg: dict, state: dict) -> list[str]:
-    """Describe the past, one line each: the last run, covered and left-out dates, the last closing."""
-    lines = []
+    """Describe what is, one line each: the hold, the last run, covered and left-out dates, the last closing."""
+    lines = [describe_hold(state["hold"])] if state.get("hold") else []
     if last := state.get("last"):
         lines.append(f"last run {last['at']}, closed {', '.join(last['dates'])}")
     lines += [f"{one['by']} covers {one['from']} to {one['to']}" for one in state.get("covered", [])[-5:]]

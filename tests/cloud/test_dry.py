@@ -29,6 +29,7 @@ ARGUMENTS = {
     "keep": "1",
     "keep-warm.do.verb": "on",
     "period": DATE[:7],
+    "reason": "a patch",
     "schedule.do.verb": "start",
     "text": "select 1 from dual",
     "to": "ops@example.com",

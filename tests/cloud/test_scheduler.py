@@ -11,10 +11,9 @@ from datetime import date
 
 import pytest
 from invoke import Context
-from pg8000 import native
 from support.helpers import STATE, inv
 from support.logpattern import matches
-from support.schedule_helpers import Schedule, clock_of, wait_for
+from support.schedule_helpers import Schedule, clock_of, have_closed, wait_for
 from support.soak import SoakTest, check_closings, check_dates
 
 from local.oracle.faults import Faults
@@ -24,23 +23,6 @@ from ops.shell import aws, command_environment
 from ops.target import Target
 
 FAULTS = Faults(STATE / "genius")
-
-
-def have_closed(cfg: dict[str, str], first: str, last: str) -> None:
-    """Record these dates as closed in closing_runs, so that a closing of one of them ends at its first step."""
-    connection = native.Connection(
-        cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
-    )
-    connection.run(
-        f'INSERT INTO "{cfg["PG_SCHEMA"]}".closing_runs'
-        " (id, owner, closing_date, period, user_id, status, genius, ledger, metrics)"
-        " SELECT gen_random_uuid(), 'a test', day, to_char(day, 'YYYY-MM'), 'adm',"
-        " 'succeeded', 'succeeded', 'succeeded', 'succeeded'"
-        " FROM generate_series(CAST(:first AS date), CAST(:last AS date), interval '1 day') AS day",
-        first=first,
-        last=last,
-    )
-    connection.close()
 
 
 @pytest.fixture(scope="module")

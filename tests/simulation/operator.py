@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 
-from handler import plan
+from handler import closing, plan
 
 MOST_COMMANDS = 8
 USER = "adm"
@@ -44,9 +45,13 @@ class Operator:
             "queuedBehind": behind,
             "blocked": known.get("blocked"),
             "closing": known.get("closing"),
+            "hold": self.hold_now(),
             "jobs": self.read(world.genius.period_jobs, date[:7]),
             "rows": self.read(world.postgres.of_date, date),
         }
+
+    def hold_now(self) -> dict | None:
+        return self.world.restate.states["DailyClosingScheduler", "main"].get("hold")
 
     def read(self, function, argument):
         try:
@@ -57,17 +62,26 @@ class Operator:
     # What an operator does
 
     def close(self, date: str, **flags) -> bool:
-        """inv close."""
+        """inv close; another program does not ask for the hold before it sends."""
         restate = self.world.restate
+        earlier = restate.workflows.get(("DailyClosing", date))
+        if earlier and earlier.failure and earlier.failure.status_code == closing.HELD:
+            restate.purge("DailyClosing", date)
         if ("DailyClosing", date) in restate.workflows:
             return False
         body = {"date": date, "userId": USER, **flags}
         restate.submit("DailyClosing", date, "run", json.dumps(body).encode())
         return True
 
+    def close_despite(self, date: str) -> bool:
+        """inv close --despite-hold."""
+        return self.close(date, despiteHold=True)
+
     def rerun(self, date: str, first: str | None = None, adopt: bool = False) -> bool:
         """inv rerun: announce, end a run that lives, purge it, submit."""
         restate = self.world.restate
+        if self.hold_now():
+            return False
         try:
             announced = plan.announce(self.state(date), first, adopt)
         except ValueError:
@@ -137,6 +151,16 @@ class Operator:
 
     def start_schedule(self) -> None:
         self.world.restate.submit("DailyClosingScheduler", "main", "start", None)
+
+    def hold(self, seconds: float | None) -> None:
+        """inv hold, until a time or until a release."""
+        until = seconds and datetime.fromtimestamp(self.world.now + seconds, timezone.utc).isoformat()
+        body = {"who": "siti", "reason": "patch", "until": until}
+        self.world.restate.submit("DailyClosingScheduler", "main", "hold", json.dumps(body).encode())
+
+    def release(self) -> None:
+        self.world.restate.submit("DailyClosingScheduler", "main", "release", b'{"who": "siti"}')
+        self.world.restate.run(self.world.now + 30)
 
     # What happens around the operator
 
@@ -234,6 +258,8 @@ class Operator:
             self.resolve(words[words.index("--period") + 1])
         elif task == "resume":
             self.resume(date)
+        elif task == "release":
+            self.release()
         elif task in ("status", "next"):
             self.world.restate.run(self.world.now + 12 * 3600)
         else:

@@ -128,6 +128,7 @@ class Invocation:
     context: Any = None
     result: Any = None
     failure: TerminalError | None = None
+    accepted: float = 0.0
     last_error: str = ""
     # Raised by a kill or a purge, so that events of an older attempt are ignored.
     epoch: int = 0
@@ -310,6 +311,7 @@ class Restate:
         made = Invocation(
             f"inv_{next(self.numbers)}", service, key, handler, function, body, kind == "exclusive", parent
         )
+        made.accepted = self.now
         self.invocations[made.id] = made
         if kind == "workflow":
             self.accepted(key, body)

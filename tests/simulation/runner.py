@@ -31,6 +31,9 @@ ACTIONS = {
     "other_program": lambda draw: (draw.choice(DATES)[:7],),
     "lose_restate": lambda draw: (),
     "start_schedule": lambda draw: (),
+    "hold": lambda draw: (draw.choice((None, 6 * HOUR, 30 * HOUR)),),
+    "close_despite": lambda draw: (draw.choice(DATES),),
+    "release": lambda draw: (),
 }
 NAMES = tuple(ACTIONS)
 

@@ -56,6 +56,8 @@ MUTANTS = {
             )
         ],
     ),
+    "a hold is ignored": ("closing.py", [("        if hold:\n", "        if False:\n")]),
+    "a hold has no end": ("scheduler.py", [('        ctx.clear("hold")\n', "")]),
     "an end is logged at each try": ("period.py", [('if not ended["logged"]:', "if True:")]),
     "a closing that was cancelled in the queue ends silently": (
         "closing.py",
@@ -73,6 +75,15 @@ ONCE_BROKEN = {
         actions=((1301.3, "close", ("2025-02-27",)), (1495.3, "close", ("2025-02-28",)),
                  (1565.8, "fail_over", (600.0,)), (3465.4, "kill", ("2025-02-28",))),
         jobs=(Plan(seconds=1.0, end=20807),))""",
+    "a decision on a job that never started hides the success before it": """Script(
+        actions=((1.7, "close", ("2025-03-15",)), (643.1, "close", ("2025-02-27",)),
+                 (1831.4, "rerun", ("2025-03-15", "genius", False)), (2748.2, "lose_restate", ()),
+                 (3103.3, "start_schedule", ())),
+        jobs=(Plan(), Plan(seconds=1.0), Plan(delay=None, end="failed")))""",
+    "the row of a lost run takes the place of the newest": """Script(
+        actions=((194.5, "close", ("2025-02-27",)), (328.6, "fail_over", (600.0,)),
+                 (2464.9, "rerun", ("2025-02-27", "genius", False))),
+        jobs=(Plan(seconds=1.0), Plan(end=20807)))""",
 }
 PLAY = """
 import os

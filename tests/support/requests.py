@@ -11,7 +11,7 @@ from urllib.parse import quote
 HANDLERS = {
     "DailyClosing": ("run", "getStatus"),
     "ClosingPeriod": ("close", "status", "inspect", "stop_job", "resolve"),
-    "DailyClosingScheduler": ("start", "stop", "trigger", "status"),
+    "DailyClosingScheduler": ("start", "stop", "trigger", "status", "hold", "release"),
 }
 BODYLESS = {"getStatus", "status", "stop_job", "start", "stop"}
 PER_HANDLER = 46
@@ -77,6 +77,8 @@ def valid(service: str, handler: str, day: str) -> Generated:
         "close": {"date": day},
         "inspect": {"date": day},
         "resolve": {"job": "GNS_X", "as": "failed", "who": "siti"},
+        "hold": {"who": "siti", "reason": "Oracle patch", "until": None},
+        "release": {"who": "siti"},
     }
     body = json.dumps(bodies[handler]).encode() if handler in bodies else b""
     return Generated(service, key, handler, body, "application/json" if body else "", valid=True)
@@ -117,6 +119,10 @@ def fault_of(name: str) -> list:
         return [*VALUES, *BAD_DATES, f"{FUTURE}"]
     if name.startswith("skip"):
         return [value for value in VALUES if not isinstance(value, bool)]
+    if name == "until":
+        return [value for value in VALUES if value is not None]
+    if name == "reason":
+        return [value for value in VALUES if value != "' OR '1'='1"]
     if name in ("job", "who"):
         return [value for value in VALUES if value not in ("x" * 300, "' OR '1'='1")] + ["x" * 129]
     return [value for value in VALUES if value is not None] if name == "fromStep" else VALUES

@@ -9,6 +9,7 @@ import time
 import zipfile
 from pathlib import Path
 
+from pg8000 import native
 from support import soak_clock
 from support.helpers import ROOT
 
@@ -99,6 +100,23 @@ def bundle_on_clock() -> bytes:
     with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr("soak_clock.py", Path(soak_clock.__file__).read_bytes())
     return content.getvalue()
+
+
+def have_closed(cfg: dict[str, str], first: str, last: str) -> None:
+    """Record these dates as closed in closing_runs, so that a closing of one of them ends at its first step."""
+    connection = native.Connection(
+        cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
+    )
+    connection.run(
+        f'INSERT INTO "{cfg["PG_SCHEMA"]}".closing_runs'
+        " (id, owner, closing_date, period, user_id, status, genius, ledger, metrics)"
+        " SELECT gen_random_uuid(), 'a test', day, to_char(day, 'YYYY-MM'), 'adm',"
+        " 'succeeded', 'succeeded', 'succeeded', 'succeeded'"
+        " FROM generate_series(CAST(:first AS date), CAST(:last AS date), interval '1 day') AS day",
+        first=first,
+        last=last,
+    )
+    connection.close()
 
 
 def wait_for(condition, seconds: float = 30) -> None:

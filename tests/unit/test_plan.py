@@ -98,6 +98,17 @@ def test_a_closed_date_stays_closed_while_a_later_one_blocks_its_period():
     assert found == {"command": "", "reason": f"{DATE} is closed"}
 
 
+def test_while_closings_are_held_the_hold_ends_first_and_a_running_date_goes_on():
+    hold = {"who": "siti", "reason": "patch", "at": "2025-02-01T18:00:00+07:00", "until": None}
+    found = next_command({"date": DATE, "hold": hold}, "E")
+    assert found["command"] == "inv release --env E"
+    assert found["reason"].startswith("closings are held by siti since 2025-02-01T18:00:00+07:00: patch; after its end")
+    running = {"date": DATE, "hold": hold, "run": {"status": "running", "failure": None}}
+    assert next_command(running, "E")["command"].startswith("inv status")
+    closed = {"date": DATE, "hold": hold, "rows": [run_row("succeeded", "succeeded", "succeeded")]}
+    assert next_command(closed, "E")["command"] == ""
+
+
 # What a rerun announces
 
 

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 
 from handler import request
-from handler.request import check_close, check_inspect, check_request, check_resolve, check_trigger, decode, real_date
+from handler.request import (
+    check_close,
+    check_inspect,
+    check_request,
+    check_resolve,
+    check_trigger,
+    decode,
+    protocol,
+    real_date,
+)
 
 TODAY = date(2025, 2, 1)
 
@@ -20,7 +29,7 @@ def test_only_a_real_date_in_the_one_form_is_a_key(key):
 
 def test_a_request_gets_all_defaults():
     assert check_request("2025-01-31", {"date": "2025-01-31"}, TODAY) == {
-        "protocol": "1.0",
+        "protocol": protocol(),
         "date": "2025-01-31",
         "userId": "adm",
         "skipGeniusClosing": False,
@@ -28,6 +37,7 @@ def test_a_request_gets_all_defaults():
         "skipFinancialMetrics": False,
         "resume": False,
         "adopt": False,
+        "despiteHold": False,
         "fromStep": None,
         "procedure": "run",
     }
@@ -53,8 +63,8 @@ def test_today_is_allowed():
         ("2025-01-31", ["2025-01-31"], "must be a JSON object"),
         ("2025-01-31", None, "must be a JSON object"),
         ("1025-01-31", {"date": "1025-01-31"}, "is before 2000-01-01"),
-        ("2025-01-31", {"date": "2025-01-31", "protocol": "2.0"}, "protocol 2.0 is newer than 1.0"),
-        ("2025-01-31", {"date": "2025-01-31", "protocol": 1}, "expected a version such as '1.0'"),
+        ("2025-01-31", {"date": "2025-01-31", "protocol": "2.0"}, f"protocol 2.0 is newer than {protocol()}"),
+        ("2025-01-31", {"date": "2025-01-31", "protocol": 1}, f"expected a version such as {protocol()!r}"),
     ],
 )
 def test_a_fault_is_named(key, body, fault):
