@@ -62,6 +62,13 @@ def kms_key(value: str) -> str:
     return value
 
 
+def role(value: str) -> str:
+    """A role's name or ARN, or empty."""
+    if not re.fullmatch(r"|arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]+|[\w+=,.@-]{1,64}", value, re.ASCII):
+        raise ValueError(value)
+    return value
+
+
 def runtime(value: str) -> str:
     if not value.startswith("python3.") or not value[8:].isdigit():
         raise ValueError(value)
@@ -200,9 +207,9 @@ DEPLOY_SETTINGS = [
     ),
     Setting(
         "RESTATE_INVOKE_ROLE_ARN",
-        optional,
-        "a role's ARN, or empty",
-        "the role that Restate assumes to invoke the function",
+        role,
+        "a role's name or ARN, or empty",
+        "the role that Restate assumes to invoke the function; a name means one of the function's account",
         "",
     ),
     Setting(

@@ -227,8 +227,8 @@ def restate(target: Target) -> Iterator[Finding]:
     found = release.find_deployment(cfg, arn)
     if not found:
         yield failed(f"{arn} is not registered", fix)
-    elif "arn" in found and (found.get("assume_role_arn") or "") != cfg["RESTATE_INVOKE_ROLE_ARN"]:
-        known, wanted = found.get("assume_role_arn") or "no role", cfg["RESTATE_INVOKE_ROLE_ARN"] or "none"
+    elif "arn" in found and (found.get("assume_role_arn") or "") != release.invoke_role(cfg, arn):
+        known, wanted = found.get("assume_role_arn") or "no role", release.invoke_role(cfg, arn) or "none"
         yield failed(f"{arn} is registered with {known}, expected {wanted}", release.register(cfg, arn, again=True))
     elif found["id"] != newest(cfg):
         yield failed(f"Restate starts closings on {newest(cfg)}, not on {arn}", fix)

@@ -34,7 +34,8 @@ def for_shell(command: str) -> str:
     """
     command = command.replace("'$LAYER_VERSION_ARN'", "${LAYER_VERSION_ARN?}")
     command = re.sub(r"'([^'\"]*\$[^'\"]*)'", r'"\1"', command)
-    return re.sub(r"(--assume-role-arn) (\"\$(\w+)\")", r"${\3:+\1 \2}", command)
+    arn = r'"$(aws iam get-role --role-name "${\2##*/}" --query Role.Arn --output text)"'
+    return re.sub(r'(--assume-role-arn) "\$(\w+)"', rf"${{\2:+\1 {arn}}}", command)
 
 
 def value(command: str, query: str) -> str:

@@ -173,10 +173,20 @@ def refuse_removed_handlers(cfg: dict, version_arn: str, breaking: bool, new: di
 
 def discover(cfg: dict, version_arn: str) -> dict[str, set[str]]:
     """Return the handlers of a version by service, as Restate itself discovers them; this registers nothing."""
-    body = {"arn": version_arn, "dry_run": True}
-    if cfg["RESTATE_INVOKE_ROLE_ARN"]:
-        body["assume_role_arn"] = cfg["RESTATE_INVOKE_ROLE_ARN"]
-    return ask_discovery(cfg, version_arn, body, patient=bool(cfg["RESTATE_INVOKE_ROLE_ARN"]))
+    body, role = {"arn": version_arn, "dry_run": True}, invoke_role(cfg, version_arn)
+    if role:
+        body["assume_role_arn"] = role
+    return ask_discovery(cfg, version_arn, body, patient=bool(role))
+
+
+def invoke_role(cfg: dict, version_arn: str) -> str:
+    """Return the ARN of the role that Restate assumes, "" if there is none; a name is one of the function's account."""
+    role = cfg["RESTATE_INVOKE_ROLE_ARN"]
+    # In the README's manual commands the value is a variable.
+    if not role or role.startswith(("arn:", "$")):
+        return role
+    _, partition, _, _, account, *_ = version_arn.split(":")
+    return f"arn:{partition}:iam::{account}:role/{role}"
 
 
 def ask_discovery(cfg: dict, name: str, body: dict, patient: bool) -> dict[str, set[str]]:
@@ -250,7 +260,7 @@ def ensure_registered(target: Target, version_arn: str, again: bool = False) -> 
     deployment = find_deployment(target.cfg, version_arn)
     if not deployment:
         raise Exit(f"Restate does not list {version_arn} after its registration; run the deploy again")
-    role, wanted = deployment.get("assume_role_arn") or "", target.cfg["RESTATE_INVOKE_ROLE_ARN"]
+    role, wanted = deployment.get("assume_role_arn") or "", invoke_role(target.cfg, version_arn)
     if role != wanted:
         raise Exit(f"Restate registered {version_arn} with role {role!r}, not {wanted!r}")
 
@@ -378,7 +388,8 @@ def tag(cfg, function_arn, name, value):
 
 
 def register(cfg, version_arn, again=False):
-    role = f" --assume-role-arn {q(cfg['RESTATE_INVOKE_ROLE_ARN'])}" if cfg["RESTATE_INVOKE_ROLE_ARN"] else ""
+    role = invoke_role(cfg, version_arn)
+    role = f" --assume-role-arn {q(role)}" if role else ""
     return f"restate deployments register {q(version_arn)}{role}{' --force' if again else ''} --yes"
 
 

@@ -229,7 +229,8 @@ class Operator:
         from .world import Broken
 
         done = []
-        for _ in range(MOST_COMMANDS + 1):
+        # The end of a hold is no repair: it does not count.
+        for _ in range(MOST_COMMANDS + (2 if self.hold_now() else 1)):
             self.world.settle()
             found = plan.next_command(self.state(date))
             words = found["command"].split()

@@ -218,3 +218,17 @@ def test_a_url_stays_while_a_closing_that_began_on_it_runs(restate, changes, mon
     monkeypatch.setattr(release, "sql", lambda cfg, query: drained)
     assert release.leave_url(TARGET, NEW) == bool(drained)
     assert changes == made
+
+
+@pytest.mark.parametrize(
+    ("given", "role"),
+    [
+        ("", ""),
+        ("restate", "arn:aws:iam::000000000000:role/restate"),
+        ("arn:aws:iam::111111111111:role/other", "arn:aws:iam::111111111111:role/other"),
+    ],
+)
+def test_role_that_restate_assumes_is_of_the_function_s_account_unless_it_is_an_arn(given, role):
+    cfg = {**CFG, "RESTATE_INVOKE_ROLE_ARN": given}
+    assert release.invoke_role(cfg, f"{ARN}:2") == role
+    assert (f"--assume-role-arn {role} " in f"{release.register(cfg, f'{ARN}:2')} ") is bool(role)
