@@ -15,6 +15,7 @@ from invoke import Exit
 
 from handler.client import OLDEST
 from layer.archive import CHUNK, digest_of
+from ops import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PINNED = "instantclient-basiclite-linux.x64-19.28.0.0.0dbru.zip"
@@ -56,7 +57,8 @@ def find_zip(given: str) -> Path:
 def committed() -> str:
     """Return the sha256 of layer/client.sha256 as the current commit has it, "" if it has none."""
     name = CHECKSUM.relative_to(ROOT).as_posix()
-    done = subprocess.run(["git", "-C", str(ROOT), "show", f"HEAD:{name}"], capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(ROOT), "show", f"HEAD:{name}"]
+    done = subprocess.run(command, env=environment.clean(), capture_output=True, text=True, check=False)
     return done.stdout.split()[0] if done.returncode == 0 and done.stdout.strip() else ""
 
 
