@@ -22,8 +22,8 @@ def handler(event: dict, context) -> dict:
     {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds"}; {"ping": "deep"} -> the same with the result of
     health.deep; {"readiness": true} -> that and the "facts" of readiness.read; {"testJob": true} -> what test_job.run
     returns; {"secrets": true} -> {"secrets"}, see health.secrets; {"schema": true} applies schema.sql;
-    {"history": N} -> {"runs"}, the newest N; {"handlers": true} -> {"handlers", "protocol"}: their names by service,
-    and the version of the requests that they understand. Restate's
+    {"history": N} -> {"runs"}, the newest N; {"report": …} and {"reconcile": …}: see report.py; {"handlers": true} ->
+    {"handlers", "protocol"}: their names by service, and the version of the requests that they understand. Restate's
     own events and Function URL events (payload v2) go to the SDK, so that no caller of a URL can send one of ours.
     The SDK answers 401 to a call that none of the keys has signed.
     """
@@ -46,6 +46,10 @@ def handler(event: dict, context) -> dict:
         return {"ok": True, "schema": schema.apply()}
     if "history" in event:
         return {"ok": True, "runs": runs.newest(int(event["history"]))}
+    if "report" in event or "reconcile" in event:
+        from . import report
+
+        return report.answer(event["report"]) if "report" in event else report.reconcile(event["reconcile"])
     if "handlers" in event:
         named = {one.name: sorted(one.handlers) for one in SERVICES}
         return {"ok": True, "handlers": named, "protocol": request.protocol()}

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
+
+EVENTS = [
+    '{"ping": "deep"}',
+    '{"schema": true}',
+    '{"history": 5}',
+    '{"report": {"period": "2025-01"}}',
+    '{"reconcile": {"period": "2025-01"}}',
+]
 
 
 def test_database_that_does_not_answer_is_not_waited_for():
@@ -17,14 +26,16 @@ def test_database_that_does_not_answer_is_not_waited_for():
     assert found["quick"]["ok"] and found["quick"]["version"] == "1"
 
 
-@pytest.mark.parametrize("event", ['{"ping": "deep"}', '{"schema": true}', '{"history": 5}'])
+@pytest.mark.parametrize("event", EVENTS)
 def test_function_url_accepts_none_of_our_events(event, monkeypatch):
-    from handler import app, health
+    from handler import app, health, report
 
     monkeypatch.setattr(health, "measure", lambda *_: pytest.fail("a database was opened"))
+    monkeypatch.setattr(report, "connected", lambda *_: pytest.fail("a database was opened"))
     monkeypatch.setattr(app, "serve", lambda given, context: {"statusCode": 404, "got": given["path"]})
     monkeypatch.setattr(app, "KEYS", ["publickeyv1_of_a_server"])
-    url = {"rawPath": "/ping", "requestContext": {"http": {"method": "POST"}}, "body": event, "ping": "deep"}
+    # Also beside the keys of a URL's event, which nobody but AWS writes.
+    url = {"rawPath": "/ping", "requestContext": {"http": {"method": "POST"}}, "body": event, **json.loads(event)}
     assert app.handler(url, None) == {"statusCode": 404, "got": "/ping"}
 
 
