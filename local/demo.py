@@ -16,7 +16,7 @@ from pg8000 import native
 from local.cloud import Cloud
 from local.errors import LocalError
 from local.state import ROOT
-from ops import closings, logs, restate, shell
+from ops import closings, logs, report, restate, shell
 from ops.target import Target
 
 FIRST = date(2025, 1, 31)
@@ -115,6 +115,9 @@ def print_result(target: Target, day: str, result: dict, began: float) -> None:
         ("make down", "stop everything; the data stays"),
     ):
         print(f"  {command:<54} {effect}")
+    page, table = report.write(target, day[:7])
+    title("Report for the finance department")
+    print(f"  {table}\n  {page}")
 
 
 def inv_command() -> str:

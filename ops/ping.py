@@ -19,8 +19,8 @@ from ops.task import NOTHING, task
 LIMIT_SECONDS = 25
 
 
-def invoke_live(cfg: dict, event_file: str, answer_file: str) -> str:
-    bounds = f"--cli-connect-timeout 5 --cli-read-timeout {LIMIT_SECONDS - 5}"
+def invoke_live(cfg: dict, event_file: str, answer_file: str, seconds: int = LIMIT_SECONDS) -> str:
+    bounds = f"--cli-connect-timeout 5 --cli-read-timeout {seconds - 5}"
     return invoke_function(cfg, event_file, answer_file, bounds=bounds)
 
 
@@ -84,13 +84,16 @@ def attend(target: Target) -> list[str]:
         return [f"{target.env}: {error.message}; next: {doctor(target.env)}"]
 
 
-def send(target: Target, event: dict) -> dict:
-    """Send an event to the live version and return its answer; a look-up, so it also runs under --dry."""
+def send(target: Target, event: dict, seconds: int = LIMIT_SECONDS) -> dict:
+    """Send an event to the live version and return its answer; a look-up, so it also runs under --dry.
+
+    seconds: how long to wait for the answer.
+    """
     name, env = target.cfg["FUNCTION_NAME"], target.env
     with tempfile.TemporaryDirectory() as folder:
         sent, got = Path(folder, "event.json"), Path(folder, "answer.json")
         sent.write_text(json.dumps(event))
-        result = query_in_time(target, invoke_live(target.cfg, str(sent), str(got)))
+        result = query_in_time(target, invoke_live(target.cfg, str(sent), str(got), seconds), seconds)
         answer = json.loads(got.read_text() or "null")
     if "FunctionError" in result:
         error = answer.get("errorMessage", answer) if isinstance(answer, dict) else answer
@@ -98,15 +101,15 @@ def send(target: Target, event: dict) -> dict:
     return answer
 
 
-def query_in_time(target: Target, command: str) -> dict:
-    """Return the JSON answer of an AWS CLI command within LIMIT_SECONDS; Exit in one line otherwise."""
+def query_in_time(target: Target, command: str, seconds: int = LIMIT_SECONDS) -> dict:
+    """Return the JSON answer of an AWS CLI command within so many seconds; Exit in one line otherwise."""
     name, env = target.cfg["FUNCTION_NAME"], target.env
     environ = {**shell.command_environment(target.cfg), "AWS_MAX_ATTEMPTS": "1"}
     try:
-        done = shell.run(command, environ, LIMIT_SECONDS)
+        done = shell.run(command, environ, seconds)
     except subprocess.TimeoutExpired:
         raise Exit(
-            f"{env}: {name} did not answer within {LIMIT_SECONDS} s; read its log with `inv logs --env {env}`"
+            f"{env}: {name} did not answer within {seconds} s; read its log with `inv logs --env {env}`"
         ) from None
     if done.ok:
         return json.loads(done.stdout)

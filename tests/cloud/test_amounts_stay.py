@@ -23,8 +23,8 @@ FAULTS = Faults(STATE / "genius")
 MARK = ("918273645", "918,273,645", "918.273.645")
 AMOUNT = "918273645.91"
 UNKNOWN, PARENT = ("X-MARKED", "077"), ("1", "078")
-# They print what they are asked for in SQL, or take minutes.
-LEFT_OUT = ("genius.sql", *ONLY_DRY)
+# They print what they are asked for in SQL, the amounts that differ, or take minutes.
+LEFT_OUT = ("genius.sql", "reconcile", *ONLY_DRY)
 QUICK = ("status", "history", "logs", "rerun", "resolve", "ping", "local.logs")
 
 

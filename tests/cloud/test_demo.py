@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from support.helpers import INV, ROOT, UNUSED, inv
@@ -39,6 +40,8 @@ def test_a_service_that_ends_is_named_and_the_next_demo_continues(local, deploye
     for shown in ("Steps", "billed ms", "Trial balance", ": equal", "Metrics", "/ui/invocations/inv_", "Next"):
         assert shown in again
     assert "\033" not in again
+    page = Path(again.splitlines()[-1].strip())
+    assert page.name == f"local-{day[:7]}.html" and f">{day[8:]} closed<" in page.read_text()
 
 
 @pytest.mark.slow

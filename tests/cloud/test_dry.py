@@ -54,9 +54,10 @@ COMMAND = re.compile(r"^(\x1b\S+)?(cd \S+ && )?(aws|curl|restate|uv|\S*python\S*
 # What a task that changes nothing may ask of Restate.
 LOOKUPS = re.compile(r'GET |POST /query |POST /v3/deployments .*"dry_run": true|POST /ClosingPeriod/[\d-]+/inspect ')
 # They send the function an event of ours, which it answers without a change.
-INVOKING = ("doctor", "history", "ping", "status")
-# They find something to report: a function that differs from the file, no Instant Client ZIP, a function kept cold.
-FAILING = ("doctor", "layer.build", "keep-warm.status")
+INVOKING = ("doctor", "history", "ping", "reconcile", "report", "status")
+# They find something to report: a function that differs from the file, no Instant Client ZIP, a function kept cold, a
+# period of which nothing is closed.
+FAILING = ("doctor", "layer.build", "keep-warm.status", "reconcile", "report")
 
 
 class Ran(NamedTuple):

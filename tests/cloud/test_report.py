@@ -6,10 +6,12 @@ import json
 from decimal import Decimal
 
 import pytest
+from support.helpers import ROOT, STATE, close, inv
 from support.rollup_helpers import PERIOD, SCHEMA, balanced, begin, expected, reading, set_branches, set_chart
 
 from handler import ledger, report, runs
 from handler.errors import Unavailable
+from local.oracle.faults import Faults
 
 CHART = {"1": None, "11": "1", "1101": "11", "1102": "11", "9": None}
 ROWS = balanced(
@@ -33,11 +35,11 @@ def session(own_schema):
 def closed(session):
     """The period closed with ROWS, and the one before it with half of its branches."""
     session.run("TRUNCATE closing_runs, closing_findings, legacy_trial_balances, calculation_runs")
-    close("before", balanced([row for row in ROWS if row[1] < "006"][:-1]), session, BEFORE)
-    close("owner", ROWS, session)
+    close_with("before", balanced([row for row in ROWS if row[1] < "006"][:-1]), session, BEFORE)
+    close_with("owner", ROWS, session)
 
 
-def close(owner: str, rows: list[tuple], session, period: str = PERIOD) -> None:
+def close_with(owner: str, rows: list[tuple], session, period: str = PERIOD) -> None:
     begin(session, owner, job=f"GNS_{owner}")
     session.run(
         "UPDATE closing_runs SET period = :period, closing_date = CAST(:day AS date) WHERE owner = :owner",
@@ -133,7 +135,7 @@ def test_balances_replaced_between_two_pages_end_the_report(session, closed, mon
     monkeypatch.setattr(report, "PAGE_ROWS", 5)
     moment = report.answer({"period": PERIOD})["moment"]
     first = report.answer({"period": PERIOD, "moment": moment})
-    close("later", balanced([row for row in ROWS if row[1] < "003"][:-1]), session, BEFORE)
+    close_with("later", balanced([row for row in ROWS if row[1] < "003"][:-1]), session, BEFORE)
     answer = report.answer({"period": PERIOD, "moment": moment, "after": first["next"]})
     assert not answer["ok"] and "has replaced the trial balance" in answer["error"]
 
@@ -202,3 +204,39 @@ def test_reconcile_reports_what_did_not_arrive_and_what_does_not_answer(session,
         raise Unavailable("Genius does not answer")
 
     assert report.reconcile({"period": PERIOD}, silent) == {"ok": False, "error": "Genius does not answer"}
+
+
+DATE = "2025-02-11"
+
+
+def test_operator_gets_page_and_table_of_a_closing_and_compares_it_with_genius(deployed):
+    """By the operator's commands, over the deployed function and both databases."""
+    close(DATE, "--skip-genius")
+    printed = inv("report", "--env", "local", "--period", DATE[:7]).stdout.splitlines()
+    page, table = (ROOT / "build" / "reports" / f"local-{DATE[:7]}.{kind}" for kind in ("html", "csv"))
+    assert printed == [f"local: {page}", f"local: {table}"]
+    text, rows = page.read_text(), table.read_text("utf-8-sig").splitlines()
+    assert "DIFFERENT" not in text and "11 partly closed</b>genius skipped" in text
+    assert "combined_ratio" in text and "git " in text
+    assert len(rows) > 1000 and all(len(row.split(",")) >= 9 for row in rows)
+    equal = inv("reconcile", "--env", "local", "--period", DATE[:7]).stdout
+    assert equal.startswith(f"local: {DATE[:7]} equal: ") and DATE in equal
+    faults = Faults(STATE / "genius")
+    faults.inject(
+        "open_balances", json.dumps([[DATE[:7], "X-LATE", "late", "077", *["0", "0", "5.25", "0", "5.25", "0"]]])
+    )
+    try:
+        differs = inv("reconcile", "--env", "local", "--period", DATE[:7], check=False)
+    finally:
+        faults.clear("open_balances")
+    assert differs.returncode == 1 and len(differs.stderr.splitlines()) == 1
+    assert "differs in 1 accounts" in differs.stderr and "5.25" not in differs.stderr
+    assert "account X-LATE, branch 077, movement debit: Genius 5.25, PostgreSQL 0, difference +5.25" in differs.stdout
+    assert "5.25" not in inv("logs", "--env", "local", "--since", "1h").stdout
+
+
+@pytest.mark.parametrize("task", ["report", "reconcile"])
+@pytest.mark.parametrize(("period", "error"), [("2025-1", "is not a period"), ("2031-01", "nothing is closed yet")])
+def test_period_that_cannot_be_read_is_one_line(deployed, task, period, error):
+    refused = inv(task, "--env", "local", "--period", period, check=False)
+    assert refused.returncode == 1 and error in refused.stderr and len(refused.stderr.splitlines()) == 1
