@@ -49,12 +49,12 @@ def plan(rows: list[dict], resume: bool, first: str | None) -> list[str]:
 def next_command(state: dict, env: str = "ENV") -> dict:
     """Return the one safe next command for a date: {"command", "reason"}; an empty command if nothing is to be done.
 
-    state: {"date", "run", "paused", "queuedBehind", "blocked", "closing", "hold", "jobs", "rows"}, each absent or None
-    if unknown or not there:
+    state: {"date", "run", "paused", "newer", "queuedBehind", "blocked", "closing", "hold", "jobs", "rows"}, each absent
+    or None if unknown or not there:
     run: {"status": Restate's invocation status, "failure"} of DailyClosing/DATE/run; paused: the id of the paused
-    invocation that this date waits for; queuedBehind: the date that holds the period; blocked and closing:
-    ClosingPeriod's state; hold: the scheduler's, see describe_hold; jobs: genius.period_jobs of the period, or an
-    error; rows: closing_runs of the date, or an error.
+    invocation that this date waits for; newer: whether a newer version than its own is deployed; queuedBehind: the date
+    that holds the period; blocked and closing: ClosingPeriod's state; hold: the scheduler's, see describe_hold; jobs:
+    genius.period_jobs of the period, or an error; rows: closing_runs of the date, or an error.
     """
     date, period = state["date"], state["date"][:7]
     run, blocked = state.get("run"), state.get("blocked")
@@ -69,6 +69,9 @@ def next_command(state: dict, env: str = "ENV") -> dict:
     rows, jobs = state.get("rows") or [], {one["job"]: one for one in state.get("jobs") or []}
     if state.get("paused"):
         reason = f"Restate has paused {state['paused']} after repeated errors; fix their cause, then resume it"
+        if state.get("newer"):
+            # It keeps its own version's code, settings and passwords.
+            return answer(f"{reason} on the version that was deployed meanwhile", "resume", *of_date, "--latest")
         return answer(reason, "resume", *of_date)
     if run and run["status"] != "completed":
         if behind := state.get("queuedBehind"):

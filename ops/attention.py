@@ -67,7 +67,7 @@ def evaluate(rows: list[dict], blocked: dict, failed: dict, late_after: float, n
         tries = row.get("retry_count") or 0
         cause = first_line(row.get("last_failure") or "Restate shows no reason")
         if row["status"] == "paused":
-            command = following("resume", env, date) if date else f"restate invocations resume {row['id']}"
+            command = following("next", env, date) if date else f"restate invocations resume {row['id']}"
             lines.append(f"{row['target']} is paused: {cause}; next: fix the cause, then {command}")
             known.add(date)
         elif row["status"] == "backing-off" and tries >= PATIENCE:

@@ -144,7 +144,7 @@ def invocation_of(cfg: dict, service: str, key: str, handler: str) -> dict | Non
     rows = sql(
         cfg,
         "SELECT id, status, completion_result, completion_failure, last_failure, retry_count, created_at,"
-        " modified_at, completed_at FROM sys_invocation"
+        " modified_at, completed_at, pinned_deployment_id FROM sys_invocation"
         " WHERE target_service_name = ? AND target_service_key = ?"
         " AND target_handler_name = ? ORDER BY created_at DESC LIMIT 1",
         service,

@@ -58,16 +58,18 @@ def bench(c, only=""):
     group="develop",
     changes=NOTHING,
     help={
-        "n": "how many closings",
+        "n": "how many closings under faults at random moments",
+        "scripts": "how many scripts to hold the models against; default as many as each command and fault needs",
         "seed": "the seed of all random choices",
         "faults": "the faults to inject, comma-separated; default all",
         "scenarios": "what happens to a closing, comma-separated; default all",
         "mutant": "a change of the service that breaks the promise, which the run must report",
     },
 )
-def chaos(c, n=20, seed=1, faults="", scenarios="", mutant=""):
-    """Close days under faults on this machine and check the promise after each; exit 1 if it broke."""
-    given = {"n": str(n), "seed": str(seed), "faults": faults, "scenarios": scenarios, "mutant": mutant}
+def chaos(c, n=20, seed=1, scripts="", faults="", scenarios="", mutant=""):
+    """Close days under faults on this machine, by scripts and at random; exit 1 if a model or a promise is wrong."""
+    given = {"n": str(n), "seed": str(seed), "scripts": scripts}
+    given |= {"faults": faults, "scenarios": scenarios, "mutant": mutant}
     words = " ".join(f"--{name} {q(value)}" for name, value in given.items() if value)
     if not run(c, f"-m chaos {words}", warn=True).ok:
         raise Exit(code=1)

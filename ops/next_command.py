@@ -8,7 +8,7 @@ from handler import plan
 from ops import closings
 from ops.closings import checked_date
 from ops.config import ENV_HELP
-from ops.restate import first_line, message, one_line, request, sql
+from ops.restate import first_line, message, newest, one_line, request, sql
 from ops.target import Target
 from ops.task import NOTHING, task
 
@@ -44,13 +44,15 @@ def known_state(cfg: dict, date: str) -> dict:
     state = closings.state_of(cfg, "ClosingPeriod", date[:7])
     closes = live_closes(cfg, date[:7])
     involved = [one for one in (run, *closes[:1]) if one]
+    paused = next((one for one in involved if one["status"] == "paused"), None)
     behind = (
         closes[0]["date"] if closes and closes[0]["date"] != date and run and run["status"] != closings.ENDED else None
     )
     return {
         "date": date,
         "run": run and {"status": run["status"], "failure": run["completion_failure"]},
-        "paused": next((one["id"] for one in involved if one["status"] == "paused"), None),
+        "paused": paused and paused["id"],
+        "newer": bool(paused) and paused["pinned_deployment_id"] != newest(cfg),
         "queuedBehind": behind,
         "blocked": state.get("blocked"),
         "closing": state.get("closing"),
@@ -89,13 +91,13 @@ def silence(cfg: dict, period: str, error: Exit) -> str:
 
 
 def live_closes(cfg: dict, period: str) -> list[dict]:
-    """Return the invocations of a period's close that have not ended, the oldest first: {"id", "status", "date"}."""
+    """Return the invocations of a period's close that have not ended, the oldest first: {"id", "status", "date", …}."""
     rows = sql(
         cfg,
-        "SELECT close.id, close.status, run.target_service_key AS date FROM sys_invocation close"
-        " LEFT JOIN sys_invocation run ON run.id = close.invoked_by_id"
+        "SELECT close.id, close.status, close.pinned_deployment_id, run.target_service_key AS date"
+        " FROM sys_invocation close LEFT JOIN sys_invocation run ON run.id = close.invoked_by_id"
         " WHERE close.target_service_name = 'ClosingPeriod' AND close.target_service_key = ?"
         f" AND close.target_handler_name = 'close' AND close.{LIVE} ORDER BY close.created_at",
         period,
     )
-    return [{"date": None, **row} for row in rows]
+    return [{"date": None, "pinned_deployment_id": None, **row} for row in rows]

@@ -1,8 +1,8 @@
 """Package_Rpt_Ac_Fi806.get_master_data: the closing procedure that everything else here exists for.
 
 Each start is written to DATA/procedure.log, synced to the disk, before anything else happens, so a test can count the
-starts whatever dies afterwards. The faults `procedure_seconds`, `procedure_status`, `procedure_message` and
-`procedure_error` change how long it takes and how it ends.
+starts whatever dies afterwards. The faults `procedure_seconds`, `procedure_holds`, `procedure_status`,
+`procedure_message` and `procedure_error` change how long it takes and how it ends.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 
 from .model import OracleError
 from .scheduler import now
+
+HOLD_STEP = 0.05
 
 
 class ProcedureLog:
@@ -48,6 +50,8 @@ def get_master_data(run, given: dict, pause: Callable) -> dict:
     status = "interrupted"
     try:
         pause(run, float(faults.value("procedure_seconds") or session.database.procedure_seconds))
+        while faults.value("procedure_holds") is not None:
+            pause(run, HOLD_STEP)
         _injected_error(faults.value("procedure_error"))
         status, message = _outcome(session, faults, year, first, last, user)
     except OracleError as error:

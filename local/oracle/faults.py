@@ -15,6 +15,7 @@ from pathlib import Path
 
 KNOWN = {
     "procedure_seconds": "seconds that the closing procedure takes",
+    "procedure_holds": "it does not end before this is cleared",
     "procedure_status": "what it gives as its status, such as 0 or NULL; the balances then stay stale",
     "procedure_message": "what it gives as its message, where procedure_status is injected",
     "procedure_error": "an error inside it, such as ORA-01555: snapshot too old",

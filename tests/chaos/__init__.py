@@ -1,6 +1,7 @@
-"""Closings under faults: `make chaos N=100 SEED=1`, and eight of them in `make test`.
+"""Closings under faults on the real restate-server, PostgreSQL, workers and the stand-in for Genius: `make chaos`.
 
-They run on the real restate-server, PostgreSQL, Lambda workers and the stand-in for Genius, with all durations divided
-by one factor. Four periods are closed at once while faults are injected at random moments. After each closing the
-promise is checked; if it is broken, the run prints its seed and the reason.
+First short scripts of commands and faults, which are also played on the models of tests/simulation: both must agree in
+starts of the procedure, outcomes of the steps and next commands. Then `N=100` closings, with all durations divided by
+one factor: four periods are closed at once while faults are injected at random moments, and the promise is checked
+after each closing; if it is broken, the run prints its seed and the reason. A few of both run in `make test`.
 """

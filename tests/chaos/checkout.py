@@ -28,6 +28,7 @@ WRONG_CENT = "UPDATE legacy_trial_balances SET end_balance = end_balance + 0.01 
 # nothing.
 MUTANTS = {
     "auto-drop": ("genius.py", "auto_drop => FALSE", "auto_drop => TRUE"),
+    "any-status": ("closing_job.sql", "  IF v_status IS NULL OR v_status {failure} THEN", "  IF 1 = 0 THEN"),
     "no-guard": ("closing_job.sql", "  IF v_other IS NOT NULL THEN", "  IF 1 = 0 THEN"),
     "wrong-cent": ("rollup.py", "check_written(session, year, month)", f'(session.run(f"{WRONG_CENT}"), [])[1]'),
 }

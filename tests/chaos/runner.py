@@ -26,7 +26,7 @@ from ops.restate import request
 PERIODS = ("2025-01", "2025-04", "2025-07", "2025-10")
 # With an operator that repairs it; a closing that takes longer is stuck.
 BOUND_SECONDS = 300
-SCENARIOS = ("plain", "plain", "plain", "twice", "two-dates", "kill", "cancel", "pause", "rival")
+SCENARIOS = ("plain", "plain", "plain", "twice", "two-dates", "rival")
 
 
 class Runner:
@@ -139,9 +139,6 @@ class Runner:
             self.submit(date, {"date": date, "userId": "chaos"})
         if scenario == "twice":
             self.submit(dates[0], {"date": dates[0], "userId": "chaos"})
-        elif scenario in ("kill", "cancel", "pause"):
-            time.sleep(rng.uniform(0, 4))
-            self.interrupt(scenario, dates[0])
         elif scenario == "rival":
             self.submit_rival(period, dates[0])
         for date in dates:
@@ -157,15 +154,6 @@ class Runner:
                     return
             time.sleep(0.3)
         raise checks.Broken(f"Restate did not accept {date}")
-
-    def interrupt(self, what: str, date: str) -> None:
-        """Kill, cancel or pause a closing at its current step."""
-        with suppress(Exit):
-            run = closings.invocation_of(self.cfg, "DailyClosing", date, "run")
-            target = run["id"]
-            if what == "pause":
-                target = (repair.children(self.cfg, run) or [target])[0]
-            request(self.cfg, "PATCH", f"{self.cfg['RESTATE_ADMIN_URL']}/invocations/{target}/{what}")
 
     def submit_rival(self, period: str, date: str) -> None:
         """Create another job between this closing's check for live jobs and its submit, as a frozen worker would."""

@@ -1,15 +1,21 @@
-"""Closings under faults, and mutants that such a run must report."""
+"""Closings under faults, the models held against the cloud, and mutants that such runs must report."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
+from chaos import compare, scripts
+from chaos.checkout import mutate
+from chaos.cloud import Stage
 from chaos.runner import Runner
 
 from handler import settings
 
 SEED = 806
+STATUS_SCRIPT = ("procedure ends with 0", "close", "lift")
+HELD_SCRIPT = ("die after submit", "procedure holds", "close", "kill", "lift")
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +36,22 @@ def test_a_mutant_of_the_job_is_reported():
     # The first report ends the run. Mutants of the handlers are found by the simulation.
     broken = Runner(16, SEED, [], ("plain",), "auto-drop").run()
     assert any("its name is free again" in line for line in broken)
+
+
+def test_the_models_agree_with_the_cloud_and_a_mutant_is_found():
+    # A procedure with status 0 has failed: the first script finds a job that does not look at it.
+    (status, expected), (held, expected_held) = compare.outcomes(STATUS_SCRIPT, HELD_SCRIPT)
+    with Stage("chaos-scripts-test") as stage:
+        assert compare.compare(stage, status, expected) == []
+        assert compare.compare(stage, held, expected_held) == []
+        mutate(stage.folder / "handler", "any-status")
+        stage.checkout.deploy()
+        (line, *_) = compare.compare(stage, status, expected)
+    assert line.startswith("next: the model ('inv rerun --date DATE',), the cloud ()"), line
+
+
+def test_scripts_are_chosen_until_each_command_and_each_fault_had_an_effect_three_times():
+    chosen = compare.chosen(SEED)
+    counts = Counter(name for _, outcome in chosen for name in set(outcome.effective))
+    assert set(counts) == {*scripts.COMMANDS, *scripts.FAULTS}
+    assert min(counts.values()) >= 3

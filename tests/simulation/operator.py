@@ -34,14 +34,15 @@ class Operator:
         known = restate.states["ClosingPeriod", date[:7]]
         queue = restate.queues["ClosingPeriod", date[:7]]
         involved = [one for one in (run, queue[0] if queue else None) if one]
-        paused = next((one.id for one in involved if one.status == "paused"), None)
+        paused = next((one for one in involved if one.status == "paused"), None)
         mine = [one for one in queue if one.parent is run]
         behind = queue[0].parent.key if mine and queue[0] is not mine[0] and queue[0].parent else None
         failure = run.failure.message if run and run.failure else None
         return {
             "date": date,
             "run": run and {"status": run.status, "failure": failure},
-            "paused": paused,
+            "paused": paused and paused.id,
+            "newer": bool(paused) and paused.version != restate.version,
             "queuedBehind": behind,
             "blocked": known.get("blocked"),
             "closing": known.get("closing"),
@@ -137,10 +138,10 @@ class Operator:
     def stop_job(self, date: str) -> None:
         self.world.restate.submit("ClosingPeriod", date[:7], "stop_job", None)
 
-    def resume(self, date: str) -> None:
+    def resume(self, date: str, latest: bool = True) -> None:
         paused = self.state(date)["paused"]
         if paused:
-            self.world.restate.resume_paused(paused, latest=True)
+            self.world.restate.resume_paused(paused, latest=latest)
 
     def deploy(self) -> None:
         """A new version with the passwords of today."""
@@ -258,7 +259,7 @@ class Operator:
         elif task == "resolve":
             self.resolve(words[words.index("--period") + 1])
         elif task == "resume":
-            self.resume(date)
+            self.resume(date, "--latest" in words)
         elif task == "release":
             self.release()
         elif task in ("status", "next"):

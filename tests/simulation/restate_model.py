@@ -430,6 +430,9 @@ class Restate:
             # The process is given up, and what it was about to do happens later.
             self.zombies.append((function, arguments, invocation))
             raise Died
+        if fault == "stall":
+            # What the step asks does not answer; it is asked until it does.
+            raise Failed(f"{entry.name} stalls")
         value = failure = None
         try:
             value = function(**arguments)

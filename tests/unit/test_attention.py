@@ -33,7 +33,7 @@ def test_a_paused_close_is_resumed_by_the_date_of_the_run_that_called_it():
     (line,) = lines(RUN, paused, late_after=60)
     assert line == (
         "ClosingPeriod/2025-01/close is paused: [500] KeyError: 'lost'; next: fix the cause,"
-        " then inv resume --env prod --date 2025-01-31"
+        " then inv next --env prod --date 2025-01-31"
     )
 
 

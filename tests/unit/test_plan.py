@@ -74,6 +74,7 @@ def run_row(genius="pending", ledger="pending", metrics="pending", job="GNS_2025
         ({"rows": "PostgreSQL: refused"}, "inv doctor --env E"),
         ({"jobs": "Genius: DPY-6005"}, "inv doctor --env E"),
         ({"run": RUNNING, "paused": "inv_1"}, f"inv resume --env E --date {DATE}"),
+        ({"run": RUNNING, "paused": "inv_1", "newer": True}, f"inv resume --env E --date {DATE} --latest"),
         ({"run": RUNNING}, f"inv status --env E --date {DATE} --watch"),
         ({"run": RUNNING, "queuedBehind": "2025-01-30"}, "inv next --env E --date 2025-01-30"),
         ({"blocked": BLOCKED}, "inv resolve --env E --period 2025-01 --as succeeded|failed"),
