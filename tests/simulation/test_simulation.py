@@ -43,6 +43,10 @@ MUTANTS = {
         "job_status.py",
         [('if "refused" in seen:', 'if seen.get("refused"):\n        return known\n    if False:')],
     ),
+    "a closing that a rotated password paused stays on its version": (
+        "plan.py",
+        [('if state.get("newer"):', "if False:")],
+    ),
     "the procedure's own errors are taken for the guard's": (
         "job_status.py",
         [('run["guard"] and run["error"]', 'run["error"]'), ('first["guard"] and first["error"]', 'first["error"]')],
