@@ -9,6 +9,7 @@ import json
 import time
 from datetime import datetime
 
+from handler.plan import describe_hold
 from ops import closings, schedule
 from ops.restate import first_line, sql
 from ops.target import Target
@@ -42,6 +43,8 @@ def find(target: Target) -> list[str]:
     # Never started is a decision, such as that of a test environment; stopped after a start needs somebody.
     if not state:
         return lines
+    if hold := state.get("hold"):
+        lines.append(f"{describe_hold(hold)}; next: inv release --env {target.env}")
     runs, text = schedule.check(cfg, state, target.env)
     return lines if runs else [*lines, text]
 

@@ -118,7 +118,7 @@ def fix_of(error: Exit, usual: str) -> str:
 
 def set_value(env: str, key: str, value: str) -> str:
     """Format the command that changes one line of an environment's file."""
-    return f"sed -i 's|^{key}=.*|{key}={value}|' env/{env}.env"
+    return f"sed -i.bak 's|^{key}=.*|{key}={value}|' env/{env}.env"
 
 
 def cli(target: Target) -> Iterator[Finding]:

@@ -245,7 +245,7 @@ def configuration(cfg: dict, **changed) -> dict:
 @pytest.mark.parametrize(
     ("changed", "message", "fix"),
     [
-        ({"MemorySize": 512}, "at least 1024", "sed -i 's|^MEMORY=.*|MEMORY=1024|' env/local.env && inv deploy"),
+        ({"MemorySize": 512}, "at least 1024", "sed -i.bak 's|^MEMORY=.*|MEMORY=1024|' env/local.env && inv deploy"),
         ({"Timeout": 60}, "Timeout is 60", "inv deploy --env local"),
         ({"Runtime": "python3.9"}, "Runtime is python3.9", "inv deploy --env local"),
         ({"Role": "arn:aws:iam::1:role/other"}, "its role differs from", "inv deploy --env local"),

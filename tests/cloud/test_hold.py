@@ -85,8 +85,9 @@ def test_running_closing_is_left_alone(scheduler):
 
 def test_hold_is_shown_where_people_look(scheduler):
     inv("hold", *ENV, "--reason", "network move")
-    for words in (("status",), ("schedule", "status"), ("doctor",)):
-        shown = inv(*words, *ENV, check=False).stdout
+    for words in (("status",), ("schedule", "status"), ("doctor",), ("ping", "--quiet", "--closings")):
+        done = inv(*words, *ENV, check=False)
+        shown = done.stdout + done.stderr
         assert "closings are held by" in shown and "network move" in shown, words
     assert "fix: inv release --env local" in inv("doctor", *ENV, check=False).stdout
 
