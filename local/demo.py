@@ -16,7 +16,7 @@ from pg8000 import native
 from local.cloud import Cloud
 from local.errors import LocalError
 from local.state import ROOT
-from ops import closings, logs, report, restate, shell
+from ops import closings, logs, report, restate, terminal
 from ops.target import Target
 
 FIRST = date(2025, 1, 31)
@@ -91,7 +91,7 @@ def next_date(cfg: dict[str, str]) -> str:
 
 def title(text: str) -> None:
     """Print a title, bold on a terminal."""
-    print(f"\n{shell.styled(text, shell.BOLD)}", flush=True)
+    print(f"\n{terminal.styled(text, terminal.BOLD)}", flush=True)
 
 
 def print_result(target: Target, day: str, result: dict, began: float) -> None:

@@ -146,6 +146,14 @@ def watch(target: Target, date: str) -> None:
     closings.follow(target.cfg, date)
 
 
+def step_states(step: str) -> list[tuple[str, str]]:
+    """Return the state of each step of a closing, given the words of what it does now; all wait in a queue."""
+    name = step.partition(" ")[0]
+    # Whatever is not a later step belongs to the procedure: a submit, a wait, the job of an earlier closing.
+    current = STEPS.index(name) if name in STEPS else 0 if step else -1
+    return [(one, "waits" if at > current else "runs" if at == current else "done") for at, one in enumerate(STEPS)]
+
+
 def picture(view: View, now: float):
     """Return the live view: progress against the median of earlier closings, the invocations, the next command."""
     from rich.console import Group
@@ -159,9 +167,12 @@ def picture(view: View, now: float):
         table.add_column(name, overflow="fold")
     for row in view.calls:
         table.add_row(*(Text(cell) for cell in row))
+    steps = Table(box=None, pad_edge=False, show_header=False)
+    for row in step_states(view.step):
+        steps.add_row(*row)
     head = Text(f"{view.step or 'queued'}  {history.format_seconds(ran)}", style="bold")
     if view.usual:
         head.append(f" of usually {history.format_seconds(view.usual)}", style="default")
     bar = [ProgressBar(total=view.usual, completed=min(ran, view.usual), width=40)] if view.usual else []
     rest = [Text(one) for one in (view.error and f"error: {view.error}", view.job, view.advice) if one]
-    return Group(head, *bar, table, *rest)
+    return Group(head, *bar, steps, table, *rest)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ops import terminal
+
+STYLES = {"ok": terminal.GOOD, "warn": terminal.WARNING, "FAILED": terminal.BAD}
+
 
 class Finding(NamedTuple):
     """One line of the doctor: the check's name, whether it passed, what it found, and the command that fixes it.
@@ -34,4 +38,4 @@ def failed(message: str, fix: str, name: str = "") -> Finding:
 def line(finding: Finding) -> str:
     kind = "FAILED" if not finding.passed else "warn" if finding.warning else "ok"
     fix = f"; fix: {finding.fix}" if finding.fix else ""
-    return f"{kind:<6} {finding.name:<12} {finding.message}{fix}"
+    return f"{terminal.styled(f'{kind:<6}', STYLES[kind])} {finding.name:<12} {finding.message}{fix}"

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from invoke import Exit
 
+from ops import terminal
 from ops.task import MACHINE, NOTHING, task
 
 SHOWN = 100
@@ -36,7 +37,7 @@ def sql(c, text, rows=SHOWN):
             return
         names = [column[0] for column in cursor.description]
         found = cursor.fetchmany(rows)
-        print("\n".join(aligned(names, found)))
+        print(aligned(names, found))
         more = sum(1 for _ in cursor)
         print(f"{counted(len(found) + more)}{f', the first {len(found)} shown' if more else ''}")
 
@@ -70,18 +71,11 @@ def counted(rows: int) -> str:
     return f"{rows} row{'' if rows == 1 else 's'}"
 
 
-def aligned(names: list[str], rows: Iterable[tuple]) -> list[str]:
-    """Rows under their columns' names; numbers end where their column ends, NULL is left blank."""
-    cells = [[format_value(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(names, *cells)]
-    right = [any(isinstance(value, (int, float, Decimal)) for value in column) for column in zip(*rows)]
-    right = right or [False] * len(names)
-
-    def line(words: list[str]) -> str:
-        placed = [w.rjust(n) if r else w.ljust(n) for w, n, r in zip(words, widths, right)]
-        return "  ".join(placed).rstrip()
-
-    return [line(names), line(["-" * width for width in widths]), *map(line, cells)]
+def aligned(names: list[str], rows: Iterable[tuple]) -> str:
+    """Format rows under their columns' names; numbers end where their column ends, NULL is left blank."""
+    rows = list(rows)
+    numbers = [at for at in range(len(names)) if any(isinstance(row[at], (int, float, Decimal)) for row in rows)]
+    return terminal.table([[format_value(value) for value in row] for row in rows], names, right=numbers)
 
 
 def format_value(value: object) -> str:
@@ -117,8 +111,8 @@ def faults(c):
     from local.oracle.faults import KNOWN
 
     injected = genius_faults().injected()
-    for name, meaning in KNOWN.items():
-        print(f"{'injected' if name in injected else '':<8}  {name:<19}  {injected.get(name) or meaning}")
+    rows = [("injected" if name in injected else "", name, injected.get(name) or KNOWN[name]) for name in KNOWN]
+    print(terminal.table(rows))
 
 
 def genius_faults():

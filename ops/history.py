@@ -10,7 +10,7 @@ from invoke import Exit
 
 from handler import findings
 from handler.request import STEPS
-from ops import closings, config, next_command, ping
+from ops import closings, config, next_command, ping, terminal
 from ops.target import Target
 from ops.task import NOTHING, task
 
@@ -60,15 +60,14 @@ def follow(target: Target, date: str) -> None:
 
 def table(rows: list[dict]) -> str:
     """Format rows of closing_runs as a table."""
-    lines = [f"{'date':<10}  {'started (UTC)':<16} {'status':<9} {'total':>9}" + "".join(f" {s:>10}" for s in STEPS)]
+    cells = []
     for row in rows:
         known = durations(row)
-        steps = "".join(f" {format_step(row[step], known[step]):>10}" for step in STEPS)
-        total = format_seconds(known["total"])
-        line = f"{row['closing_date']:<10}  {row['started_at'][:16]:<16} {row['status']:<9} {total:>9}{steps}"
-        lines.append(f"{line}  {' '.join(row['message'].split())[:80]}".rstrip())
-        lines += [f"            {text}" for text in findings.texts(row["detail"])]
-    return "\n".join(lines)
+        steps = [format_step(row[step], known[step]) for step in STEPS]
+        begun, message = row["started_at"][:16], " ".join(row["message"].split())[:80]
+        cells.append((row["closing_date"], begun, row["status"], format_seconds(known["total"]), *steps, message))
+        cells += [("", "", "", "", "", "", "", text) for text in findings.texts(row["detail"])]
+    return terminal.table(cells, ("date", "started (UTC)", "status", "total", *STEPS, ""), right=(3, 4, 5, 6))
 
 
 def format_step(outcome: str, seconds: float | None) -> str:

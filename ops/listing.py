@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import textwrap
-
 from invoke import Collection, Exit, ParseError
 from invoke.program import Program
 
+from ops import terminal
 from ops.config import known_environments
 from ops.task import GROUPS, NOTHING, closed_pipe_ends_quietly, task
 
 # What `inv` without arguments shows, in the order of an operator's first day.
 FIRST = ("demo", "env.check", "deploy", "close", "status", "logs", "doctor", "rerun", "resolve", "rollback")
-INDENT, GAP = "  ", "   "
 
 
 def install(namespace: Collection) -> None:
@@ -54,7 +51,7 @@ def overview(c):
     from tasks import namespace
 
     known = {name: line for names in grouped(namespace).values() for name, line in names}
-    print("The tasks that matter most:", "", *columns([(name, known[name]) for name in FIRST]), "", sep="\n")
+    print("The tasks that matter most:", "", columns([(name, known[name]) for name in FIRST]), "", sep="\n")
     print("All tasks: inv --list. One task and its options: inv --help TASK.")
     print("To see the commands of a task without a change: inv --dry TASK.")
 
@@ -65,7 +62,7 @@ def by_group(namespace: Collection) -> list[str]:
     width = max(len(name) for rows in groups.values() for name, _ in rows)
     lines = []
     for group, rows in groups.items():
-        lines += [group, *columns(rows, width), ""]
+        lines += [group, columns(rows, width), ""]
     return lines[:-1]
 
 
@@ -93,13 +90,6 @@ def first_line(made) -> str:
     return (made.__doc__ or "").strip().partition("\n")[0]
 
 
-def columns(rows: list[tuple[str, str]], width: int = 0) -> list[str]:
-    """Return rows of a name and a text, the text wrapped to the terminal's width."""
-    width = width or max(len(name) for name, _ in rows)
-    room = shutil.get_terminal_size().columns - len(INDENT) - width - len(GAP)
-    lines = []
-    for name, text in rows:
-        first, *rest = textwrap.wrap(text, max(room, 20)) or [""]
-        lines.append(f"{INDENT}{name:<{width}}{GAP}{first}".rstrip())
-        lines += [f"{INDENT}{'':<{width}}{GAP}{line}" for line in rest]
-    return lines
+def columns(rows: list[tuple[str, str]], width: int = 0) -> str:
+    """Return rows of a name, filled up to a width, and a text."""
+    return terminal.table([(name.ljust(width), text) for name, text in rows], indent=2)

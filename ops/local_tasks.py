@@ -13,7 +13,7 @@ from pathlib import Path
 
 from invoke import Exit
 
-from ops import environment
+from ops import environment, terminal
 from ops.task import MACHINE, NOTHING, task
 
 
@@ -78,19 +78,18 @@ def status(c):
     """Show each service: up or down, pid, port, memory, age; exit 1 if one is down."""
     with one_line_on_failure():
         found = cloud().status()
-    print(f"{'service':<9} {'':<6} {'pid':>7} {'port':>5} {'memory':>8} {'age':>8}  url")
-    for name, one in found.items():
-        print(status_line(name, one))
+    rows = [status_row(name, one) for name, one in found.items()]
+    print(terminal.table(rows, ("service", "", "pid", "port", "memory", "age", "url"), right=(2, 3, 4, 5)))
     if not all(one["up"] for one in found.values()):
         raise Exit(code=1)
 
 
-def status_line(name: str, found: dict) -> str:
+def status_row(name: str, found: dict) -> tuple[str, ...]:
     memory = f"{found['memory'] / 2**20:.0f} MiB" if found["memory"] else "-"
     age = f"{found['age']:.0f} s" if found["age"] is not None else "-"
     state = "up" if found["up"] else "silent" if found["pid"] else "down"
     pid, port = found["pid"] or "-", found["port"] or "-"
-    return f"{name:<9} {state:<6} {pid:>7} {port:>5} {memory:>8} {age:>8}  {found['url'] or '-'}"
+    return name, state, str(pid), str(port), memory, age, found["url"] or "-"
 
 
 @task(

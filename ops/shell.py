@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import environment
+from ops import environment, terminal
 from ops.progress import waiting_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +54,6 @@ READS_ENDPOINT = (2, 13)
 # Options of Invoke's own `run`, for commands whose output goes to the screen: neither INVOKE_… nor a style changes it.
 PLAIN = {"pty": False, "echo_format": "{command}", "replace_env": True}
 # The styles of a terminal.
-BOLD, FAINT = "1", "2"
 # The number of changes that this process has made or, under --dry, has printed.
 changes = 0
 
@@ -204,13 +203,7 @@ def run_local(c, cfg: dict[str, str], command: str) -> str:
 
 def announce(command: str) -> None:
     """Echo a command that can be copied and pasted."""
-    print(styled(command, FAINT), flush=True)
-
-
-def styled(text: str, style: str) -> str:
-    """Return a text in a style of the terminal, or as it is for a pipe, NO_COLOR or a terminal without styles."""
-    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
-    return text if plain else f"\033[{style}m{text}\033[0m"
+    print(terminal.styled(command, terminal.FAINT), flush=True)
 
 
 def failure(command: str, done: Done) -> str:

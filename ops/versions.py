@@ -7,7 +7,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops import alarms, deploy, function_url, keep_warm, logs, release, restate, roles, shell
+from ops import alarms, deploy, function_url, keep_warm, logs, release, restate, roles, shell, terminal
 from ops.config import ENV_HELP
 from ops.repair import change, confirm
 from ops.restate import arn_of, deployments, function_of, sql
@@ -39,15 +39,13 @@ def versions(c, env):
         return
     running = {row["id"]: row["n"] for row in sql(target.cfg, RUNNING)}
     newest = {row["deployment_id"] for row in sql(target.cfg, "SELECT deployment_id FROM sys_service")}
-    print(f"{'version':<8} {'age':>6}  {'digest, commit':<28} {'Restate':<28} running")
+    rows = []
     for one in reversed(found):
         identity = registered.get(one["FunctionArn"], "")
         marks = [*aliases.get(one["Version"], []), *(["Restate's newest"] if identity in newest else [])]
-        description = one.get("Description") or "-"
-        print(
-            f"{one['Version']:<8} {age(one['LastModified']):>6}  {description:<28} {identity or 'not registered':<28}"
-            f" {running.get(identity, 0):>7}  {', '.join(marks)}".rstrip()
-        )
+        words = (one["Version"], age(one["LastModified"]), one.get("Description") or "-", identity or "not registered")
+        rows.append((*words, str(running.get(identity, 0)), ", ".join(marks)))
+    print(terminal.table(rows, ("version", "age", "digest, commit", "Restate", "running", ""), right=(1, 4)))
     for row in sql(target.cfg, release.WAITING):
         print(f"{row['n']} of {row['service']} wait and will start on Restate's newest")
 

@@ -67,8 +67,12 @@ class Schedule:
         return [row["id"] for row in rows]
 
     def forget(self) -> None:
-        """Stop and let go of all state, so that the next test begins with none."""
+        """Stop and let go of all state and of the looks at late dates, so that the next test begins with none."""
         self.call("stop")
+        left = "SELECT id FROM sys_invocation WHERE target_handler_name = 'check_closed' AND status != 'completed'"
+        for row in sql(self.cfg, left):
+            self.ask("PATCH", f"{self.cfg['RESTATE_ADMIN_URL']}/invocations/{row['id']}/kill")
+        wait_for(lambda: not sql(self.cfg, left))
         url = f"{self.cfg['RESTATE_ADMIN_URL']}/services/{schedule.SERVICE}/state"
         self.ask("POST", url, {"object_key": schedule.KEY, "new_state": {}})
         wait_for(lambda: not self.state())

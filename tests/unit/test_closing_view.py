@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from ops.closing_view import View, lines, picture
+from ops.closing_view import View, lines, picture, step_states
 
 CALLS = [
     ("DailyClosing/2025-01-31/run", "suspended", ""),
@@ -47,6 +47,14 @@ def test_picture_has_the_progress_and_takes_an_error_as_it_is(monkeypatch):
     plain = drawn()
     assert "wait RUNNING  1:00:00 of usually 2:00:00" in plain and "ORA: [no] listener" in plain
     assert "failed 7 times" in plain and "error: no answer" in plain and ADVICE[:40] in plain
+
+
+def test_each_step_has_its_state():
+    assert step_states("") == [("genius", "waits"), ("ledger", "waits"), ("metrics", "waits")]
+    assert step_states("other job GNS_1") == [("genius", "runs"), ("ledger", "waits"), ("metrics", "waits")]
+    assert step_states("ledger") == [("genius", "done"), ("ledger", "runs"), ("metrics", "waits")]
+    assert step_states("metrics") == [("genius", "done"), ("ledger", "done"), ("metrics", "runs")]
+    assert "genius   runs" in drawn()
 
 
 def test_no_color_is_honoured(monkeypatch):

@@ -12,14 +12,14 @@ import pytest
 from invoke import Context, Exit
 from support.helpers import INV, ROOT
 
-from ops import entry
+from ops import entry, terminal
 from ops.task import NOTHING, task
 
 SECRET = "s3cret/with+signs='"
 # A task's process that fails as a header with the end of a line makes it fail.
 BROKEN = f"""
 import urllib.request
-from ops import entry
+from ops import entry, terminal
 entry.install()
 entry.secrets.add({SECRET!r})
 print("before")
@@ -132,16 +132,15 @@ def test_demo_names_inv_as_the_shell_finds_it(monkeypatch):
     ],
 )
 def test_styles_only_on_a_terminal_that_wants_them(monkeypatch, environ, styled):
-    from ops import shell
 
     for name in ("TERM", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert (shell.styled("x", shell.FAINT) != "x") == styled
+    assert (terminal.styled("x", terminal.FAINT) != "x") == styled
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
-    assert shell.styled("x", shell.FAINT) == "x"
+    assert terminal.styled("x", terminal.FAINT) == "x"
 
 
 @pytest.mark.parametrize("task", ["lock", "chaos"])
