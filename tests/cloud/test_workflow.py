@@ -112,7 +112,7 @@ def test_a_deploy_without_an_env_file_stops_before_aws_is_asked(tmp_path):
     finally:
         (ROOT / "env" / "testci.env").unlink(missing_ok=True)
     assert done.returncode == 1
-    assert "AWS_REGION is missing" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "env/testci.env: it is empty" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_every_action_is_pinned_by_its_commit():
