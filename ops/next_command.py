@@ -87,7 +87,7 @@ def silence(cfg: dict, period: str, error: Exit) -> str:
     if not rows:
         return str(error.message)
     cause = first_line(rows[0].get("last_failure") or "it takes too long")
-    return f"Restate is up, and the function does not answer it: {cause}; `inv doctor --env ENV` shows the part that fails"
+    return f"Restate is up, and the function does not answer it: {cause}; `inv doctor --env ENV` shows the failing part"
 
 
 def live_closes(cfg: dict, period: str) -> list[dict]:

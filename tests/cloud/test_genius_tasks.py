@@ -12,7 +12,6 @@ def test_a_query_is_shown_as_a_table(local):
     query = "select 'a' as name, 10 as amount, null as none from dual union all select 'long', 7.25, 'x' from dual;"
     assert inv("genius.sql", query).stdout.splitlines() == [
         "NAME  AMOUNT  NONE",
-        "----  ------  ----",
         "a         10",
         "long    7.25  x",
         "2 rows",
