@@ -301,15 +301,17 @@ class Player:
         self.rotated = False
         return True
 
-    def do_rotate_oracle(self) -> None:
+    def do_rotate_oracle(self) -> bool:
         password = self.rotate("LOCAL_ORACLE_PASSWORD")
         self.genius.inject("password", f"{self.cfg['ORACLE_USER']}:{password}")
+        return True
 
-    def do_rotate_postgresql(self) -> None:
+    def do_rotate_postgresql(self) -> bool:
         password = self.rotate("LOCAL_PG_PASSWORD")
         with closing_(postgres.connect_admin(self.cloud.settings(), "postgres")) as connection:
             connection.autocommit = True
             connection.execute_simple(f"ALTER ROLE {self.cfg['PG_USER']} PASSWORD '{password}'")
+        return True
 
     def rotate(self, name: str) -> str:
         """Write a new password to the cloud's settings, for the next deploy; returns it."""

@@ -109,11 +109,9 @@ class Player:
             self.armed.append(word)
             return None
         accepted = getattr(self, "do_" + word.lower().replace(" ", "_").replace("-", "_"))()
-        if accepted or (accepted is None and word in self.had_effect):
+        if accepted:
             self.effective.append(category(word))
         return accepted if category(word) in scripts.COMMANDS else None
-
-    had_effect = ("rotate Oracle", "rotate PostgreSQL")
 
     def settle(self) -> None:
         """Let time pass until everything is at rest."""
@@ -192,13 +190,15 @@ class Player:
         self.rotated = False
         return True
 
-    def do_rotate_oracle(self) -> None:
+    def do_rotate_oracle(self) -> bool:
         self.operator.rotate_oracle()
         self.rotated = True
+        return True
 
-    def do_rotate_postgresql(self) -> None:
+    def do_rotate_postgresql(self) -> bool:
         self.operator.rotate_postgres()
         self.rotated = True
+        return True
 
     def do_hold(self) -> bool:
         self.operator.hold(None)

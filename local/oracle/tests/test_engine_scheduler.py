@@ -228,6 +228,15 @@ def test_a_running_job_is_seen_and_stopped(session, database, tmp_path):
     assert value(session, text) == "SYSTEM"
 
 
+def test_a_procedure_is_held_until_the_fault_is_cleared(session, database, tmp_path):
+    database.faults.inject("procedure_holds")
+    create(session, "J", guarded("J"))
+    eventually(lambda: procedure_events(tmp_path))
+    assert job_state(session, "J") == "RUNNING" and procedure_events(tmp_path, "end") == []
+    database.faults.clear("procedure_holds")
+    assert outcome(session, "J")[0] == "SUCCEEDED"
+
+
 @pytest.mark.parametrize("while_running", [False, True])
 def test_a_slave_that_dies_stops_its_job(session, database, while_running):
     if not while_running:
