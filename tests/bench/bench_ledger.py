@@ -61,7 +61,8 @@ def genius(folder: Path, given: dict):
         process.wait(10)
 
 
-def measure(postgres, given: dict, oracle_port: int) -> None:
+def use(given: dict, oracle_port: int) -> None:
+    """Set the function's environment for this process and its children."""
     os.environ.update(
         PG_HOST="127.0.0.1",
         PG_PORT=given["LOCAL_PG_PORT"],
@@ -74,6 +75,10 @@ def measure(postgres, given: dict, oracle_port: int) -> None:
         ORACLE_CONNECT_STRING=f"127.0.0.1:{oracle_port}/GENIUS",
         ORACLE_CLIENT="thin",
     )
+
+
+def measure(postgres, given: dict, oracle_port: int) -> None:
+    use(given, oracle_port)
     found = {name: [] for name in ("bare fetch", "open_balances", "copy", "copy heap", "values", "step", "postgresql")}
     run("prepare")
     memory = 0
