@@ -31,7 +31,12 @@ SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 RUNNING = """
 SELECT closing_date, id FROM closing_runs WHERE period = :period AND status = 'running'
  ORDER BY started_at DESC LIMIT 1"""
-RUNS = f"SELECT {runs.SHOWN} FROM closing_runs WHERE period = :period ORDER BY started_at DESC, id LIMIT 500"
+# The newest ones, and the one whose balances the trial balance holds.
+RUNS = f"""
+SELECT {runs.SHOWN} FROM closing_runs
+ WHERE id = CAST(:run AS uuid)
+    OR id IN (SELECT id FROM closing_runs WHERE period = :period ORDER BY started_at DESC, id LIMIT 500)
+ ORDER BY started_at DESC, id"""
 LEDGER_AT = "SELECT CAST(ledger_at AS text), ledger_job FROM closing_runs WHERE id = CAST(:id AS uuid)"
 # A balance of an account that the chart does not know has no parent, either.
 TOTALS = f"""
@@ -176,7 +181,7 @@ def header(session: Session, period: str, found: dict) -> dict:
     {"genius", "postgres"}, each {column: text} with "rows"; findings: see describe; runs: rows of closing_runs, the
     newest first; run: the id of one of them.
     """
-    all_runs = runs.read(session, RUNS, period=period)
+    all_runs = runs.read(session, RUNS, period=period, run=found["run"])
     own = next(row for row in all_runs if row["id"] == found["run"])
     metrics_run = next((row for row in all_runs if row["metrics"] == "succeeded"), None)
     before = previous(period)
@@ -191,7 +196,7 @@ def header(session: Session, period: str, found: dict) -> dict:
         + (describe(session, metrics_run, "metrics") if metrics_run else []),
         "warnings": warnings(session, metrics_run["id"]) if metrics_run else [],
         "metrics": metrics(session, period),
-        "runs": [{**row, "detail": times(row["detail"])} for row in all_runs],
+        "runs": [{**row, "message": row["message"][:LONGEST_NAME], "detail": times(row["detail"])} for row in all_runs],
     }
 
 

@@ -58,7 +58,8 @@ def reconcile(c, env, period):
     shown = f", the first {len(found['differences'])} shown" if more else ""
     raise Exit(
         f"{env}: {period} differs in {found['count']} accounts of a branch{shown}: {about}; something was posted after"
-        f" the closing; to close it again: `inv rerun --env {env} --date {found['date']} --from genius`"
+        " the closing, or changed in PostgreSQL; to close it again:"
+        f" `inv rerun --env {env} --date {found['date']} --from genius`"
     )
 
 

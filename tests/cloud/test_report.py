@@ -131,6 +131,17 @@ def test_metrics_have_the_earlier_periods_and_the_warnings(session, closed, admi
     assert error == f"the schema's owner must run: GRANT SELECT ON {SCHEMA}.financial_metrics TO finance"
 
 
+def test_header_of_a_period_with_very_many_runs_has_the_newest_and_its_own(session, closed):
+    session.run(
+        "INSERT INTO closing_runs (id, owner, closing_date, period, user_id, status, message, started_at)"
+        " SELECT gen_random_uuid(), 'x', '2025-01-31', '2025-01', 'adm', 'failed', repeat('ü', 8000),"
+        " now() + n * interval '1 second' FROM generate_series(1, 600) n"
+    )
+    head = report.answer({"period": PERIOD})
+    assert head["run"] == runs.run_id("owner") == head["runs"][-1]["id"] and len(head["runs"]) == 501
+    assert len(json.dumps(head)) < report.PAGE_BYTES
+
+
 def test_balances_replaced_between_two_pages_end_the_report(session, closed, monkeypatch):
     monkeypatch.setattr(report, "PAGE_ROWS", 5)
     moment = report.answer({"period": PERIOD})["moment"]
