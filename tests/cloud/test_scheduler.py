@@ -204,11 +204,12 @@ def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stoppe
     assert [one["leftOut"] for one in missed if one["leftOut"]] == [tick["leftOut"]]
 
 
-def test_a_date_that_waits_for_a_blocked_period_is_reported_as_late(stopped, morning):
-    begin, day = int(time.time() * 1000), "2025-08-04"
-    blocked = {"date": "2025-08-02", "job": "GNS_X", "message": "STOPPED", "at": 1.0}
+def test_a_date_that_waits_for_a_blocked_period_is_reported_as_late(stopped):
+    begin, day = int(time.time() * 1000), "2024-09-10"
+    blocked = {"date": "2024-09-02", "job": "GNS_X", "message": "STOPPED", "at": 1.0}
     state = {"object_key": day[:7], "new_state": {"blocked": list(json.dumps(blocked).encode())}}
     url = f"{stopped.cfg['RESTATE_ADMIN_URL']}/services/ClosingPeriod/state"
+    stopped.deploy(clock_of(day))
     generation = stopped.call("start")["generation"]
     try:
         stopped.ask("POST", url, state)
@@ -227,7 +228,7 @@ def test_a_date_that_waits_for_a_blocked_period_is_reported_as_late(stopped, mor
     finally:
         stopped.ask("POST", url, {**state, "new_state": {}})
     assert (event["date"], event["status"]) == (day, "unknown")
-    assert event["next"] == "inv resolve --env ENV --period 2025-08 --as succeeded|failed"
+    assert event["next"] == "inv resolve --env ENV --period 2024-09 --as succeeded|failed"
 
 
 def test_eleven_days_close_or_cover_each_date_once(local, module_schedule):
