@@ -28,10 +28,12 @@ def own_environment(monkeypatch):
     settings.current.cache_clear()
 
 
+@pytest.mark.slow
 def test_the_promise_holds_under_faults():
     assert Runner(8, SEED).run() == []
 
 
+@pytest.mark.slow
 def test_a_mutant_of_the_job_is_reported():
     # The first report ends the run. Mutants of the handlers are found by the simulation.
     broken = Runner(16, SEED, [], ("plain",), "auto-drop").run()

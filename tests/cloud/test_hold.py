@@ -112,6 +112,8 @@ def test_dates_wait_and_are_caught_up_after_the_release(scheduler):
 
 
 def test_hold_ends_by_itself(scheduler):
+    # Without a chain, since the real clock would find years of dates due.
+    scheduler.forget()
     inv("deploy", *ENV)
     zone = ZoneInfo(scheduler.cfg["SCHEDULE_ZONE"])
     first = datetime.now(zone) + timedelta(hours=1)

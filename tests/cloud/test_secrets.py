@@ -259,6 +259,7 @@ def test_reference_that_cannot_be_read_is_one_line_with_its_fix(rotation, make, 
     assert all(passed for passed, *_ in findings())
 
 
+@pytest.mark.slow
 def test_policy_stays_for_a_version_and_goes_when_nothing_refers_to_a_secret(rotation):
     with environment_file("testplain") as env:
         assert "no longer wanted" not in inv("--dry", "roles", "--env", env).stdout, "a version with references exists"

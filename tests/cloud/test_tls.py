@@ -114,6 +114,7 @@ def test_a_ca_file_that_is_not_there_is_named(reach):
         reach(pg_sslrootcert="/no/ca.pem")
 
 
+@pytest.mark.slow
 def test_deployed_function_verifies_with_the_ca_file_of_its_environment(deployed, server):
     port, folder = server
     other = ROOT / "env" / "testca.env"

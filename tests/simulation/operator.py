@@ -74,10 +74,6 @@ class Operator:
         restate.submit("DailyClosing", date, "run", json.dumps(body).encode())
         return True
 
-    def close_despite(self, date: str) -> bool:
-        """inv close --despite-hold."""
-        return self.close(date, despiteHold=True)
-
     def rerun(self, date: str, first: str | None = None, adopt: bool = False) -> bool:
         """inv rerun: announce, end a run that lives, purge it, submit."""
         restate = self.world.restate

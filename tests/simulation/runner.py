@@ -32,8 +32,6 @@ ACTIONS = {
     "lose_restate": lambda draw: (),
     "start_schedule": lambda draw: (),
     "hold": lambda draw: (draw.choice((None, 6 * HOUR, 30 * HOUR)),),
-    "close_despite": lambda draw: (draw.choice(DATES),),
-    "release": lambda draw: (),
 }
 NAMES = tuple(ACTIONS)
 
