@@ -83,9 +83,14 @@ def checked(check: Callable, pauses: bool = False, refusal: str = ""):
 
 
 async def log_refusal(ctx, event: str, message: str) -> None:
-    """Log a date that ends before it has begun, in a step, so that a replay does not log it again."""
+    """Log a date that ends before it has begun, also if it is cancelled meanwhile."""
     about = {"date": ctx.key(), "invocation": ctx.request().id, "status": "refused", "message": message}
-    await outlast(ctx.run_typed("log", log.write, event=event, **about))
+    await outlast(log_once(ctx, event, **about))
+
+
+def log_once(ctx, event: str, **fields):
+    """Log an event in a step, so that a replay does not log it again; returns the future of the step."""
+    return ctx.run_typed("log", log.write, event=event, **fields)
 
 
 async def today(ctx) -> date:

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from restate import ObjectContext, ObjectSharedContext, TerminalError, VirtualObject
 from restate.retry_policy import InvocationRetryPolicy
 
-from . import closing, entry, log, period, schedule_times, settings
+from . import closing, entry, period, schedule_times, settings
 from .plan import describe_hold, next_command
 from .request import DESPITE_HOLD, MAIN, check_hold, check_late, check_main, check_release, check_trigger, protocol
 
@@ -115,8 +115,7 @@ async def hold(ctx: ObjectContext, request: dict) -> dict:
         body = {"protocol": protocol(), "who": "the end of its time"}
         ending["invocation"] = await ctx.object_send(release, key=MAIN, arg=body, send_delay=delay).invocation_id()
     ctx.set("hold", {**made, **ending})
-    # A step, so that a replay does not log it again.
-    await ctx.run_typed("log", log.write, event="closings_held", **made)
+    await entry.log_once(ctx, "closings_held", **made)
     return made
 
 
@@ -127,7 +126,7 @@ async def release(ctx: ObjectContext, who: str) -> dict:
     ended = await end_hold(ctx)
     if not ended:
         return {"ended": None, "dates": []}
-    await ctx.run_typed("log", log.write, event="closings_released", who=who, reason=ended["reason"])
+    await entry.log_once(ctx, "closings_released", who=who, reason=ended["reason"])
     running = await ctx.get("next", type_hint=dict)
     return {"ended": ended, "dates": (await close_due(ctx, await ctx.time()))["dates"] if running else []}
 
@@ -237,8 +236,7 @@ async def check_closed(ctx: ObjectSharedContext, day: str) -> dict:
         }
     found = next_command(known)
     event = {"date": day, "status": run["status"], "message": found["reason"], "next": found["command"]}
-    # A step, so that a replay does not log it again.
-    await ctx.run_typed("log", log.write, event="closing_late", **event)
+    await entry.log_once(ctx, "closing_late", **event)
     return {"closed": False}
 
 
@@ -250,7 +248,7 @@ async def close_due(ctx: ObjectContext, now: float) -> dict:
     """
     if found := await ctx.get("hold", type_hint=dict):
         waiting = {"at": schedule_times.written(now, SETTINGS.schedule_zone), "hold": found}
-        await ctx.run_typed("log", log.write, event="closings_wait", **waiting)
+        await entry.log_once(ctx, "closings_wait", **waiting)
         return {"at": waiting["at"], "dates": [], "covered": [], "leftOut": [], "open": [], "hold": found}
     newest = closing_date(
         schedule_times.next_day(now, SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone) - schedule_times.DAY
@@ -281,6 +279,5 @@ async def close_due(ctx: ObjectContext, now: float) -> dict:
         if last[name]:
             ctx.set(name, [*(await ctx.get(name, type_hint=list) or []), *last[name]][-KEPT:])
     if covered or left_out or still_open:
-        # A step, so that a replay does not log it again.
-        await ctx.run_typed("log", log.write, event="dates_missed", **last)
+        await entry.log_once(ctx, "dates_missed", **last)
     return last

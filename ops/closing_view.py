@@ -85,10 +85,7 @@ def ask(target: Target, date: str, progress: dict) -> tuple[str, str, float | No
         known = next_command.known_state(target.cfg, date)
     except Exit as error:
         return "", f"{one_line(str(error.message))}. Next: `inv doctor --env {target.env}`", None
-    found = plan_next(known, target.env)
-    advice = f"{one_line(found['reason'])}. " + (
-        f"Next: `{found['command']}`" if found["command"] else "Nothing is to be done."
-    )
+    advice = next_command.worded(plan_next(known, target.env))
     name = progress.get("job") or (known["closing"] or {}).get("job")
     jobs = known["jobs"] if isinstance(known["jobs"], list) else []
     states = [f"{one['job']} is {one['state'] or 'dropped'}" for one in jobs if one["job"] == name]

@@ -41,32 +41,24 @@ def optional_url(value: str) -> str:
     return url(value) if value else value
 
 
-def token(value: str) -> str:
-    """Return the value of a header: a space or the end of a line would be part of it."""
-    if not re.fullmatch(r"[!-~]*", value):
-        raise ValueError(value)
-    return value
+def matching(pattern: str):
+    """Return a parser of text that matches a whole pattern."""
+
+    def parse(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(value)
+        return value
+
+    return parse
 
 
-def repository(value: str) -> str:
-    """Return a repository of GitHub as the subject of its tokens has it, with its IDs or without them."""
-    name = r"[A-Za-z0-9_.-]+"
-    if not re.fullmatch(rf"({name}/{name}|{name}@\d+/{name}@\d+)?", value):
-        raise ValueError(value)
-    return value
-
-
-def kms_key(value: str) -> str:
-    if not re.fullmatch(r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+)?", value):
-        raise ValueError(value)
-    return value
-
-
-def role(value: str) -> str:
-    """A role's name or ARN, or empty."""
-    if not re.fullmatch(r"|arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]+|[\w+=,.@-]{1,64}", value, re.ASCII):
-        raise ValueError(value)
-    return value
+REPOSITORY_PART = r"[A-Za-z0-9_.-]+"
+# The value of a header: a space or the end of a line would be part of it.
+token = matching(r"[!-~]*")
+# A repository of GitHub as the subject of its tokens has it, with its IDs or without them.
+repository = matching(rf"({REPOSITORY_PART}/{REPOSITORY_PART}|{REPOSITORY_PART}@\d+/{REPOSITORY_PART}@\d+)?")
+kms_key = matching(r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+)?")
+role = matching(r"(?a:|arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]+|[\w+=,.@-]{1,64})")
 
 
 def runtime(value: str) -> str:

@@ -24,7 +24,11 @@ def next_(c, env, date):
 
 def advice(target: Target, date: str) -> str:
     """Return the next command and its reason in one line."""
-    found = plan.next_command(known_state(target.cfg, date), target.env)
+    return worded(plan.next_command(known_state(target.cfg, date), target.env))
+
+
+def worded(found: dict) -> str:
+    """Format an answer of plan.next_command in one line."""
     reason = one_line(found["reason"])
     return f"{reason}. Next: `{found['command']}`" if found["command"] else f"{reason}. Nothing is to be done."
 

@@ -25,6 +25,17 @@ from local import processes
 ROOT = Path(handler.__file__).resolve().parents[1]
 INV = Path(sys.executable).with_name("inv")
 
+# The settings without a default, each with a value.
+COMPLETE = {
+    "PG_HOST": "h",
+    "PG_DATABASE": "d",
+    "PG_USER": "u",
+    "PG_PASSWORD": "p",
+    "ORACLE_USER": "u",
+    "ORACLE_PASSWORD": "p",
+    "ORACLE_CONNECT_STRING": "h:1521/s",
+}
+
 
 def inv(*words: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess:
     """Run a task as an operator would, from a folder of the repository; extra: environment variables."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
-from support.helpers import ROOT
+from support.helpers import COMPLETE, ROOT
 
 from handler.settings import SETTINGS, SettingsError, parse
 from ops import config, names
@@ -22,15 +22,6 @@ ALLOWED = {
     "oracledb": {"oracle.py"},
     "pg8000": {"postgres.py"},
     "restate": {"app.py", "closing.py", "entry.py", "period.py", "procedure.py", "scheduler.py", "step.py"},
-}
-COMPLETE = {
-    "PG_HOST": "h",
-    "PG_DATABASE": "d",
-    "PG_USER": "u",
-    "PG_PASSWORD": "p",
-    "ORACLE_USER": "u",
-    "ORACLE_PASSWORD": "p",
-    "ORACLE_CONNECT_STRING": "h:1521/s",
 }
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
+from support.helpers import COMPLETE
 
 from handler import schedule_times
 from handler.settings import SettingsError, parse
@@ -174,12 +175,6 @@ def test_every_missed_date_is_closed_or_covered_or_left_out_once():
         found = sorted(first + n * DAY for first, last in ranges for n in range((last - first).days + 1))
         assert found == [done + n * DAY for n in range(1, (newest - done).days + 1)]
         assert all(one.by in dates and one.by > one.last and one.by.month == one.first.month for one in covered)
-
-
-COMPLETE = {
-    **{name: "x" for name in ("PG_HOST", "PG_DATABASE", "PG_USER", "PG_PASSWORD")},
-    **{name: "x" for name in ("ORACLE_USER", "ORACLE_PASSWORD", "ORACLE_CONNECT_STRING")},
-}
 
 
 @pytest.mark.parametrize("value", ["1", "-32", "-1.0", "yesterday", "", "+0", "- 1", "٠"])

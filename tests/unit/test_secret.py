@@ -15,7 +15,7 @@ from contextlib import suppress
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from invoke import Context
-from support.helpers import ROOT
+from support.helpers import COMPLETE, ROOT
 
 from handler import secret, settings
 from handler.errors import LoginRefused, Unavailable
@@ -23,15 +23,6 @@ from handler.secret import SecretError, SecretUnavailable, Stored
 from ops import readiness, secret_tasks
 from ops.target import Target
 
-COMPLETE = {
-    "PG_HOST": "h",
-    "PG_DATABASE": "d",
-    "PG_USER": "u",
-    "PG_PASSWORD": "p",
-    "ORACLE_USER": "u",
-    "ORACLE_PASSWORD": "p",
-    "ORACLE_CONNECT_STRING": "h:1521/s",
-}
 REFERENCE = "secretsmanager:finance/pg#password"
 
 
