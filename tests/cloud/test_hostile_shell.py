@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from support.helpers import INV, ROOT, UNUSED
+from support.schedule_helpers import wait_for
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -67,8 +68,13 @@ def test_copied_commands_work_from_a_hostile_shell(deployed, hostile):
 def test_restarts_of_restate_leave_the_folders_of_one_start(local):
     """restate-server makes a folder for each invoker, by default in the folder of all users, and removes none."""
     folder = local.state.path / "restate" / "tmp"
-    before = {path.name for path in folder.iterdir()}
+
+    def folders() -> set[str]:
+        return {path.name for path in folder.iterdir()}
+
+    # restate-server is ready before it has made its folders.
+    wait_for(lambda: len(folders()) == 2)
+    before = folders()
     local.stop("restate")
     local.start("restate")
-    after = {path.name for path in folder.iterdir()}
-    assert len(after) == len(before) == 2 and not after & before
+    wait_for(lambda: len(folders()) == 2 and not folders() & before)
