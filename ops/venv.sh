@@ -2,7 +2,7 @@
 # Install packages into .venv, which is made if it is missing or was made elsewhere.
 # Usage: ops/venv.sh install MARKER FILE...   install what the first FILE lists and nothing else, then write the text of
 #                                             all FILEs to MARKER; on failure the packages stay as they were
-#        ops/venv.sh sound                    exit 1 if .venv is missing, was moved, or its Python is gone
+#        ops/venv.sh sound                    exit 1 if .venv is missing, was moved, or its Python or our inv is gone
 #        ops/venv.sh check                    the same, or stale: one line that names the cause; changes nothing
 # Needs: python3 (3.10 to 3.14) with venv; PYTHON names another interpreter.
 set -euo pipefail
@@ -11,7 +11,32 @@ unset PYTHONHOME PYTHONPATH PYTHONSAFEPATH
 # The folder and the interpreter that .venv was made for: its scripts name both by their path.
 made_for() { echo "$(realpath .venv) $(realpath .venv/bin/python)"; }
 
-sound() { [ -x .venv/bin/python ] && [ "$(cat .venv/made-for 2> /dev/null)" = "$(made_for)" ]; }
+is_ours() { [ -x .venv/bin/python ] && [ "$(cat .venv/made-for 2> /dev/null)" = "$(made_for)" ]; }
+
+# The program `inv`, which runs ops/inv.py.
+program() {
+  cat << EOF
+#!/bin/sh
+# Made by ops/venv.sh.
+if [ -x "$PWD/.venv/bin/python" ] && [ -f "$PWD/ops/inv.py" ]; then
+  exec "$PWD/.venv/bin/python" -I "$PWD/ops/inv.py" "\$@"
+fi
+echo "\$0 was made for $PWD, which has no .venv/bin/python now; run \\\`make .venv/ready\\\` in the checkout." >&2
+exit 1
+EOF
+}
+
+make_program() {
+  local name
+  for name in inv invoke; do
+    # Whole or as before: another shell may start it meanwhile.
+    program > ".venv/bin/$name.new"
+    chmod +x ".venv/bin/$name.new"
+    mv ".venv/bin/$name.new" ".venv/bin/$name"
+  done
+}
+
+sound() { is_ours && grep -qs ops/inv.py .venv/bin/inv; }
 
 fail() {
   echo "$1" >&2
@@ -21,7 +46,7 @@ fail() {
 check() {
   local fix="run \`make -C $PWD .venv/ready\`, then try again"
   [ -f .venv/ready ] || fail "$PWD has no installed packages in .venv; $fix."
-  sound || fail "$PWD/.venv was made for another folder or Python; $fix."
+  is_ours || fail "$PWD/.venv was made for another folder or Python; $fix."
   cmp -s requirements.txt .venv/ready || fail "$PWD/.venv has other packages than requirements.txt lists; $fix."
 }
 
@@ -61,11 +86,12 @@ install() {
     touch "$marker"
     return
   fi
-  sound || make_venv
+  is_ours || make_venv
   echo "setup     installing the packages of $file"
   # requirements.txt alone ends the environment of requirements-dev.txt.
   [ "$marker" != .venv/ready ] || rm -f .venv/ready-dev
   .venv/bin/python -m ops.installer pip install --quiet --exact --compile-bytecode --python .venv/bin/python -r "$file"
+  make_program
   cat "$@" > "$marker"
 }
 

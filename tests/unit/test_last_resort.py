@@ -167,9 +167,14 @@ def test_refusal_of_a_task_shows_no_secret(monkeypatch):
 
 
 def test_broken_package_is_one_line(tmp_path):
-    (tmp_path / "dotenv.py").write_text("raise ImportError('half installed')\n")
-    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([INV, "--list"], cwd=ROOT, env=environ, capture_output=True, text=True)
+    (tmp_path / "tasks.py").write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from ops import entry
+entry.install()
+raise ImportError("half installed")
+""")
+    done = subprocess.run([INV, "--list"], cwd=tmp_path, capture_output=True, text=True)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1
     assert line.startswith("Unexpected error: ImportError: half installed; its traceback is in ")
