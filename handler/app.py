@@ -63,7 +63,7 @@ def answer(event: dict, context) -> dict:
 
 
 def from_function_url(event: dict) -> dict:
-    """A Function URL's payload v2 in the shape of v1, the only one that the SDK's adapter knows."""
+    """Convert a Function URL's payload v2 to the shape of v1, the only one that the SDK's adapter knows."""
     body = event.get("body") or ""
     if not event.get("isBase64Encoded"):
         body = base64.b64encode(body.encode()).decode()

@@ -46,14 +46,14 @@ def explain(error: str) -> str:
 
 
 def folders(environ=os.environ) -> list[Path]:
-    """Return the folders in which the loader looks for a client: its path, and lib/ of each folder of Python's path."""
+    """Return the folders in which the loader searches a client: its path, and lib/ of each folder of Python's path."""
     named = [Path(one) for one in environ.get("LD_LIBRARY_PATH", "").split(":") if one]
     beside = [Path(one) / "lib" for one in sys.path if one]
     return list(dict.fromkeys(named + [one for one in beside if next(one.glob(f"{LIBRARY}*"), None)]))
 
 
 def libraries(places: Iterable[Path]) -> dict[str, str]:
-    """The shared libraries of the folders that hold a client: {name: machine, or the fault of the file}."""
+    """Return the shared libraries of the folders that hold a client: {name: machine, or the fault of the file}."""
     client = [place for place in places if next(place.glob(f"{LIBRARY}*"), None)]
     return {file.name: machine_of(file) for place in reversed(client) for file in sorted(place.glob("*.so*"))}
 

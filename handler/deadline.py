@@ -23,5 +23,5 @@ def begin(context) -> None:
 
 
 def left() -> float:
-    """Seconds that a step may still use; 0 or less when it should not begin anything."""
+    """Return the seconds that a step may still use; 0 or less if it should not begin anything."""
     return _end - time.monotonic()

@@ -24,7 +24,7 @@ BAD_REQUEST = 400
 
 
 def retries(ends: str) -> InvocationRetryPolicy:
-    """Restate's retries of a function that does not answer; ends: "pause", which keeps the key, or "kill"."""
+    """Return Restate's retries of a function that does not answer; ends: "pause", which keeps the key, or "kill"."""
     return InvocationRetryPolicy(
         initial_interval=timedelta(milliseconds=500),
         exponentiation_factor=2.0,
@@ -94,7 +94,7 @@ def log_once(ctx, event: str, **fields):
 
 
 async def today(ctx) -> date:
-    """Today's date in the schedule's zone, as the journal has it."""
+    """Return today's date in the schedule's zone, as the journal has it."""
     return datetime.fromtimestamp(await ctx.time(), SETTINGS.schedule_zone).date()
 
 
@@ -109,7 +109,7 @@ def own_error(error: Exception, pauses: bool, /, **about) -> Exception:
 def pausing(error: str, /, **about) -> RetryableError:
     """Return the error after whose last retry Restate pauses the invocation, and log the last one for an alarm.
 
-    Restate itself tells the function nothing when it pauses.
+    Restate itself sends the function no event when it pauses.
     """
     if attempt.retries() + 1 >= SETTINGS.retry_attempts:
         log.write("closing_pauses", **about, attempts=attempt.retries() + 1, error=error)

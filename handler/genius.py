@@ -126,7 +126,7 @@ class Balance(NamedTuple):
 
 
 def checked_text(value: str, form: str) -> str:
-    """A value that is about to become part of an SQL text; raises Refused unless it matches the form."""
+    """Return a value that is about to become part of an SQL text; raises Refused unless it matches the form."""
     if not isinstance(value, str) or not re.fullmatch(form, value):
         raise Refused(f"{value!r:.60} cannot be part of SQL: expected {form}")
     return value
@@ -138,29 +138,29 @@ def year_and_month(period: str) -> tuple[str, str]:
 
 
 def job_name(period: str, owner: str) -> str:
-    """The name that only this owner's closing of a period has: at most 30 bytes, upper case."""
+    """Return the name that only this owner's closing of a period has: at most 30 bytes, upper case."""
     digest = hashlib.sha256(owner.encode()).hexdigest()[:12].upper()
     return f"GNS_{''.join(year_and_month(period))}_{digest}"
 
 
 def names_of_period(period: str) -> dict[str, str]:
-    """LIKE patterns for the names of a period's closing jobs: ours and those of the older service."""
+    """Return LIKE patterns for the names of a period's closing jobs: ours and those of the older service."""
     year, month = year_and_month(period)
     return {"long_name": f"GNS\\_{year}{month}\\_%", "short_name": f"GNS\\_{year[2:]}{month}\\_%"}
 
 
 def about(date: str, user_id: str, owner: str) -> str:
-    """The comments of a closing job: which closing it belongs to."""
+    """Return the comments of a closing job: the closing that it belongs to."""
     return checked_text(f"finance-closing {date}, by {user_id}, {owner}", ABOUT.pattern)
 
 
 def marker(job: str) -> str:
-    """The beginning of each error that a job's own guard raises."""
+    """Return the beginning of each error that a job's own guard raises."""
     return f"[finance-closing {job}]"
 
 
 def job_action(period: str, job: str, date: str, user_id: str, owner: str, template: str = "") -> str:
-    """The block that the job runs; every value in it is checked here, because a job takes no binds.
+    """Return the block that the job runs; every value in it is checked here, because a job takes no binds.
 
     template: empty for JOB_ACTION.
     """
@@ -186,8 +186,10 @@ def quoted_status(status: str) -> str:
 
 
 def ping() -> dict:
-    """Over a new connection {"version", "user", "characterSet", "rights"}; rights: which the user has of CREATE JOB,
-    EXECUTE on the package and SELECT on the open balances."""
+    """Log in anew and return {"version", "user", "characterSet", "rights"}.
+
+    rights: those of CREATE JOB, EXECUTE on the package and SELECT on the open balances that the user has.
+    """
     with connected(PING_SECONDS, connect_seconds=PING_SECONDS) as connection, connection.cursor() as cursor:
         (character_set,) = cursor.execute(CHARACTER_SET).fetchone()
         rights = sorted(right for (right,) in cursor.execute(RIGHTS))
@@ -241,7 +243,7 @@ def reserve_name(job: str) -> bool:
 
 
 def give_up(job: str) -> str:
-    """Take the start mark of a job that has not started, so that it never will; return what the mark says.
+    """Take the start mark of a job that has not started, so that it never will; return whose mark it is.
 
     Returns "given up", also if an earlier call took it, or "started" if the job's own guard was first. The job keeps
     its name and is disabled.
@@ -267,7 +269,7 @@ def stop_job(job: str) -> dict:
 
 
 def period_jobs(period: str) -> list[dict]:
-    """All closing jobs of a period that Genius has or that left a start mark there, by name.
+    """Return all closing jobs of a period that Genius has or that left a start mark there, by name.
 
     Returns [{"job", "ours", "date", "userId", "owner", "comments", "state", "mark", "runs", "end"}]; date, userId and
     owner are None for a job of another program.
@@ -289,7 +291,7 @@ def read_period_job(cursor, job: str, comments: str) -> dict:
 
 
 def read_mark(cursor, job: str) -> str | None:
-    """The start mark of a job: "started", "given up", or None."""
+    """Return the start mark of a job: "started", "given up", or None."""
     found = cursor.execute(MARK, mark=f"{job}_S").fetchone()
     if not found:
         return None
@@ -333,7 +335,7 @@ def read_end(comments: str | None) -> dict | None:
 
 
 def iso(moment) -> str | None:
-    """A moment of SYS_EXTRACT_UTC, which has no zone of its own, as text with its zone."""
+    """Return a moment of SYS_EXTRACT_UTC, which has no zone of its own, as text with its zone."""
     return moment.replace(tzinfo=timezone.utc).isoformat() if moment is not None else None
 
 
@@ -353,7 +355,7 @@ def poll_job(job: str) -> dict:
 
 
 def live_jobs(period: str, job: str) -> list[str]:
-    """The names of the period's other closing jobs that run or still may; not those that were given up."""
+    """Return the names of the period's other closing jobs that run or can still start; not those given up."""
     with connected() as connection, connection.cursor() as cursor:
         names = [name for (name,) in cursor.execute(LIVE_JOBS, names_of_period(period) | {"job": job})]
         return [name for name in names if read_mark(cursor, name) != GIVEN_UP]
@@ -361,7 +363,7 @@ def live_jobs(period: str, job: str) -> list[str]:
 
 @contextlib.contextmanager
 def open_balances(period: str) -> Iterator[tuple[dict, Callable[[], Iterator[Balance]]]]:
-    """A period's control totals and its balances, both of one read-consistent moment.
+    """Open a period's control totals and its balances, both of one read-consistent moment.
 
     Yields ({"rows": int, "BEGINNING_DEBIT": Decimal, …}, function): the function reads the balances and returns an
     iterator that fetches as it goes; called again it reads the same moment again.

@@ -33,11 +33,12 @@ def shallow() -> dict:
 
 
 def deep(bound: float = DEEP_SECONDS) -> dict:
-    """The shallow answer with "client", how Oracle is reached, and "postgres" and "oracle", each {"ok", "seconds"}
-    with "version", or "error" in one line; "postgres" also with "faults", the faults that schema.py finds there.
+    """Return the shallow answer with "client", "postgres" and "oracle".
 
-    Both databases at a time, each in a thread of its own: thick mode cannot be interrupted while it connects. Before, a
-    child process tries out an Oracle client that this process has not loaded yet.
+    client: how Oracle is reached; the two databases: {"ok", "seconds"} with "version", or "error" in one line;
+    "postgres" also with "faults", which schema.py finds there. Both databases are asked at the same time, each in a
+    thread of its own: thick mode cannot be interrupted while it connects. Before that, a child process tries out an
+    Oracle client that this process has not loaded yet.
     """
     # Here, because a shallow ping starts no process.
     from . import first_connect

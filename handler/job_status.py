@@ -59,7 +59,7 @@ def settle(found: dict, end: dict | None) -> dict:
     if not end or found.get("outcome") != "unknown":
         return found
     ended = f"the job recorded {end['outcome']} with the status {end['status'] or 'NULL'}"
-    return {**found, "outcome": end["outcome"], "message": f"{ended}; its run log does not say so: it may be purged"}
+    return {**found, "outcome": end["outcome"], "message": f"{ended}; its run log has no such run: it may be purged"}
 
 
 def evaluate_silence(known: dict, error: str, deadline: float) -> dict:
@@ -70,7 +70,7 @@ def evaluate_silence(known: dict, error: str, deadline: float) -> dict:
 
 
 def evaluate_runs(runs: list[dict]) -> dict:
-    """The outcome by the run details; a start that refused itself says nothing about the first one.
+    """Return the outcome by the run details; a start that refused itself is no sign of how the first one ended.
 
     Only an error that our own guard raised counts as such: the procedure may raise the same numbers.
     """
@@ -99,7 +99,7 @@ def evaluate_limits(known: dict, start_limit: float, deadline: float, ours: bool
 
 
 def evaluate_state(state: str | None, known: dict, deadline: float) -> dict:
-    """A job without a run that stays so over several polls: its log was purged, or it is gone."""
+    """Return the outcome of a job that has no run in several polls: its log was purged, or it is gone."""
     if state in ("SUCCEEDED", "COMPLETED"):
         return {"outcome": "succeeded", "message": "its run is not in the log; the job's state is the only source"}
     if state == "FAILED":
@@ -118,6 +118,6 @@ def unknown(message: str) -> dict:
 
 
 def interval(polls: int, initial: float, factor: float, cap: float) -> float:
-    """Seconds to wait after that many polls: geometric up to a cap, so that six hours stay a short journal."""
+    """Return the seconds to wait after that many polls: geometric up to a cap, so that the journal stays short."""
     # The power is bounded before it is taken, since factor ** polls overflows long before six hours are over.
     return min(cap, initial * factor ** min(polls, 64))

@@ -34,7 +34,7 @@ OWN_RUN = "SELECT ledger, closing_date FROM closing_runs WHERE id = CAST(:id AS 
 
 
 def replace_trial_balance(owner: str, period: str, open_balances: Callable[[str], AbstractContextManager]) -> dict:
-    """Replace a period's trial balance by Genius' balances, rolled up along the account tree, or leave it whole.
+    """Replace a period's trial balance by Genius' balances, rolled up along the account tree, or leave it unchanged.
 
     open_balances: see genius.open_balances. Genius is read with the period's lock held, so that of two
     replacements the later one has also read later: a closing without a job of its own copies Genius' balances

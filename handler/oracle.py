@@ -28,7 +28,7 @@ LINE = re.compile(
 
 @functools.lru_cache(maxsize=1)
 def driver():
-    """python-oracledb, imported at the first need of Oracle and initialised as the settings say; raises Refused."""
+    """Return python-oracledb, imported at the first need of Oracle and initialised by the settings; raises Refused."""
     import oracledb
 
     oracledb.defaults.fetch_decimals = True
@@ -71,7 +71,7 @@ def check_client() -> dict:
 
 
 def connect_descriptor(connect_seconds: float) -> str:
-    """The connect string with time-outs in it, in the form that thin and thick mode both take."""
+    """Return the connect string with time-outs in it, in the form that thin and thick mode both take."""
     given = settings.current().oracle_connect_string
     if given.lstrip().startswith("("):
         # The driver writes a descriptor anew without what is its own default, such as LOAD_BALANCE=OFF of a
@@ -98,7 +98,7 @@ def call_milliseconds(seconds: float) -> int:
 
 
 def failure(error: Exception, where: str) -> Refused | Unavailable:
-    """The error to raise for an error of the driver: Unavailable if the line or the server was not there to answer."""
+    """Return the error to raise for an error of the driver: Unavailable if the line or the server did not answer."""
     code = getattr(error.args[0], "full_code", "") if error.args else ""
     if isinstance(error, OSError) or LINE.match(code):
         return Unavailable(f"{where}: {first_line(error)}")

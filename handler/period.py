@@ -13,7 +13,7 @@ from .request import check_close, check_inspect, check_period, check_resolve
 from .step import answer_step, report_progress, step
 
 SETTINGS = settings.current()
-# Which end a status code of a TerminalError stands for.
+# The end of a closing by the status code of its TerminalError.
 ENDS = {procedure.CANCELLED: "cancelled", procedure.BLOCKED: "blocked"}
 period = VirtualObject(
     "ClosingPeriod",

@@ -106,7 +106,7 @@ def announce(state: dict, first: str | None, adopt: bool) -> dict:
     """Return what a rerun will do: {"procedure": "run" | "none", "text"}; raises ValueError if it must not start.
 
     state: as of next_command; first: the step to repeat from; adopt: take over the outcome of the job that is left.
-    The service refuses to run the procedure if this did not say so.
+    The service refuses to run the procedure if this answer was not "run".
     """
     date, closing = state["date"], state.get("closing")
     if state.get("blocked") or isinstance(state.get("rows"), str) or isinstance(state.get("jobs"), str):
@@ -142,7 +142,7 @@ def announce(state: dict, first: str | None, adopt: bool) -> dict:
 
 
 def left_jobs(state: dict) -> list[str]:
-    """The jobs of a date whose outcome is not recorded: of a killed closing, or of one that Restate has forgotten."""
+    """Return a date's jobs whose outcome is not recorded: of a killed closing, or of one that Restate has forgotten."""
     closing, rows, jobs = state.get("closing"), state.get("rows") or [], state.get("jobs") or []
     if closing and closing["date"] == state["date"]:
         return [closing["job"]]

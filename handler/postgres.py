@@ -204,7 +204,7 @@ class Session:
         self.in_transaction = False
 
     def roll_back(self) -> None:
-        """Roll back if the server still listens; otherwise it sees the line close and rolls back by itself."""
+        """Roll back if the server still listens; otherwise it detects the closed line and rolls back without us."""
         self.in_transaction = False
         if not self.broken:
             with contextlib.suppress(Refused, Unavailable):

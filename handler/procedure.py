@@ -31,13 +31,13 @@ async def refuse_blocked(ctx: ObjectContext) -> None:
 
 def blocked_message(key: str, blocked: dict) -> str:
     found = plan.next_command({"date": blocked["date"] or f"{key}-01", "blocked": blocked})
-    return f"{found['reason']}; look in Genius, then run `{found['command']}`"
+    return f"{found['reason']}; check it in Genius, then run `{found['command']}`"
 
 
 async def recover_previous_job(ctx: ObjectContext, request: dict) -> None:
     """Record the outcome of a job whose closing ended before it could; wait for that outcome if need be.
 
-    A rerun of the same date must say what becomes of the job: take over its outcome, or run the procedure again.
+    A rerun of the same date must decide about the job: take over its outcome, or run the procedure again.
     """
     previous = await ctx.get("closing", type_hint=dict)
     chosen = request["resume"] and (request["adopt"] or request["fromStep"] == "genius")
@@ -62,7 +62,7 @@ async def recover_previous_job(ctx: ObjectContext, request: dict) -> None:
     if request["adopt"] and known["outcome"] != "succeeded":
         raise TerminalError(
             f"{previous['job']} {known['outcome']}: {known['message']}; --adopt starts no other job:"
-            f" `inv rerun --env ENV --date {previous['date']}` says what it would run"
+            f" `inv rerun --env ENV --date {previous['date']}` prints what it would run"
         )
 
 
@@ -80,7 +80,7 @@ async def run_procedure(ctx: ObjectContext, owner: str, request: dict) -> dict:
     if request["procedure"] == "none":
         raise TerminalError(
             f"{request['date']}: the procedure would run again, and the request did not confirm that; nothing was"
-            f" started: `inv rerun --env ENV --date {request['date']}` says what it would run",
+            f" started: `inv rerun --env ENV --date {request['date']}` prints what it would run",
             status_code=MISMATCH,
         )
     job = genius.job_name(ctx.key(), owner)
@@ -114,7 +114,7 @@ async def refuse_unaccounted(ctx: ObjectContext) -> None:
 
 
 def unaccounted_jobs(period: str) -> list[dict]:
-    """Closing jobs of ours that may have started and that neither closing_runs nor a decision accounts for, by name.
+    """Return our closing jobs that may have started and that neither closing_runs nor a decision accounts for, by name.
 
     Returns them as `closing` has them, with "state".
     """
@@ -166,11 +166,11 @@ def poll(job: str, silent_since: float | None, period: str, invocation: str) -> 
 
 
 def give_up(job: str) -> dict:
-    """Give up a job that has not started; returns its outcome, or nothing if it has started or Genius does not say."""
+    """Give up a job that has not started; returns its outcome, or {} if it has started or Genius does not answer."""
     try:
         mark = genius.give_up(job)
     except (Refused, Unavailable):
-        # The next poll says why.
+        # The next poll reports the error.
         return {}
     if mark != GIVEN_UP:
         return {}

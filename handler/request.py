@@ -30,12 +30,12 @@ FIRST_DAY = date(2000, 1, 1)
 
 
 def protocol() -> str:
-    """The protocol version that a request of this code carries."""
+    """Return the protocol version that a request of this code carries."""
     return ".".join(map(str, PROTOCOL))
 
 
 def decode(body: bytes) -> object:
-    """A body's JSON value, None for an empty one."""
+    """Return a body's JSON value, None for an empty one."""
     if len(body) > LARGEST_BODY:
         raise ValueError(f"the body has {len(body)} bytes; at most {LARGEST_BODY} are accepted")
     if not body:
@@ -69,7 +69,7 @@ def excerpt(value: object) -> str:
 
 
 def checked_fields(body: object, known: tuple[str, ...], example: str) -> dict:
-    """A body that is an object of known fields; those that a newer minor version added are dropped."""
+    """Return a body that is an object of known fields; those that a newer minor version added are dropped."""
     if not isinstance(body, dict):
         raise ValueError(f"the body must be a JSON object such as {example}")
     major, minor = checked_protocol(body.get("protocol", protocol()))
@@ -92,7 +92,7 @@ def checked_protocol(value: object) -> tuple[int, int]:
 
 
 def check_request(key: str, body: object, today: date) -> dict:
-    """DailyClosing/run: the closing of the date that is the key, as ClosingPeriod/close takes it."""
+    """Check DailyClosing/run; returns the closing of the date that is the key, as ClosingPeriod/close takes it."""
     given = closing_fields(body)
     day = real_date(key)
     if given.get("date") != key:
@@ -101,7 +101,7 @@ def check_request(key: str, body: object, today: date) -> dict:
 
 
 def check_close(key: str, body: object, today: date) -> dict:
-    """ClosingPeriod/close: the closing of a date of the period that is the key."""
+    """Check ClosingPeriod/close; returns the closing of a date of the period that is the key."""
     given = closing_fields(body)
     return checked_closing(given, date_within(key, given.get("date")), today)
 
@@ -123,7 +123,7 @@ def checked_closing(given: dict, day: date, today: date) -> dict:
     if given.get("procedure") not in (None, "run", "none"):
         raise ValueError(f"procedure {excerpt(given['procedure'])}: expected run or none")
     flags = {flag: given.get(flag, False) for flag in (*FLAGS, *RERUN_FLAGS, DESPITE_HOLD)}
-    # What the operator confirmed. A caller that does not know the field confirms what its flags say.
+    # What the operator confirmed. A caller that does not know the field confirms the effect of its flags.
     repeats = not flags["adopt"] and given.get("fromStep") in (None, "genius")
     procedure = given.get("procedure") or ("run" if repeats else "none")
     fixed = {"protocol": protocol(), "date": day.isoformat(), "userId": user_id}
@@ -131,7 +131,7 @@ def checked_closing(given: dict, day: date, today: date) -> dict:
 
 
 def check_inspect(key: str, body: object, today: date) -> dict:
-    """ClosingPeriod/inspect: {"date"}, a date of the period."""
+    """Check ClosingPeriod/inspect; returns {"date"}, a date of the period."""
     given = checked_fields(body, ("protocol", "date"), '{"date": "2025-01-31"}')
     day = date_within(key, given.get("date"))
     refuse_future(day, today)
@@ -139,7 +139,7 @@ def check_inspect(key: str, body: object, today: date) -> dict:
 
 
 def check_resolve(key: str, body: object) -> dict:
-    """ClosingPeriod/resolve: {"job", "as", "who"}, a person's decision on a job."""
+    """Check ClosingPeriod/resolve; returns {"job", "as", "who"}, a person's decision on a job."""
     check_period(key)
     example = '{"job": "GNS_202501_…", "as": "failed", "who": "siti"}'
     given = checked_fields(body, ("protocol", "job", "as", "who"), example)
@@ -150,7 +150,7 @@ def check_resolve(key: str, body: object) -> dict:
 
 
 def check_trigger(key: str, body: object) -> int | None:
-    """DailyClosingScheduler/trigger: the generation of a scheduled call, None for a person's call."""
+    """Check DailyClosingScheduler/trigger; returns the generation of a scheduled call, None for a person's call."""
     check_main(key)
     try:
         given = {} if body is None else checked_fields(body, ("protocol", "generation"), "{}")
@@ -163,7 +163,10 @@ def check_trigger(key: str, body: object) -> int | None:
 
 
 def check_hold(key: str, body: object) -> dict:
-    """DailyClosingScheduler/hold: {"who", "reason", "until"}; until: ISO 8601, in the schedule's zone if without."""
+    """Check DailyClosingScheduler/hold; returns {"who", "reason", "until"}.
+
+    until: ISO 8601, in the schedule's zone if it names none.
+    """
     check_main(key)
     given = checked_fields(
         body, ("protocol", "who", "reason", "until"), '{"who": "siti", "reason": "Oracle patch", "until": null}'
@@ -178,7 +181,7 @@ def check_hold(key: str, body: object) -> dict:
 
 
 def check_release(key: str, body: object) -> str:
-    """DailyClosingScheduler/release: who ends the hold."""
+    """Check DailyClosingScheduler/release; returns who ends the hold."""
     check_main(key)
     given = checked_fields(body, ("protocol", "who"), '{"who": "siti"}')
     refuse_unprintable(given, who=64)
@@ -194,13 +197,13 @@ def refuse_unprintable(given: dict, **limits: int) -> None:
 
 
 def check_late(key: str, body: object) -> str:
-    """DailyClosingScheduler/check_closed: the date of the schedule that must be closed by now."""
+    """Check DailyClosingScheduler/check_closed; returns the date of the schedule that must be closed by now."""
     check_main(key)
     return real_date(checked_fields(body, ("protocol", "date"), '{"date": "2025-01-31"}').get("date")).isoformat()
 
 
 def check_main(key: str) -> None:
-    """Another key would be another chain, closing every date beside this one."""
+    """Refuse another key than `main`: it would be another chain that closes every date again."""
     if key != MAIN:
         raise ValueError(f"the scheduler's key is {MAIN!r}, not {excerpt(key)}; call DailyClosingScheduler/{MAIN}")
 
@@ -224,7 +227,7 @@ def refuse_future(day: date, today: date) -> None:
 
 
 def real_date(value: object) -> date:
-    """A date that exists, written YYYY-MM-DD in ASCII digits."""
+    """Return a date that exists, written YYYY-MM-DD in ASCII digits."""
     try:
         if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
             raise ValueError(value)

@@ -52,7 +52,7 @@ WITH asked AS (SELECT jsonb_array_elements_text(CAST(:jobs AS jsonb)) AS job)
 SELECT job FROM closing_runs JOIN asked USING (job)
  WHERE genius NOT IN (SELECT jsonb_array_elements_text(CAST(:open AS jsonb)))
 UNION SELECT job FROM closing_decisions JOIN asked USING (job)"""
-# The first end that was written stands.
+# The first end that was written stays.
 FINISH = """
 message = CASE WHEN status = 'running' THEN :message ELSE message END,
 ended_at = CASE WHEN status = 'running' THEN now() ELSE ended_at END,
@@ -137,7 +137,7 @@ def record_job(job: str, outcome: str, detail: dict, closing: dict | None) -> st
     """Write how a closing job ended to the row of the run that submitted it, and return the outcome that is kept.
 
     closing: {"owner", "date", "userId"} of that run, whose row is written anew if PostgreSQL has lost it; None for a
-    job of another program, which has no row. A decision of a person on the job stands.
+    job of another program, which has no row. A decision of a person on the job stays.
     """
     with connected() as session, transaction(session):
         if closing:
@@ -151,7 +151,7 @@ def record_job(job: str, outcome: str, detail: dict, closing: dict | None) -> st
 
 
 def unaccounted(jobs: list[str]) -> list[str]:
-    """Those of the jobs whose outcome neither a run nor a decision has recorded, in the order given."""
+    """Return those jobs whose outcome neither a run nor a decision has recorded, in the order given."""
     with connected() as session:
         known = {job for (job,) in session.run(ACCOUNTED, jobs=jobs, open=list(OPEN))}
     return [job for job in jobs if job not in known]
@@ -180,10 +180,9 @@ def resolve(job: str, outcome: str, who: str, date: str | None, period: str, kno
 
 
 def finish(owner: str, date: str, user_id: str, status: str, message: str) -> dict:
-    """Write how the run ended, unless an end is written already; return the {"status", "message", "logged"} that stand.
+    """Write the run's end, unless an end is written already; return the row's {"status", "message", "logged"}.
 
-    The row is made if it is not there. Raises Refused for a run that is to succeed although its row does not say so of
-    each step.
+    The row is made if it is not there. Raises Refused for a run that is to succeed although a step of its row has not.
     """
     with connected() as session, transaction(session):
         insert(session, owner, date, user_id, None)

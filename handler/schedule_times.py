@@ -58,7 +58,7 @@ def next_day(after: float, at: tuple[int, int], zone: ZoneInfo) -> date:
 
 
 def due(done: date, newest: date, cap: int = CAP) -> Due:
-    """What to close of the dates after `done` up to `newest`: the newest date of each period covers its others.
+    """Return which dates after `done` up to `newest` to close: the newest date of each period covers its others.
 
     Beyond `cap` periods the oldest ones are left out.
     """
@@ -77,10 +77,10 @@ def local_date(moment: float, zone: ZoneInfo) -> date:
 
 
 def written(moment: float, zone: ZoneInfo) -> str:
-    """A moment as a person of the zone reads it, to the second."""
+    """Return a moment as a person of the zone reads it, to the second."""
     return datetime.fromtimestamp(int(moment), zone).isoformat()
 
 
 def read(text: str) -> float:
-    """The moment of a text that `written` made."""
+    """Return the moment of a text that `written` made."""
     return datetime.fromisoformat(text).timestamp()

@@ -27,8 +27,8 @@ CREATE TABLE IF NOT EXISTS closing_runs (
 CREATE INDEX IF NOT EXISTS closing_runs_closing_date ON closing_runs (closing_date, started_at);
 CREATE INDEX IF NOT EXISTS closing_runs_job ON closing_runs (job);
 
--- The findings of a run's newest try of a step, with the amounts of single accounts and branches, which stand nowhere
--- else outside the ledger: messages, logs and closing_runs name accounts and branches only.
+-- The findings of a run's newest try of a step, with the amounts of single accounts and branches. No other place outside
+-- the ledger has these amounts: messages, logs and closing_runs name accounts and branches only.
 CREATE TABLE IF NOT EXISTS closing_findings (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id uuid NOT NULL REFERENCES closing_runs ON DELETE CASCADE,

@@ -32,7 +32,7 @@ class Setting(NamedTuple):
     """One key of the environment.
 
     parse: text -> value, raises ValueError; expected: the form in words; default: None if the
-    key must be there; secret: never shown.
+    key must be there; secret: never printed.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The test job: a job with the guard of a closing job, which never calls the closing procedure.
 
 Oracle compiles the whole block inside the job, the call included, so the job fails as a closing job would if a right
-comes from a role only. The call itself stands behind a condition that is never true.
+comes from a role only. The call itself is behind a condition that is never true.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .oracle import connected, driver
 
 # Of no period's name pattern, so neither a closing nor its guard ever sees the job. Its milliseconds since 1970 follow.
 PREFIX = "GNS_TEST_"
-# The block's guard looks for running jobs of a period that no closing can be of.
+# The block's guard searches running jobs of a period that no closing can have.
 PERIOD, DATE = "2000-01", "2000-01-01"
 WAIT_SECONDS, POLL_SECONDS = 12.0, 0.25
 LEFT_OVER_SECONDS = 3600

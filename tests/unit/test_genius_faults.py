@@ -114,7 +114,7 @@ def test_a_job_that_is_gone_with_its_log(stand_in, owner):
     stand_in.faults.inject("log_purged")
     assert outcome(job) == (
         "succeeded",
-        "the job recorded succeeded with the status 1; its run log does not say so: it may be purged",
+        "the job recorded succeeded with the status 1; its run log has no such run: it may be purged",
     )
     ask("BEGIN DBMS_SCHEDULER.DROP_SCHEDULE(:mark); END;", mark=f"{job}_R")
     assert outcome(job) == ("unknown", "neither the job nor a run of it is in Genius' dictionary")
