@@ -1,4 +1,4 @@
-"""The local cloud: start, stop and report all services together, or each one by itself."""
+"""The local cloud: start, stop and report all services together, or each one alone."""
 
 from __future__ import annotations
 
@@ -187,9 +187,9 @@ class Cloud:
 
     def _stop_all(self) -> None:
         stopped = sum(self._stop_service(name) for name in ENDING_ORDER)
-        strays = processes.belonging_to(self.state.path)
-        stopped += len(strays)
-        left = processes.end(strays)
+        others = processes.belonging_to(self.state.path)
+        stopped += len(others)
+        left = processes.end(others)
         if left:
             raise LocalError(f"process {left[0].pid} does not end even after SIGKILL. Check it with `ps`.")
         self.report(f"stopped {stopped} processes" if stopped else "nothing is up")

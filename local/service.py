@@ -54,12 +54,12 @@ class Service:
 
     @property
     def port(self) -> int:
-        """The main port."""
+        """Return the main port."""
         return next(iter(self.ports.values()))
 
     @property
     def fingerprint(self) -> str:
-        """A digest of command and environment: a change of it requires a restart."""
+        """Return a digest of command and environment: a change of it requires a restart."""
         text = json.dumps([self.command, dict(self.env)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

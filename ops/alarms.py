@@ -20,7 +20,7 @@ ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
 def create_topic(cfg: dict) -> str:
-    """AWS returns an existing topic unchanged, so this is also the query."""
+    """Return the command that creates a topic, which is also the query: AWS returns an existing topic unchanged."""
     return aws(cfg, f"sns create-topic --name {q(cfg['FUNCTION_NAME'])}-alarms")
 
 
@@ -124,7 +124,7 @@ def remove(target: Target, account: str) -> None:
 def wanted_alarms(cfg: dict, topic: str, env: str = "ENV") -> dict[str, dict]:
     """Return {name: {"filter"?, "alarm", "after"?}} of alarms/: the first two in the AWS CLI's input format.
 
-    after: the setting that says how long the function waits until it logs the event.
+    after: the setting for how long the function waits until it logs the event.
     """
     values = {"FUNCTION_NAME": cfg["FUNCTION_NAME"], "TOPIC_ARN": topic, "ENVIRONMENT": env}
     found = {}

@@ -1,4 +1,4 @@
-"""What needs somebody, as Restate's admin API knows it: closings that stand still, blocked periods, the schedule.
+"""Find what needs a person, from Restate's admin API: closings that make no progress, blocked periods, the schedule.
 
 It asks only Restate, so it answers also when the function or a database does not.
 """
@@ -21,7 +21,7 @@ UNFINISHED = (
     f" WHERE status != 'completed' AND target_service_name IN {SERVICES} ORDER BY created_at"
 )
 BLOCKED = "SELECT service_key, value_utf8 FROM state WHERE service_name = 'ClosingPeriod' AND key = 'blocked'"
-# Retries that are no news: with the default pauses the tenth comes after about three minutes.
+# Retries that are not reported: with the default pauses the tenth comes after about three minutes.
 PATIENCE = 10
 
 

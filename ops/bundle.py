@@ -55,7 +55,7 @@ class Bundle(NamedTuple):
 
     @property
     def file(self) -> str:
-        """The path in commands; build/lambda.zip can be another environment's bundle by then."""
+        """Return the path in commands; build/lambda.zip can be another environment's bundle by then."""
         return str(self.path.relative_to(ROOT))
 
 

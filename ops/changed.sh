@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write a text to a file unless the file has it already: the file's time then tells make whether the text changed.
+# Write a text to a file unless the file has it already: make then sees by the file's time whether the text changed.
 # Usage: ops/changed.sh FILE TEXT
 set -euo pipefail
 

@@ -42,7 +42,7 @@ class View(NamedTuple):
     ended: bool
 
 
-def look(target: Target, date: str, earlier: View | None = None) -> View:
+def view_of(target: Target, date: str, earlier: View | None = None) -> View:
     """Return the view of a date. earlier: take what the function answered then, and ask only Restate."""
     cfg = target.cfg
     rows = sql(cfg, INVOLVED, date, date)
@@ -132,14 +132,14 @@ def watch(target: Target, date: str) -> None:
     if not sys.stdout.isatty() or console.is_dumb_terminal or not closings.running(target.cfg, date):
         history.follow(target, date)
         return
-    seen, asked = look(target, date), time.monotonic()
+    seen, asked = view_of(target, date), time.monotonic()
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while not seen.ended:
             live.update(picture(seen, time.time()), refresh=True)
             time.sleep(REFRESH_SECONDS)
             again = time.monotonic() - asked > INSPECT_SECONDS
             asked = time.monotonic() if again else asked
-            seen = look(target, date, None if again else seen)
+            seen = view_of(target, date, None if again else seen)
     closings.follow(target.cfg, date)
 
 

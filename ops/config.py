@@ -264,19 +264,19 @@ def with_line(fault: str, lines: Mapping[str, int]) -> str:
 
 
 def value_faults(setting: Setting, value: str | None) -> list[str]:
-    """Return the faults of one value; that of a secret is not shown."""
+    """Return the faults of one value; they do not contain that of a secret."""
     if value is None:
         return [f"{setting.name} is missing: expected {setting.expected}"]
-    shown = "" if setting.secret else f" {value!r}"
+    printed = "" if setting.secret else f" {value!r}"
     if not value.isprintable():
-        return [f"{setting.name}{shown} has a control character, such as the end of a line"]
+        return [f"{setting.name}{printed} has a control character, such as the end of a line"]
     placeholder = None if setting.secret else re.search(r"<[A-Z_]+>", value)
     if placeholder:
         return [f"{setting.name} still has the placeholder {placeholder[0]} of env/example.env"]
     try:
         setting.parse(value)
     except ValueError:
-        return [f"{setting.name}{shown} is malformed: expected {setting.expected}"]
+        return [f"{setting.name}{printed} is malformed: expected {setting.expected}"]
     return []
 
 

@@ -1,6 +1,6 @@
 """inv deploy: bring an environment's function, its role and its log up to date, then release it (release.py).
 
-Each step looks at what is there and changes what differs, so a deploy can be repeated at any time.
+Each step compares what is there and changes what differs, so a deploy can be repeated at any time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ops.task import ENVIRONMENT, task
 
 # What makes two versions different; a version copies all of it from the function when it is published.
 PUBLISHED = ("CodeSha256", "Environment", "Runtime", "Role", "Timeout", "MemorySize", "Handler", "Layers")
-# AWS answers with a function's whole environment, which must not appear on the screen of whoever pastes a command.
+# AWS answers with a function's whole environment, which must not appear on the screen of a person who pastes a command.
 QUIET = " --query FunctionArn --output text"
 
 
@@ -147,7 +147,7 @@ def save_revision(target: Target, expected: dict) -> str:
 
 @contextlib.contextmanager
 def environment_file(target: Target):
-    """The function's variables in a file of mode 0600 while a command needs it: no secret is ever an argument."""
+    """Write the function's variables to a file of mode 0600 while a command needs it: no secret is ever an argument."""
     file = target.scratch("environment.json")
     try:
         target.run_local(make_environment(target.env, file))
@@ -246,7 +246,10 @@ def create_function(cfg, role_arn, environment_file, made):
 
 
 def update_code(cfg, made, revision):
-    """revision: a file with the revision of the function that was looked at; AWS refuses if it has changed since."""
+    """Return the command that uploads the code.
+
+    revision: a file with the revision of the function that was compared; AWS refuses if it has changed since.
+    """
     return aws(
         cfg,
         f"lambda update-function-code --function-name {q(cfg['FUNCTION_NAME'])} {code_to_update(cfg, made)}"
@@ -255,7 +258,10 @@ def update_code(cfg, made, revision):
 
 
 def update_configuration(cfg, role_arn, environment_file, revision, in_vpc=False):
-    """in_vpc: the function is in a VPC now, and leaves it if the environment names none."""
+    """Return the command that sets the configuration.
+
+    in_vpc: the function is in a VPC now, and leaves it if the environment names none.
+    """
     leave = " --vpc-config SubnetIds=[],SecurityGroupIds=[]" if in_vpc else ""
     return aws(
         cfg,

@@ -19,7 +19,7 @@ class EnvFile(NamedTuple):
 
 
 def read(path: Path) -> EnvFile:
-    """Return what a file says; a file that is not UTF-8 text has faults and no values. No fault shows a value."""
+    """Return a file's values and faults; a file that is not UTF-8 text has no values. No fault contains a value."""
     values: dict[str, str] = {}
     lines: dict[str, int] = {}
     try:
@@ -58,7 +58,7 @@ def line_of(binding: Binding) -> int:
 
 
 def fault_of(binding: Binding) -> str:
-    """Return why a line does not mean what it says, "" if it does."""
+    """Return why a line would be read differently from its text, "" if it is read as written."""
     if binding.error:
         return "it is not NAME=value, or its quote does not end; quote a value that begins with a quote"
     if not binding.key:

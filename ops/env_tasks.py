@@ -66,14 +66,14 @@ def describe(part: str, there: dict, cfg: dict) -> str:
     if part in SECRETS:
         if not any(references.named({part: one[part]}) for one in (given, wanted) if part in one):
             return f"{part}: differs"
-        present, new = (shown(one.get(part)) for one in (given, wanted))
+        present, new = (masked(one.get(part)) for one in (given, wanted))
         return f"{part}: the function has {present}, the file {new}"
     # A variable that is not a setting can be a secret.
     present = "one" if part not in wanted else repr(given.get(part, "nothing"))
     return f"{part}: the function has {present}, the file {wanted.get(part, 'nothing')!r}"
 
 
-def shown(value: str | None) -> str:
+def masked(value: str | None) -> str:
     """Return a reference as it is, and of another secret only that there is one."""
     return "nothing" if not value else repr(value) if REFERENCE.fullmatch(value) else "a plain value"
 

@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 
 
 def passed(message: str, name: str = "") -> Finding:
-    """name: only if a check has several; otherwise `examine` fills it in."""
+    """Return a finding that passed; name: only if a check has several, otherwise `examine` fills it in."""
     return Finding(name, True, message)
 
 

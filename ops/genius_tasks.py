@@ -39,7 +39,7 @@ def sql(c, text, rows=SHOWN):
         found = cursor.fetchmany(rows)
         print(aligned(names, found))
         more = sum(1 for _ in cursor)
-        print(f"{counted(len(found) + more)}{f', the first {len(found)} shown' if more else ''}")
+        print(f"{counted(len(found) + more)}{f', the first {len(found)} printed' if more else ''}")
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def aligned(names: list[str], rows: Iterable[tuple]) -> str:
 
 
 def format_value(value: object) -> str:
-    """A value in one line of at most WIDEST characters."""
+    """Format a value in one line of at most WIDEST characters."""
     text = "" if value is None else format(value, "f") if isinstance(value, Decimal) else str(value)
     text = " ".join(text.split()) if isinstance(value, str) else text
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"

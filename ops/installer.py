@@ -30,7 +30,7 @@ OF_PIP = {
 INDEXES = {"UV_DEFAULT_INDEX", "UV_INDEX"}
 # A person who gives uv an index means that one.
 OWN_INDEX = {*INDEXES, "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_CONFIG_FILE", "UV_NO_INDEX"}
-# Where Linux systems keep the certificates that they trust; an old pip does not look there.
+# Where Linux systems keep the certificates that they trust; an old pip does not read these files.
 SYSTEM_CERTIFICATES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -81,7 +81,7 @@ def pip_settings() -> dict[str, str]:
 def from_pip(settings: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """Return uv's variables for pip's settings, without an index if uv has been given one.
 
-    pip ignores a folder that is missing and prefers no index; uv needs to be told both.
+    pip ignores a folder that is missing and prefers no index; uv needs a setting for both.
     """
     wanted = {}
     for name, variable in OF_PIP.items():

@@ -57,7 +57,7 @@ def find_log_group(target: Target) -> dict | None:
 
 
 def ensure_retention(target: Target) -> None:
-    """Create the log group and set its retention as the environment says; Lambda by itself keeps logs for ever."""
+    """Create the log group and set its retention from the environment; without that Lambda keeps logs for ever."""
     days = target.cfg["LOG_RETENTION_DAYS"]
     if not days:
         return

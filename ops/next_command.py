@@ -80,7 +80,7 @@ def inspect(cfg: dict, date: str) -> dict:
 def silence(cfg: dict, period: str, error: Exit) -> str:
     """Return why a call of `inspect` had no answer: Restate is up, and the function does not answer it; or the error.
 
-    Restate's ingress waits for the function, so its silence alone does not tell the two apart.
+    Restate's ingress waits for the function, so its silence alone does not separate the two.
     """
     rows = sql(
         cfg,

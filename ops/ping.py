@@ -25,7 +25,7 @@ def invoke_live(cfg: dict, event_file: str, answer_file: str, seconds: int = LIM
 
 
 def invoke_function(cfg, payload_file, answer_file, qualifier="live", bounds="--cli-read-timeout 60"):
-    """bounds: how long the CLI waits."""
+    """Return the command that invokes the function; bounds: how long the CLI waits."""
     return aws(
         cfg,
         f"lambda invoke --function-name {q(cfg['FUNCTION_NAME'])}:{q(qualifier)} --payload fileb://{q(payload_file)}"

@@ -1,4 +1,4 @@
-"""A line for a person while something takes long: no silence looks like a hang. Needs the standard library alone."""
+"""Print a line while something takes long, so that it does not seem to hang. Needs the standard library alone."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def evaluate_client(client: dict, env: str) -> Finding:
     if missing:
         return failed(f"the function has no {', '.join(missing)}", f"make layer publish deploy ENV={env}", "layer")
     if client["error"]:
-        return failed(client["error"], f"as the message says; then inv doctor --env {env}", "layer")
+        return failed(client["error"], f"as in the message; then inv doctor --env {env}", "layer")
     return passed(f"Instant Client {client['version']}{age(client['version'])}, {len(libraries)} libraries", "layer")
 
 
@@ -130,7 +130,7 @@ def evaluate_database(name: str, answer: dict, cfg: dict, env: str) -> Finding:
     if "Connection refused" in answer["error"] and cfg["PG_HOST"] in LOOPBACK:
         return failed(answer["error"], "inv local.up", name)
     known = name == "oracle" and any(code in answer["error"] for code in ERRORS)
-    fix = "as the message says" if known else f"check {settings} of env/{env}.env, and the network: {reachability(cfg)}"
+    fix = "as in the message" if known else f"check {settings} of env/{env}.env, and the network: {reachability(cfg)}"
     return failed(answer["error"], f"{fix}; then inv deploy --env {env}", name)
 
 

@@ -54,8 +54,8 @@ def ensure_restate_cli(target: Target) -> None:
 def activate(target: Target, version_arn: str, breaking: bool, before: int, tags: dict[str, str]) -> None:
     """Register a version, move the alias to it and ping it; Exit reports what is live then and which command fixes it.
 
-    before: shell.changes when the task began; tags: those of the function. If nothing has changed since, and the tags
-    say that this version has passed its ping, no ping is sent. So the next deploy repeats a ping that failed.
+    before: shell.changes when the task began; tags: those of the function. If nothing has changed since, and by the
+    tags this version has passed its ping, no ping is sent. So the next deploy repeats a ping that failed.
     """
     fix = f"inv deploy --env {target.env}"
     try:
@@ -190,7 +190,10 @@ def invoke_role(cfg: dict, version_arn: str) -> str:
 
 
 def ask_discovery(cfg: dict, name: str, body: dict, patient: bool) -> dict[str, set[str]]:
-    """patient: retry, because Restate may need a minute until it can call what is new."""
+    """Let Restate discover a version or a URL; returns its handlers by service.
+
+    patient: retry, because Restate may need a minute until it can call what is new.
+    """
     deadline = time.monotonic() + PROPAGATION_SECONDS
     while True:
         status, answer = restate.request(cfg, "POST", f"{cfg['RESTATE_ADMIN_URL']}/v3/deployments", body)
@@ -285,7 +288,7 @@ def held_by(alias: dict) -> str:
 
 
 def wanted_at_alias(cfg: dict) -> str:
-    """Return the alias' description, a list of what is attached to it: a deploy only looks for what was ever there."""
+    """Return the alias' description, a list of what is attached to it: a deploy only queries what was ever there."""
     words = ["FUNCTION_URL=on"] if by_url(cfg) else []
     if int(cfg["PROVISIONED_CONCURRENCY"]):
         words.append(f"PROVISIONED_CONCURRENCY={cfg['PROVISIONED_CONCURRENCY']}")
@@ -309,7 +312,7 @@ def ensure_alias(target: Target, version_arn: str) -> str:
 
 
 def update_alias(target: Target, version: str, description: str, found: dict) -> None:
-    """Move the alias. found: the alias as it was looked at; raises Exit if somebody else has moved it since."""
+    """Move the alias. found: the alias as it was read; raises Exit if somebody else has moved it since."""
     file = target.scratch("alias-revision")
     target.run_local(save_alias_revision(target.cfg, file))
     if not target.dry and (ROOT / file).read_text().split()[1] != found["FunctionVersion"]:
@@ -394,7 +397,7 @@ def register(cfg, version_arn, again=False):
 
 
 def register_url(url, version_arn):
-    """A URL does not show which version is behind it, so the version is stored as metadata."""
+    """Return the command that registers the Function URL, with the version as metadata: a URL does not show it."""
     return f"restate deployments register {q(url)} --use-http1.1 --force --metadata arn={q(version_arn)} --yes"
 
 
@@ -407,7 +410,7 @@ def save_alias_revision(cfg, file):
 
 
 def move_alias(cfg, verb, version, description=None, revision=""):
-    """verb: create or update; description: None to leave it as it is."""
+    """Return the command that creates or updates (verb) the alias; description: None to leave it as it is."""
     described = "" if description is None else f" --description {q(description)}"
     return aws(
         cfg,
@@ -427,7 +430,7 @@ def put_concurrency(cfg):
 
 
 def wait_for_concurrency(cfg):
-    """The CLI has no waiter for it; it usually takes some minutes."""
+    """Wait until AWS has provided the instances, usually some minutes; the CLI has no waiter for it."""
     return f"while {get_concurrency(cfg)} --query Status --output text | grep IN_PROGRESS; do sleep 5; done"
 
 

@@ -55,9 +55,9 @@ def reconcile(c, env, period):
         return
     print("\n".join(difference_lines(found["differences"])))
     more = found["count"] - len(found["differences"])
-    shown = f", the first {len(found['differences'])} shown" if more else ""
+    limit = f", the first {len(found['differences'])} printed" if more else ""
     raise Exit(
-        f"{env}: {period} differs in {found['count']} accounts of a branch{shown}: {about}; something was posted after"
+        f"{env}: {period} differs in {found['count']} accounts of a branch{limit}: {about}; something was posted after"
         " the closing, or changed in PostgreSQL; to close it again:"
         f" `inv rerun --env {env} --date {found['date']} --from genius`"
     )
@@ -161,7 +161,7 @@ def render(target: Target, header: dict, accounts: dict[str, Account]) -> Iterat
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"shown": printable, "amount": report_page.amount, "money": report_page.money}
+    environment.filters |= {"printable": printable, "amount": report_page.amount, "money": report_page.money}
     state, notes = schedule_state(target)
     period = header["period"]
     values = {

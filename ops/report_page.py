@@ -112,9 +112,9 @@ def totals(found: dict) -> list[dict]:
     for column in ("rows", *COLUMNS.values()):
         sides = [found[side].get(column) for side in ("genius", "postgres")]
         equal = None not in sides and Decimal(sides[0]) == Decimal(sides[1])
-        shown = ["–" if one is None else amount(one) if column == "rows" else money(one) for one in sides]
+        texts = ["–" if one is None else amount(one) if column == "rows" else money(one) for one in sides]
         name = "rows written and rows now" if column == "rows" else column.replace("_", " ")
-        lines.append({"name": name, "genius": shown[0], "postgres": shown[1], "equal": equal})
+        lines.append({"name": name, "genius": texts[0], "postgres": texts[1], "equal": equal})
     return lines
 
 

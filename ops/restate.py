@@ -53,7 +53,7 @@ def needs_token(cfg: dict[str, str], url: str) -> bool:
     """Return whether a call carries the token.
 
     Restate stores the headers of an ingress call and passes them to the function. So the ingress receives the token
-    only if it requires it: that of Restate Cloud, or one behind a proxy, as the env file says.
+    only if it requires it: that of Restate Cloud, or one behind a proxy, by RESTATE_INGRESS_AUTH.
     """
     bare = url.strip("\"'")
     host = urllib.parse.urlsplit(bare).hostname or ""
@@ -109,7 +109,7 @@ def literal(value: str) -> str:
 def sql(cfg: dict[str, str], query: str, *values: str) -> list[dict]:
     """Return rows of Restate's introspection tables; a column without a value is left out of its row.
 
-    Each ? of the query stands for one of the values: a name, key or id.
+    Each ? of the query is replaced by one of the values: a name, key or id.
     """
     first, *rest = query.split("?")
     query = first + "".join(f"{literal(value)}{text}" for value, text in zip(values, rest, strict=True))

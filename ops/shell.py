@@ -175,12 +175,12 @@ def query_json(c, cfg: dict[str, str], command: str, missing: str | None = None)
     except ValueError:
         # Its text can have secrets.
         raise Exit(
-            f"`{first_words(command)} …` printed no JSON; run it by hand with the variables of `inv env.shell`"
+            f"`{first_words(command)} …` printed no JSON; run it yourself with the variables of `inv env.shell`"
         ) from None
 
 
 def execute(c, cfg: dict[str, str], command: str) -> str:
-    """Change something: echoed whole, skipped under --dry. Its output is not printed, because it can have secrets."""
+    """Change something: echoed in full, skipped under --dry. Its output is not printed, because it can have secrets."""
     global changes
     changes += 1
     return run_local(c, cfg, command)

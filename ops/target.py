@@ -27,12 +27,12 @@ class Target:
 
     @property
     def dry(self) -> bool:
-        """Whether the task runs under --dry."""
+        """Return whether the task runs under --dry."""
         return self.c.config.run.dry
 
     @property
     def headline(self) -> str:
-        """The line that a task prints before it touches anything."""
+        """Return the line that a task prints before it touches anything."""
         cfg = self.cfg
         return (
             f"{self.env}: function {cfg['FUNCTION_NAME']} in {cfg['AWS_REGION']}, Restate at {cfg['RESTATE_ADMIN_URL']}"
@@ -50,7 +50,7 @@ class Target:
         return shell.query_json(self.c, self.cfg, command, missing)
 
     def execute(self, command: str) -> str:
-        """Change something: echoed whole, skipped under --dry. Returns what the command printed, "" under --dry."""
+        """Change something: echoed in full, skipped under --dry. Returns the command's output, "" under --dry."""
         self.print_account(command)
         return shell.execute(self.c, self.cfg, command)
 

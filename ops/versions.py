@@ -24,7 +24,7 @@ UNFINISHED = (
     "SELECT id, target, target_handler_name AS handler, status FROM sys_invocation"
     " WHERE status != 'completed' AND target_service_name IN ({})"
 )
-# A look at a date of the schedule some hours later, which changes nothing.
+# The check of a scheduled date some hours later, which changes nothing.
 LATE_CHECK = ("check_closed", "scheduled")
 
 

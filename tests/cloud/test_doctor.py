@@ -189,7 +189,7 @@ def test_wrong_oracle_password_fails_with_the_setting_to_correct(deployed):
         inv("deploy", "--env", "local")
     wrong = found["oracle"]
     assert "ORA-01017" in wrong.message and "correct ORACLE_USER and ORACLE_PASSWORD" in wrong.message
-    assert wrong.fix == "as the message says; then inv deploy --env testpassword" and "rights" not in found
+    assert wrong.fix == "as in the message; then inv deploy --env testpassword" and "rights" not in found
     assert "mistyped" not in str(found) and fixed["oracle"].passed
 
 
@@ -281,7 +281,7 @@ def test_error_that_the_function_knows_is_not_explained_a_second_time(cfg):
     for code, (cause, its_fix) in ERRORS.items():
         error = f"{code}: as Oracle writes it; {cause}; {its_fix}"
         one = readiness.evaluate_database("oracle", {"ok": False, "error": error}, cfg, "prod")
-        assert (one.message, one.fix) == (error, "as the message says; then inv deploy --env prod")
+        assert (one.message, one.fix) == (error, "as in the message; then inv deploy --env prod")
 
 
 def test_restate_that_does_not_answer_is_one_finding(deployed, monkeypatch):

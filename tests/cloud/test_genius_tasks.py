@@ -20,7 +20,7 @@ def test_a_query_is_shown_as_a_table(local):
 
 def test_more_rows_than_wanted_are_counted(local):
     output = inv("genius.sql", "select branch from acpdb.ac_glopenbalance where glmonth = '01'", "--rows", "1").stdout
-    assert output.splitlines()[-1].endswith("rows, the first 1 shown")
+    assert output.splitlines()[-1].endswith("rows, the first 1 printed")
     assert int(output.splitlines()[-1].split()[0]) > 15_000
 
 
