@@ -301,7 +301,7 @@ def test_command_that_does_not_end_in_time_is_left(monkeypatch):
 
 
 def test_output_that_is_no_json_is_one_line_without_it():
-    with pytest.raises(Exit, match=r"^`printf 'x' …` printed no JSON; run it by hand") as refused:
+    with pytest.raises(Exit, match=r"^`printf 'x' …` printed no JSON; run it yourself") as refused:
         shell.query_json(Context(), CFG, "printf 'x'")
     assert len(refused.value.message.splitlines()) == 1
 
