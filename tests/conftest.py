@@ -22,7 +22,7 @@ REAL = os.environ.get("ORACLE_TEST_CONNECT_STRING")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Under xdist a worker takes one file after the other, those first that use the cloud: each worker has its own.
+    """Order the files under xdist: a worker takes one after the other, first those that use its own cloud.
 
     The files that need the ZIPs of Instant Client stay together: making these takes seconds.
     """
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def checkout_stays_as_it_is():
-    """The whole run changes no file of the checkout and adds none."""
+    """Check that the whole run changes no file of the checkout and adds none."""
     before = checkout.status()
     yield
     changed = sorted(checkout.status() ^ before)
@@ -45,7 +45,7 @@ def checkout_stays_as_it_is():
 
 @pytest.fixture(scope="session", autouse=True)
 def in_the_copy():
-    """A task that runs in this process starts its commands in the folder of the copy, as `inv` does."""
+    """Let a task that runs in this process start its commands in the folder of the copy, as `inv` does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         yield
@@ -53,7 +53,7 @@ def in_the_copy():
 
 @pytest.fixture(scope="session", autouse=True)
 def recorder():
-    """The recorder of all calls of the AWS CLI; no `inv --dry` of the whole run calls an operation that changes."""
+    """Record all calls of the AWS CLI; no `inv --dry` of the whole run calls an operation that changes."""
     made = Recorder()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in made.environment.items():
@@ -64,7 +64,7 @@ def recorder():
 
 @pytest.fixture(scope="session")
 def local():
-    """The local cloud that the tests of a worker share, up and empty; it goes down at the end of the run."""
+    """Start the local cloud that the tests of a worker share, up and empty; it goes down at the end of the run."""
     from local import cloud
 
     there = cloud.Cloud(STATE, report=lambda line: None)
@@ -76,7 +76,7 @@ def local():
 
 @pytest.fixture(scope="session")
 def cfg(local) -> dict[str, str]:
-    """The settings of env/local.env with this cloud's ports."""
+    """Return the settings of env/local.env with this cloud's ports."""
     from ops import config
 
     return config.load("local")
@@ -84,7 +84,7 @@ def cfg(local) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def deployed(cfg) -> dict[str, str]:
-    """The function deployed from nothing, and its table made, by the operator's own commands."""
+    """Deploy the function from nothing, and make its table, by the operator's own commands."""
     inv("deploy", "--env", "local")
     inv("schema", "--env", "local")
     return cfg
@@ -92,7 +92,7 @@ def deployed(cfg) -> dict[str, str]:
 
 @pytest.fixture
 def function_settings(cfg, monkeypatch):
-    """handler/'s own modules with the settings that the deployed function gets."""
+    """Give handler/'s own modules the settings that the deployed function gets."""
     from ops import config
 
     for key, value in config.function_environment(cfg).items():
@@ -113,7 +113,7 @@ def stand_in(tmp_path):
 
 @pytest.fixture
 def handler_settings(request, monkeypatch):
-    """handler/genius.py as the function has it, with a driver whose defaults are put back."""
+    """Return handler/genius.py as the function has it; the driver's defaults are restored afterwards."""
     if REAL:
         access = {name: os.environ[f"ORACLE_TEST_{name}"] for name in ("CONNECT_STRING", "USER", "PASSWORD")}
     else:
@@ -133,19 +133,19 @@ def handler_settings(request, monkeypatch):
 
 @pytest.fixture
 def owner(handler_settings) -> str:
-    """An owner that no job of the database has had, as an invocation's id is."""
+    """Return an owner that no job of the database has had, as an invocation's id is."""
     return f"inv_{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Calls that may take a quarter of a second."""
+    """Let calls take at most a quarter of a second."""
     monkeypatch.setattr(oracle.connected.__wrapped__, "__defaults__", (0.25,))
 
 
 @pytest.fixture(scope="session")
 def zips(tmp_path_factory) -> dict[str, Path]:
-    """ZIPs of Instant Client's shape, one a layout; the folders they were made of stay beside them."""
+    """Make ZIPs of Instant Client's shape, one per layout; the folders they were made of stay beside them."""
     if not instantclient.COMPILER:
         pytest.skip("needs a C compiler, to make libraries from")
     base = tmp_path_factory.mktemp("instantclient")
@@ -154,7 +154,7 @@ def zips(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def admin(local):
-    """PostgreSQL's superuser in the finance database."""
+    """Yield a connection of PostgreSQL's superuser to the finance database."""
     connection = as_superuser(local)
     yield connection
     connection.close()
@@ -162,7 +162,7 @@ def admin(local):
 
 @pytest.fixture(scope="module")
 def own_schema(cfg, admin):
-    """The ledger's own modules at work in a schema with bare tables, so that a test may fill them as it likes."""
+    """Let the ledger's own modules work in a schema with bare tables, so that a test may fill them as it likes."""
     from support import rollup_helpers as rollup_kit
 
     from handler import schema, settings
@@ -180,7 +180,7 @@ def own_schema(cfg, admin):
 
 @pytest.fixture
 def other_database(own_schema, local, admin, monkeypatch):
-    """other_database(encoding): the ledger's modules at work in a database of that encoding, with our own tables."""
+    """Return a function of an encoding: the ledger's modules then work in a database of it, with our own tables."""
     from handler import schema
     from handler.errors import Refused
     from local import postgres

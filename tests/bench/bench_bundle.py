@@ -65,7 +65,7 @@ class Ours:
         shutil.rmtree(self.root / "build", ignore_errors=True)
 
     def clear_code(self) -> None:
-        """As after a change in handler/ alone."""
+        """Remove the built code, as after a change in handler/ alone."""
         shutil.rmtree(self.root / "build" / "bundles")
 
     def make(self) -> None:
@@ -90,7 +90,7 @@ def cpu() -> float:
 
 
 def builds(ways: dict) -> dict[str, dict]:
-    """Each way's figures, from rounds in which the ways take turns."""
+    """Return each way's figures, from rounds in which the ways take turns."""
     found = {name: {"clean": [], "cpu": [], "again": [], "code": [], "bytes": set()} for name in ways}
     for way in ways.values():
         way.make()

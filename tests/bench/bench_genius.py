@@ -25,7 +25,7 @@ MOST_SINGLE = 20_000
 
 @contextmanager
 def served():
-    """A stand-in with the large books: its port and the id of its process."""
+    """Start a stand-in with the large books; yields its port and the id of its process."""
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-m", "local.oracle", "--data", data, "--branch-count", str(BRANCHES)]
         environment = {**os.environ, "GENIUS_USERS": "BENCH:bench"}
@@ -38,12 +38,12 @@ def served():
 
 
 def memory(pid: int | str) -> float:
-    """The memory that a process holds, in MiB."""
+    """Return the memory that a process holds, in MiB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def fetched(connection: oracledb.Connection, size: int, prefetch: int) -> tuple[int, int]:
-    """How many rows were fetched, and of how many columns."""
+    """Return how many rows were fetched, and of how many columns."""
     with connection.cursor() as cursor:
         cursor.arraysize, cursor.prefetchrows = size, prefetch
         cursor.execute(QUERY)

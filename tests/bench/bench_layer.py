@@ -30,7 +30,7 @@ build.build(sys.argv[1], "python3.13", False, Path(sys.argv[2]))
 
 
 def pad(library: Path, megabytes: int) -> None:
-    """Bytes of which about a half can be squeezed out, as of a program's."""
+    """Return bytes of which about a half can be compressed, as of a program's."""
     draw = random.Random(megabytes)
     with library.open("ab") as file:
         for _ in range(megabytes):

@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def run(name: str, folder: str) -> dict:
-    """One measurement in a process of its own."""
+    """Run one measurement in a process of its own."""
     done = subprocess.run([sys.executable, __file__, name, folder], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"bench_report {name}: {done.stderr.strip().splitlines()[-1]}")
@@ -63,7 +63,7 @@ def prepare(folder: Path) -> dict:
 
 
 def pages(folder: Path) -> dict:
-    """The function's side: the header and all pages, each encoded as Lambda does."""
+    """Measure the function's side: the header and all pages, each encoded as Lambda does."""
     from handler import report
 
     asked, answers, slowest, largest = {"period": PERIODS[1]}, 0, 0.0, 0
@@ -83,7 +83,7 @@ def pages(folder: Path) -> dict:
 
 
 def write(folder: Path) -> dict:
-    """The operator's side: the answers as page and CSV file, without the calls."""
+    """Measure the operator's side: the answers as page and CSV file, without the calls."""
     from ops import closings, ping, report
 
     report.FOLDER = folder / "reports"

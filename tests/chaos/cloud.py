@@ -196,7 +196,7 @@ class Player:
         return any(one["status"] == "backing-off" for one in live)
 
     def jobs_rest(self) -> bool:
-        """Whether no job of the period acts that no blocker holds back."""
+        """Return whether no job of the period acts that no blocker holds back."""
         if "Genius is down" in self.blockers:
             return True
         states = set(self.jobs().values())
@@ -230,11 +230,11 @@ class Player:
             connection.close()
 
     def log(self) -> list[dict]:
-        """The procedure's starts and ends in this period."""
+        """Return the procedure's starts and ends in this period."""
         return checks.procedure_log(self.cloud.state.path, self.period)
 
     def truth(self) -> str:
-        """What a person finds in the procedure's own log: whether its last start succeeded."""
+        """Return whether the procedure's last start succeeded, by its own log, as a person finds it."""
         events = self.log()[self.earlier :]
         return "succeeded" if events and events[-1].get("status") == "1" else "failed"
 
@@ -271,7 +271,7 @@ class Player:
         return self.accepted("cancel", "--date", self.date, "--yes")
 
     def do_kill(self) -> bool:
-        """As the runbook has it: Restate's own command."""
+        """Kill a closing with Restate's own command, as in the runbook."""
         run = closings.invocation_of(self.cfg, "DailyClosing", self.date, "run")
         if not run or run["status"] == closings.ENDED:
             return False

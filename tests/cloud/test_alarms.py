@@ -25,8 +25,7 @@ PARENT = ["2025-11", "1", "parent", "078", "100", "0", "0", "0", "100", "0"]
 
 @pytest.fixture(scope="module")
 def lines(deployed) -> list[str]:
-    """The function's log of a whole closing, of one with a step left out, one that failed, one that was refused, and
-    one with findings."""
+    """Return the function's log of five closings: complete, a step left out, failed, refused, and with findings."""
     begin = int(time.time() * 1000)
     close(WHOLE)
     close(PARTIAL, "--skip-genius")

@@ -29,7 +29,7 @@ QUICK = ("status", "history", "logs", "rerun", "resolve", "ping", "local.logs")
 
 
 def balance(place: tuple[str, str], begin: str, end: str) -> list[str]:
-    """A balance without movements; an amount with a minus is a credit."""
+    """Return a balance without movements; an amount with a minus is a credit."""
     (account, branch), sides = place, []
     for amount in (begin, "0", end):
         sides += ["0", amount[1:]] if amount.startswith("-") else [amount, "0"]
@@ -81,7 +81,7 @@ def printed(deployed, local):
 
 
 def marked(text: str) -> list[str]:
-    """The places of a text that show a marked amount."""
+    """Return the places of a text that contain a marked amount."""
     return [text[max(0, at - 80) : at + 40] for mark in MARK if (at := text.find(mark)) >= 0]
 
 

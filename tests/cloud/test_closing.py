@@ -35,7 +35,7 @@ def run_row(cfg: dict, date: str) -> dict:
 
 @pytest.fixture(scope="module")
 def closed(deployed, database):
-    """2025-01-30, closed once for the tests that look at it."""
+    """Close 2025-01-30 once for the tests that read it."""
     return close("2025-01-30", "--user", "siti")
 
 

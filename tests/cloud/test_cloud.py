@@ -32,7 +32,7 @@ UP = "import sys; from local.cloud import Cloud; Cloud().up()"
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    """A cloud that is up; a test that takes a service down brings it up again."""
+    """Return a cloud that is up; a test that takes a service down brings it up again."""
     made = Cloud(tmp_path_factory.mktemp("cloud"), report=lambda line: None)
     made.up()
     yield made
@@ -41,7 +41,7 @@ def cloud(tmp_path_factory):
 
 @pytest.fixture
 def other(cloud):
-    """A second state, inside the first one's folder as .local/test is in .local."""
+    """Return a second state, inside the first one's folder as .local/test is in .local."""
     made = Cloud(cloud.state.path / "other", report=lambda line: None)
     yield made
     made.reset()
@@ -60,7 +60,7 @@ def test_every_service_listens_only_on_loopback(cloud):
 
 
 def listeners(pids: set[int]) -> set[tuple[str, int]]:
-    """(address, port) of each TCP socket on which these processes listen; IPv6 ones as ('::', port)."""
+    """Return (address, port) of each TCP socket on which these processes listen; IPv6 ones as ('::', port)."""
     inodes = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -162,7 +162,7 @@ def test_a_malformed_duration_is_refused(cloud, text):
 
 @pytest.fixture(scope="module")
 def echo(cloud, tmp_path_factory) -> str:
-    """A function with one version; it answers its version's number."""
+    """Create a function with one version, which answers its version's number."""
     bundle = tmp_path_factory.mktemp("echo") / "bundle.zip"
     with zipfile.ZipFile(bundle, "w") as file:
         file.writestr("code.py", "def answer(event, context):\n    return context.function_version\n")
@@ -221,7 +221,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 @pytest.fixture
 def books(cloud):
-    """A connection of the application's user; what it did is undone."""
+    """Yield a connection of the application's user, and undo its changes."""
     connection = postgres.connect(cloud.settings(), "finance", "LOCAL_PG_PASSWORD", "finance")
     yield connection
     connection.rollback()
@@ -229,7 +229,7 @@ def books(cloud):
 
 
 def balances(connection, amounts: dict[str, str]) -> None:
-    """One branch's end balances of 2025-01, debit minus credit, by account group."""
+    """Return one branch's end balances of 2025-01, debit minus credit, by account group."""
     for code, amount in amounts.items():
         connection.cursor().execute(
             "INSERT INTO financial_report.legacy_trial_balances"

@@ -110,7 +110,7 @@ class Watch:
 
 
 def commands(echo: str) -> list[str]:
-    """The lines of an echo that are commands, as an operator would choose them."""
+    """Return the lines of an echo that are commands, as an operator would choose them."""
     return [line for line in echo.splitlines() if re.match(r"(aws|inv|restate|rm|mkdir|curl|while|\(umask) ", line)]
 
 
@@ -120,7 +120,7 @@ def asked(cfg: dict, command: str) -> dict:
 
 
 def standing(cfg: dict) -> dict:
-    """What a deploy brings about, without what is new each time."""
+    """Return the result of a deploy, without what is new each time."""
     found = asked(cfg, deploy.get_function(cfg))
     configuration = {
         key: value
@@ -137,7 +137,7 @@ def standing(cfg: dict) -> dict:
 
 
 def paste(lines: list[str]) -> str:
-    """Lines pasted into a shell as the README says: one `eval`, then each line."""
+    """Paste lines into a shell as the README describes it: one `eval`, then each line."""
     script = "\n".join([f'eval "$({INV} env.shell --env {ENV})"', *lines])
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PG_", "ORACLE_"))}
     environ |= {"FINANCE_CLOSING_STATE": str(OWN)}
@@ -148,7 +148,7 @@ def paste(lines: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def cycle(zips, recorder):
-    """Roles, layer, deploy, closing, a changed deploy, roll back, prune; destroyed, and deployed again by a paste."""
+    """Run a cycle: roles, layer, deploy, closing, another deploy, roll back, prune, destroy, and a deploy by paste."""
     from local import cloud
 
     there = cloud.Cloud(OWN, report=lambda line: None)
@@ -203,7 +203,7 @@ def run(zipped: Path, recorder: Recorder) -> Ran:
 
 
 def through_the_bucket(cfg: dict) -> None:
-    """The commands for what is over 50 MB, with the bundle and the layer that there are."""
+    """Return the commands for what is over 50 MB, with the bundle and the layer that there are."""
     cfg = {**cfg, "DEPLOY_BUCKET": "cycle-bucket"}
     made = bundle.make(cfg)
     layer = deploy.bucket_key(cfg, made)
@@ -253,7 +253,7 @@ def test_no_secret_is_let_out(cycle):
 
 
 def entries(path: Path) -> list[bytes]:
-    """A file's content, of a zip that of all in it too."""
+    """Return a file's content; of a ZIP that of all files in it, too."""
     if not zipfile.is_zipfile(path):
         return [path.read_bytes()]
     with zipfile.ZipFile(path) as archive:

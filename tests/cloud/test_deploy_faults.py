@@ -59,7 +59,7 @@ def proxies(monkeypatch):
 
 
 def refusal(call, *words) -> str:
-    """The one line with which a task ends."""
+    """Return the one line with which a task ends."""
     with pytest.raises(Exit) as caught:
         call(*words)
     assert "\n" not in str(caught.value)

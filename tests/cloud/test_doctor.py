@@ -32,7 +32,7 @@ def findings(check, cfg: dict) -> list[Finding]:
 
 
 def run(cfg: dict, command: str) -> str:
-    """A command as an operator pastes it."""
+    """Run a command as an operator pastes it."""
     environ = {**os.environ, **shell.command_environment(cfg)}
     done = subprocess.run(command, shell=True, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
@@ -58,7 +58,7 @@ def diagnosis() -> dict[str, list[Finding]]:
 
 
 def shrink_and_publish(cfg: dict) -> None:
-    """A version with 512 MB that Restate has never heard of, live."""
+    """Make a version with 512 MB live, of which Restate does not know."""
     name = cfg["FUNCTION_NAME"]
     run(cfg, aws(cfg, f"lambda update-function-configuration --function-name {name} --memory-size 512"))
     run(cfg, deploy.wait_until_updated(cfg))
@@ -73,7 +73,7 @@ def block(cfg: dict, period: str) -> None:
 
 
 def pause(cfg: dict, date: str) -> None:
-    """A closing whose last step fails, paused as after the last of its retries."""
+    """Pause a closing whose last step fails, as after the last of its retries."""
     inv("close", "--env", "local", "--date", date)
     deadline = time.monotonic() + 60
     while "does not exist" not in closings.current_step(cfg, date):

@@ -94,7 +94,7 @@ def tree() -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def environment(deployed):
-    """An environment that differs from what is deployed, with a proxy between the tasks and each port of Restate."""
+    """Return an environment that differs from what is deployed, with a proxy before each port of Restate."""
     admin, ingress = FaultProxy(deployed["RESTATE_ADMIN_URL"]), FaultProxy(deployed["RESTATE_INGRESS_URL"])
     changes = {
         "RESTATE_ADMIN_URL": admin.url,

@@ -22,7 +22,7 @@ def session(request, other_database):
 
 
 def named(description: str):
-    """Genius' balances with a description for one account and branch."""
+    """Return Genius' balances with a description for one account and branch."""
     return reading(ROWS, served=lambda rows: [(r[0], description, *r[2:]) if r[2] == "002" else r for r in rows])
 
 

@@ -29,7 +29,7 @@ def test_a_file_is_checked_and_compared_with_the_function(deployed):
 
 
 def without_databases(**changes: str) -> str:
-    """env/local.env as CI may have it: without a value for either database, some keys left out, some empty."""
+    """Write env/local.env as CI may have it: no value for either database, some keys left out, some empty."""
     given = [line.partition("=")[::2] for line in (ROOT / "env" / "local.env").read_text().splitlines() if "=" in line]
     kept = [(name, "" if name.startswith("ORACLE_") else value) for name, value in given if not name.startswith("PG_")]
     return "\n".join(f"{name}={changes.get(name, value)}" for name, value in kept)

@@ -24,7 +24,7 @@ DISCOVERY = "application/vnd.restate.endpointmanifest.v4+json"
 
 
 def signed(path: str, key: Ed25519PrivateKey, key_id: str) -> dict[str, str]:
-    """The headers with which restate-server vouches for a call: a JSON web token, EdDSA."""
+    """Return the headers by which restate-server signs a call: a JSON web token, EdDSA."""
     now = int(time.time())
     parts = (
         {"typ": "JWT", "alg": "EdDSA", "kid": key_id},
@@ -37,7 +37,7 @@ def signed(path: str, key: Ed25519PrivateKey, key_id: str) -> dict[str, str]:
 
 
 def url_event(path: str, headers: dict[str, str], **more) -> dict:
-    """What AWS makes of a call of a Function URL: payload format 2.0."""
+    """Return the event that AWS makes of a call of a Function URL: payload format 2.0."""
     context = {"http": {"method": "GET", "path": path, "protocol": "HTTP/1.1"}, "accountId": "anonymous"}
     return {
         "version": "2.0",

@@ -19,7 +19,7 @@ DATE, NEIGHBOUR, FAILED = "2025-06-11", "2025-06-12", "2025-06-13"
 
 @pytest.fixture(scope="module")
 def closed(deployed):
-    """A date closed under --watch, and its neighbour of the same period."""
+    """Close a date under --watch, and its neighbour of the same period."""
     faults = Faults(STATE / "genius")
     # Long enough that a busy machine has begun to watch before it is over.
     faults.inject("procedure_seconds", "6")

@@ -26,7 +26,7 @@ def client_zip(zips) -> Path:
 
 
 def make_layer(zipped: Path) -> dict:
-    """By the operator's own command, for the runtime of the local cloud."""
+    """Build the layer by the operator's own command, for the runtime of the local cloud."""
     runtime = config.load("local")["RUNTIME"]
     libaio = zipped.parent / "system" / AIO
     inv("layer.build", "--runtime", runtime, INSTANT_CLIENT=str(zipped), LIBAIO=str(libaio))
@@ -35,7 +35,7 @@ def make_layer(zipped: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def published(cfg, client_zip) -> str:
-    """The ARN of the layer's first version."""
+    """Return the ARN of the layer's first version."""
     make_layer(client_zip)
     return inv("layer.publish", "--env", "local").stdout.splitlines()[-1]
 
@@ -112,7 +112,7 @@ def test_a_large_layer_goes_through_the_bucket(published, cfg, monkeypatch, caps
 
 @pytest.fixture(scope="module")
 def pinned(deployed, published, cfg):
-    """The function with the layer pinned by its ARN, and what its deep ping says; detached again at the end.
+    """Return the function with the layer pinned by its ARN, and its deep ping; detached again at the end.
 
     In thin mode: the emulator turns the layer's links to text, so that no client could be loaded there.
     """

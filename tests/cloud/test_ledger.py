@@ -41,7 +41,7 @@ def session(own_schema):
 
 @pytest.fixture
 def old(session):
-    """The period as it was, and nothing recorded of later jobs."""
+    """Restore the period, and record nothing of later jobs."""
     session.run("DELETE FROM closing_runs WHERE owner <> 'owner'")
     session.run("UPDATE closing_runs SET job = NULL, ledger_job = NULL, ledger_job_ended_at = NULL, ledger_at = NULL")
     replace(OLD)
@@ -58,7 +58,7 @@ def replace(rows, owner="owner", **meddling) -> dict:
 
 @contextlib.contextmanager
 def hook(monkeypatch, before):
-    """before(session, number, sql) is called as each statement of a step is about to be sent."""
+    """Return a function: before(session, number, sql) is then called before each statement of a step is sent."""
     run, numbers = postgres.Session.run, iter(range(10**6))
 
     def hooked(self, sql, **parameters):

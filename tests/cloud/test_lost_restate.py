@@ -21,7 +21,7 @@ TAKEN_OVER, CLOSED_AGAIN = "2025-02-27", "2025-03-27"
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of the repository, deployed on a cloud of its own."""
+    """Return a copy of the repository, deployed on a cloud of its own."""
     cloud = Cloud(ROOT / ".local" / "lost-restate", report=lambda line: None)
     cloud.reset()
     cloud.up(procedure_seconds=0)

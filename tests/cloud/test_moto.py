@@ -114,7 +114,7 @@ urllib.request.urlopen(urllib.request.Request(os.environ["RESTATE_ADMIN_URL"] + 
 
 @pytest.fixture(scope="module")
 def moto(tmp_path_factory):
-    """moto's URL; its Lambda answers what it was told instead of asking Docker."""
+    """Start moto; returns its URL. Its Lambda answers from a list instead of asking Docker."""
     holder = hold_free_port()
     port = holder.getsockname()[1]
     holder.close()
@@ -142,7 +142,7 @@ def tell(url: str, what: str, body: dict) -> None:
 
 @pytest.fixture(scope="module")
 def cfg(moto, tmp_path_factory):
-    """An environment whose AWS is moto and whose Restate is the stand-in."""
+    """Return an environment whose AWS is moto and whose Restate is the stand-in."""
     folder = tmp_path_factory.mktemp("bin")
     (folder / "restate").write_text(CLI)
     (folder / "restate").chmod(0o755)
@@ -164,7 +164,7 @@ def write(given: dict[str, str]) -> None:
 
 
 def inv(cfg: dict, *words: str, version: int = 0) -> str:
-    """A task on that environment; version: the one that is expected to answer the task's ping."""
+    """Run a task on that environment; version: the one that is expected to answer the task's ping."""
     if version:
         answer = json.dumps({"ok": True, "version": str(version)})
         tell(

@@ -35,7 +35,7 @@ WANTED = alarms.wanted_alarms({"FUNCTION_NAME": "finance-closing"}, "arn:aws:sns
 
 @pytest.fixture(scope="module")
 def broken(deployed):
-    """The function with the broken steps, which Restate tries three times; the whole one comes back afterwards."""
+    """Deploy the function with the broken steps, which Restate tries three times; restore it afterwards."""
     file = ROOT / "handler" / "period.py"
     whole = file.read_text()
     try:
@@ -49,13 +49,13 @@ def broken(deployed):
 
 
 def events(cfg: dict, since: float, word: str) -> list[dict]:
-    """The events of the function's log that have a word, since a moment."""
+    """Return the events of the function's log that contain a word, since a moment."""
     found = logs.fetch(Target(Context(), cfg, "local"), int(since * 1000), word)
     return [json.loads(one["message"]) for one in found if one["message"].startswith("{")]
 
 
 def counted(name: str, cfg: dict, since: float) -> list[dict]:
-    """The events since a moment that an alarm counts."""
+    """Return the events since a moment that an alarm counts."""
     pattern = WANTED[name]["filter"]["filterPattern"]
     found = logs.fetch(Target(Context(), cfg, "local"), int(since * 1000), "")
     return [json.loads(one["message"]) for one in found if matches(pattern, one["message"])]

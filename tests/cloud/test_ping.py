@@ -22,7 +22,7 @@ CRON_LINE = re.search(r"^\*/\d+ \* \* \* \* (make .*)$", README, re.MULTILINE)
 
 
 def other_function(name: str):
-    """An environment like local whose function nobody has deployed."""
+    """Return an environment like local whose function nobody has deployed."""
     return environment_file(name, FUNCTION_NAME="nowhere")
 
 
@@ -35,7 +35,7 @@ def cron(env: str, options: str = "") -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def quiet(deployed):
-    """The cloud without a blocked period and without a schedule, whatever other tests have left."""
+    """Leave the cloud without a blocked period and without a schedule, whatever other tests have left."""
     Schedule(deployed).forget()
     for period in attention.blocked_periods(deployed):
         set_state(deployed, "ClosingPeriod", period, {})
@@ -50,7 +50,7 @@ def set_state(cfg: dict, service: str, key: str, state: dict) -> None:
 
 
 def ours(done: subprocess.CompletedProcess) -> list[str]:
-    """The lines of a failed cron job without make's own."""
+    """Return the lines of a failed cron job without make's own."""
     assert done.returncode and not done.stdout
     return [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
 

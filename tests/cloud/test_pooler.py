@@ -17,7 +17,7 @@ SESSION_SETTINGS = "SELECT name, setting FROM pg_catalog.pg_settings WHERE sourc
 
 @pytest.fixture
 def pooled(own_schema, monkeypatch):
-    """The ledger's modules behind the pooler, and another program there that has settings of its own."""
+    """Return the ledger's modules behind the pooler, and another program there that has settings of its own."""
     with postgres.connected() as session:
         session.run("TRUNCATE closing_runs, closing_findings, calculation_runs, legacy_trial_balances")
         set_chart(session, {"1101": None, "9": None})
@@ -31,7 +31,7 @@ def pooled(own_schema, monkeypatch):
 
 
 def steps() -> list:
-    """Every kind of transaction of a closing, in its order."""
+    """Return every kind of transaction of a closing as functions, in its order."""
     return [
         lambda: runs.begin("owner", "2025-01-31", "siti", "GNS_202501_A"),
         lambda: runs.left_out("owner", "2025-01-31", False, None),

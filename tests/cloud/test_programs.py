@@ -13,7 +13,7 @@ from local import processes
 
 @pytest.fixture
 def bare_machine(tmp_path) -> dict[str, str]:
-    """A shell without the restate CLI and without a way to a registry of packages."""
+    """Return a shell without the restate CLI and without a way to a registry of packages."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("bash", "mkdir", "cat", "rm", "git", "env", "sed", "printf", "curl", "touch"):

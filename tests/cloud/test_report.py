@@ -33,7 +33,7 @@ def session(own_schema):
 
 @pytest.fixture
 def closed(session):
-    """The period closed with ROWS, and the one before it with half of its branches."""
+    """Close the period with ROWS, and the one before it with half of its branches."""
     session.run("TRUNCATE closing_runs, closing_findings, legacy_trial_balances, calculation_runs")
     close_with("before", balanced([row for row in ROWS if row[1] < "006"][:-1]), session, BEFORE)
     close_with("owner", ROWS, session)
@@ -50,7 +50,7 @@ def close_with(owner: str, rows: list[tuple], session, period: str = PERIOD) -> 
 
 
 def everything(session) -> str:
-    """All that a report or a reconciliation could have changed."""
+    """Return all that a report or a reconciliation could have changed."""
     tables = (
         "legacy_trial_balances",
         "closing_runs",

@@ -43,7 +43,7 @@ def send(cfg: dict, one: Generated) -> float:
 
 
 def invocations(cfg: dict) -> dict[str, dict]:
-    """All invocations of our services that Restate still lists, by their id."""
+    """Return all invocations of our services that Restate still lists, by their id."""
     names = ", ".join(f"'{name}'" for name in HANDLERS)
     rows = sql(
         cfg,
@@ -58,14 +58,14 @@ def logged(name: str) -> list[str]:
 
 
 def errors() -> list[str]:
-    """The errors that the databases have answered, as their own logs have them."""
+    """Return the errors that the databases have answered, from their own logs."""
     return [one for one in logged("genius") if one.startswith("error ")] + [
         one for one in logged("postgres") if re.search(r"\b(ERROR|FATAL):", one)
     ]
 
 
 def everything(cfg: dict, local) -> dict:
-    """All that a bad request could have changed: Genius' jobs, closing_runs, and Restate's state."""
+    """Return all that a bad request could have changed: Genius' jobs, closing_runs, and Restate's state."""
     connection = as_superuser(local)
     rows = connection.run(
         f'SELECT id, status, detail FROM "{cfg["PG_SCHEMA"]}".closing_runs WHERE closing_date <> :day ORDER BY id',
@@ -83,7 +83,7 @@ def everything(cfg: dict, local) -> dict:
 
 @pytest.fixture(scope="module")
 def quiet(deployed):
-    """The cloud without a live invocation and without a schedule, and with the workers that the test needs."""
+    """Leave the cloud without a live invocation and a schedule, and with the workers that the test needs."""
     inv("schedule", "stop", "--env", "local")
     wait_for(lambda: all(one["status"] == "completed" for one in invocations(deployed).values()))
     warm = [valid("ClosingPeriod", "inspect", "2019-12-01") for _ in range(4 * AT_ONCE)]
@@ -122,7 +122,7 @@ def test_bad_requests_are_refused_in_time_and_change_nothing(local, quiet):
 
 
 def fault(one: Generated, known: dict[str, dict]) -> str:
-    """How a bad request has not ended as it must; empty if it has."""
+    """Return how a bad request has not ended as it must; empty if it has."""
     answer = one.answer["body"]
     if 400 <= one.answer["code"] < 500:
         text = str(answer.get("message", ""))

@@ -41,7 +41,7 @@ BRANCHES = ("000", "001", "002")
 
 @pytest.fixture(scope="module")
 def session(own_schema):
-    """A session of the tests' own beside those of the functions under test."""
+    """Yield a session of the tests' own beside those of the functions under test."""
     with ledger.connected() as opened:
         begin(opened, "owner")
         yield opened
@@ -49,7 +49,7 @@ def session(own_schema):
 
 @pytest.fixture(autouse=True)
 def chart(session):
-    """Chart and branches of ROWS, and the settings' own rules."""
+    """Write chart and branches of ROWS, and the settings' own rules."""
     set_chart(session, CHART)
     set_branches(session, BRANCHES)
 
@@ -66,7 +66,7 @@ def replace(rows, **meddling) -> dict:
 
 @st.composite
 def ledgers(draw):
-    """A chart and rows: any forest; postings to leaves, parents and accounts that are not in it.
+    """Draw a chart and rows: any forest; postings to leaves, parents and accounts that are not in it.
 
     Some accounts of the forest are missing in the chart, with or without all that is below them, and so are some
     branches in the branch table. Some rows have an end that does not follow from the rest.
@@ -89,12 +89,12 @@ def ledgers(draw):
 
 
 def gross(rows) -> int:
-    """The sum of |start| + |debit| + |credit| + |end| of rows, in cents."""
+    """Return the sum of |start| + |debit| + |credit| + |end| of rows, in cents."""
     return sum(abs(row[2] - row[3]) + abs(row[4]) + abs(row[5]) + abs(row[6] - row[7]) for row in rows)
 
 
 def expected_findings(chart, rows, branches) -> dict[str, int]:
-    """Kind -> count, computed a second way from the rows."""
+    """Return {kind: count}, computed a second way from the rows."""
     parents = set(chart.values())
     by_branch: dict[str, list[int]] = {}
     for _, branch, *six in rows:
@@ -144,7 +144,7 @@ def test_any_ledger_is_right_or_refused(session, made):
 
 
 def recorded(session, step: str, owner: str = "owner") -> dict:
-    """What the run's row has of a step."""
+    """Return a step's part of the run's row."""
     return session.run("SELECT detail FROM closing_runs WHERE id = CAST(:id AS uuid)", id=runs.run_id(owner))[0][0][
         step
     ]

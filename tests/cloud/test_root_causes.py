@@ -9,7 +9,7 @@ from support.helpers import environment_file, inv
 
 
 def failures(env: str = "local", **extra: str) -> list[dict]:
-    """The failed checks of the doctor, without those of a schedule and a rule that this cloud does not have."""
+    """Return the failed checks of the doctor, without those of a schedule and a rule that this cloud does not have."""
     found = json.loads(inv("doctor", "--env", env, "--json", check=False, **extra).stdout)
     for one in found:
         assert len(one["message"].splitlines()) == 1 and "Traceback" not in one["message"] and "<" not in one["message"]

@@ -42,7 +42,7 @@ def morning() -> str:
 
 @pytest.fixture
 def stopped(module_schedule, morning):
-    """A scheduler without state, in the morning of 2025-08-04."""
+    """Return a scheduler without state, in the morning of 2025-08-04."""
     module_schedule.deploy(morning)
     module_schedule.forget()
     return module_schedule

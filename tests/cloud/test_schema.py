@@ -14,7 +14,7 @@ ARGUMENTS = "uuid, integer, integer"
 
 @pytest.fixture
 def bare(own_schema, admin):
-    """The schema anew, with our own tables."""
+    """Make the schema anew, with our own tables."""
     make_schema(admin)
     schema.apply()
     yield admin

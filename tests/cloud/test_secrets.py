@@ -29,7 +29,7 @@ PASSWORDS = iter(f"rotated-{number}" for number in range(1, 100))
 
 
 def aws(cfg: dict, command: str, typed: str | None = None) -> str:
-    """A command as an operator pastes it, who types the secret on standard input."""
+    """Run a command as an operator pastes it, who types the secret on standard input."""
     environ = {**os.environ, **shell.command_environment(cfg)}
     line = f"aws --region {cfg['AWS_REGION']} {command}"
     done = subprocess.run(line, shell=True, cwd=ROOT, env=environ, input=typed, capture_output=True, text=True)
@@ -69,7 +69,7 @@ class Rotation:
 
 @pytest.fixture(scope="module")
 def rotation(local, deployed):
-    """The function with references, and the way back."""
+    """Deploy the function with references; yields, then restores it."""
     made = Rotation(local, deployed)
     made.create()
     try:
@@ -103,7 +103,7 @@ def refusals(rotation):
 
 
 def assert_refused_once(cfg: dict[str, str], found: dict[str, int], values: int = 1) -> None:
-    """Each sandbox of the version was refused at most once for each value; usually there is one sandbox."""
+    """Assert that each sandbox of the version was refused at most once for each value; usually there is one sandbox."""
     sandboxes = len(workers(live_version(cfg)))
     assert sandboxes and all(1 <= count <= values * sandboxes for count in found.values()), (found, sandboxes)
 

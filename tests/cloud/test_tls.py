@@ -19,7 +19,7 @@ from local.state import HOST
 
 @pytest.fixture(scope="module")
 def server(local, tmp_path_factory):
-    """PostgreSQL behind TLS; yields its port and the folder with ca.pem and other.pem.
+    """Start PostgreSQL behind TLS; yields its port and the folder with ca.pem and other.pem.
 
     The pip package's PostgreSQL is built without TLS, so its end is ours, as a pooler's would be: all that is
     said on the line, the first byte and the certificate's check included, is what a server with ssl on would say.
@@ -45,7 +45,7 @@ def accept(listener: socket.socket, context: ssl.SSLContext, behind: tuple[str, 
 
 
 def serve(client: socket.socket, context: ssl.SSLContext, behind: tuple[str, int]) -> None:
-    """One connection: what is not TLS is hung up on, what is goes on to PostgreSQL."""
+    """Serve one connection: reject what is not TLS, and pass on to PostgreSQL what is."""
     with contextlib.suppress(OSError), client:
         if client.recv(8) != postgres.SSL_REQUEST:
             return
@@ -64,7 +64,7 @@ def pass_on(source: socket.socket, target: socket.socket) -> None:
 
 @pytest.fixture
 def reach(server, function_settings, monkeypatch):
-    """ping() of the TLS server under other settings."""
+    """Call ping() of the TLS server under other settings."""
     port, folder = server
 
     def ping(**changed):

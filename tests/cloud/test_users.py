@@ -31,7 +31,7 @@ cloud.reset()
 
 @pytest.fixture
 def hidden(tmp_path, monkeypatch) -> Path:
-    """The server's programs as in a checkout below /root that was made with umask 077; returns their package."""
+    """Copy the server's programs as in a checkout below /root that was made with umask 077; returns their package."""
     installed = postgres._package()
     package = tmp_path / "site" / installed.name
     names = shutil.ignore_patterns("*.[ah]")
@@ -46,7 +46,7 @@ def hidden(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def copies(monkeypatch):
-    """A folder for the copies of the programs that all users can enter."""
+    """Return a folder for the copies of the programs that all users can enter."""
     with tempfile.TemporaryDirectory(prefix="finance-closing-test-") as folder:
         monkeypatch.setattr(postgres, "COPIES", Path(folder) / "copies")
         Path(folder).chmod(0o755)
@@ -80,7 +80,7 @@ def test_without_a_place_for_the_copy_root_gets_one_line(hidden, monkeypatch, tm
 
 @pytest.fixture
 def user():
-    """The command with which a program runs as a user without any right of root, made for this test."""
+    """Make a user without any right of root; returns the command that runs a program as this user."""
     if os.getuid() != 0:
         yield pwd.getpwuid(os.getuid()), []
         return

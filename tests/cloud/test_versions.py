@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def cfg():
-    """A deployed function on a cloud of its own, and a second environment of it that differs in one setting."""
+    """Deploy a function on a cloud of its own, with a second environment that differs in one setting."""
     from local import cloud
 
     there = cloud.Cloud(OWN, report=lambda line: None)
@@ -64,13 +64,13 @@ def closes(cfg: dict, expected: int) -> list[dict]:
 
 
 def lines(output: str) -> dict[str, str]:
-    """version -> its line of `inv versions`."""
+    """Return {version: its line of `inv versions`}."""
     return {line.split()[0]: line for line in output.splitlines() if re.match(r"\d+ .*(dp_|not registered)", line)}
 
 
 @pytest.fixture(scope="module")
 def two(cfg):
-    """One closing that runs and one that waits behind it, while a second version goes live."""
+    """Start one closing that runs and one that waits behind it, while a second version goes live."""
     for day, words in (("2025-01-30", []), ("2025-01-31", ["--skip-genius"])):
         inv("close", "--env", "local", "--date", day, *words)
     began = closes(cfg, 2)
@@ -105,7 +105,7 @@ def test_a_queued_closing_starts_on_the_newest_and_both_succeed(cfg, two):
 
 
 def close_of(cfg: dict, period: str) -> dict:
-    """The invocation of a period's close: its status, its result and the deployment that it began on."""
+    """Return the invocation of a period's close: its status, its result and the deployment that it began on."""
     where = (
         f"target_service_name = 'ClosingPeriod' AND target_handler_name = 'close' AND target_service_key = '{period}'"
     )

@@ -50,7 +50,7 @@ class Runner:
 
 
 def env_file() -> str:
-    """What the comment of the workflow has the variable ENV_FILE say, of the local cloud."""
+    """Return the example of ENV_FILE in the workflow's comment, for the local cloud."""
     lines = (ROOT / "env" / "local.env").read_text().splitlines()
     pairs = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     # Another version than what is live, so that there is something to deploy.

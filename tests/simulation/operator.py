@@ -22,13 +22,13 @@ class Operator:
         return self.allowed.get(date, 0)
 
     def accepted(self, date: str, body: bytes) -> None:
-        """A closing was accepted, the operator's or the schedule's."""
+        """Count a closing that was accepted, the operator's or the schedule's."""
         self.allowed[date] = self.allowed_starts(date) + (json.loads(body).get("procedure", "run") == "run")
 
     # What an operator sees
 
     def state(self, date: str) -> dict:
-        """What `inv next` gathers: see handler.plan.next_command."""
+        """Return what `inv next` gathers: see handler.plan.next_command."""
         world, restate = self.world, self.world.restate
         run = restate.workflows.get(("DailyClosing", date))
         known = restate.states["ClosingPeriod", date[:7]]
@@ -63,7 +63,7 @@ class Operator:
     # What an operator does
 
     def close(self, date: str, **flags) -> bool:
-        """inv close; another program does not ask for the hold before it sends."""
+        """Do `inv close`; another program does not ask for the hold before it sends."""
         restate = self.world.restate
         earlier = restate.workflows.get(("DailyClosing", date))
         if earlier and earlier.failure and earlier.failure.status_code == closing.HELD:
@@ -75,7 +75,7 @@ class Operator:
         return True
 
     def rerun(self, date: str, first: str | None = None, adopt: bool = False) -> bool:
-        """inv rerun: announce, end a run that lives, purge it, submit."""
+        """Do `inv rerun`: announce, end a run that lives, purge it, submit."""
         restate = self.world.restate
         if self.hold_now():
             return False
@@ -115,7 +115,7 @@ class Operator:
             self.world.restate.kill(run.id)
 
     def resolve(self, period: str) -> bool:
-        """inv resolve, with the truth."""
+        """Do `inv resolve`, with the truth."""
         restate = self.world.restate
         blocked = restate.states["ClosingPeriod", period].get("blocked")
         if not blocked or restate.queues["ClosingPeriod", period]:
@@ -140,7 +140,7 @@ class Operator:
             self.world.restate.resume_paused(paused, latest=latest)
 
     def deploy(self) -> None:
-        """A new version with the passwords of today."""
+        """Deploy a new version with the passwords of today."""
         world = self.world
         world.restate.version += 1
         world.oracle_passwords[world.restate.version] = world.oracle_password
@@ -150,7 +150,7 @@ class Operator:
         self.world.restate.submit("DailyClosingScheduler", "main", "start", None)
 
     def hold(self, seconds: float | None) -> None:
-        """inv hold, until a time or until a release."""
+        """Do `inv hold`, until a time or until a release."""
         until = seconds and datetime.fromtimestamp(self.world.now + seconds, timezone.utc).isoformat()
         body = {"who": "siti", "reason": "patch", "until": until}
         self.world.restate.submit("DailyClosingScheduler", "main", "hold", json.dumps(body).encode())
@@ -199,26 +199,26 @@ class Operator:
         self.world.restate.lose_data()
 
     def zombies(self) -> None:
-        """What dead processes were about to do happens now."""
+        """Let dead processes do now what they were about to do."""
         restate = self.world.restate
         waiting, restate.zombies = restate.zombies, []
         for function, arguments, invocation in waiting:
             restate.run_zombie(invocation, function, arguments)
 
     def other_program(self, period: str) -> None:
-        """A job of another program, without our guard."""
+        """Start a job of another program, without our guard."""
         genius = self.world.genius
         genius.create(f"OTHER_{len(genius.jobs)}", period, "", "the older service", ours=False)
 
     # The promise to the operator
 
     def truly_done(self, date: str) -> bool:
-        """Whether the newest start of the procedure for a date succeeded."""
+        """Return whether the newest start of the procedure for a date succeeded."""
         started = [job for job in self.world.genius.started if job.date == date and job.ours]
         return bool(started) and started[-1].truth == "succeeded"
 
     def check_liveness(self) -> None:
-        """From here, following next_command closes each accepted date in at most MOST_COMMANDS commands."""
+        """Check that next_command, followed from here, closes each accepted date in at most MOST_COMMANDS commands."""
         for date in sorted(self.allowed):
             self.follow(date)
 

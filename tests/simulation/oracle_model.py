@@ -174,7 +174,7 @@ class Genius:
     # What happens in the database by itself
 
     def start(self, job: Job) -> None:
-        """A job slave takes the job: the guard block runs, then the procedure."""
+        """Let a job slave take the job: the guard block runs, then the procedure."""
         if not self.slaves:
             self.world.restate.after(3600.0, self.start, job)
             return
@@ -231,7 +231,7 @@ class Genius:
         )
 
     def restart(self) -> None:
-        """The database restarts: running jobs end without a result, and Oracle may start one again."""
+        """Restart the database: running jobs end without a result, and Oracle may start one again."""
         for job in self.jobs.values():
             if job.truth == "running":
                 job.truth, job.state = "unknown", "STOPPED"

@@ -24,7 +24,7 @@ class Postgres:
 
     @property
     def rows(self) -> dict[str, dict]:
-        """closing_runs by owner, in the order of their start."""
+        """Return closing_runs by owner, in the order of their start."""
         return self.tables["runs"]
 
     def connect(self) -> None:

@@ -101,7 +101,7 @@ class Gather:
 
 
 def gather(future: Await) -> Gather:
-    """Stand in for restate.gather of one future."""
+    """Wait for the future, in place of restate.gather of one future."""
     entry, _ = future.context.entry("gather")
     entry.inner = future.entry
     return Gather(entry, future)
@@ -152,7 +152,7 @@ class Context:
         self.restate, self.invocation, self.place = restate, invocation, 0
 
     def entry(self, kind: str, name: str = "") -> tuple[Entry, bool]:
-        """The next entry of the journal, and whether it is new; a replay must ask for the same in the same order."""
+        """Return the next entry of the journal, and whether it is new; a replay must ask for the same, in order."""
         journal = self.invocation.journal
         if self.place < len(journal):
             found = journal[self.place]
@@ -390,7 +390,7 @@ class Restate:
             self.again(invocation, RETRY_SECONDS)
 
     def wake(self, invocation: Invocation, entry: Entry) -> None:
-        """A timer or a call of an invocation is done."""
+        """Continue an invocation whose timer or call is done."""
         if entry.done or not invocation.live:
             return
         entry.finish()

@@ -37,7 +37,7 @@ NAMES = tuple(ACTIONS)
 
 
 def script_of(seed: int) -> Script:
-    """The script of a seed: one to three closings, and some faults and actions around them."""
+    """Return the script of a seed: one to three closings, and some faults and actions around them."""
     draw = random.Random(seed)
     closes = [(draw.uniform(0, HOUR), "close", (date,)) for date in draw.sample(DATES, draw.choice((1, 1, 1, 2, 3)))]
     actions = [
@@ -57,7 +57,7 @@ def script_of(seed: int) -> Script:
 
 
 def when(draw: random.Random) -> float:
-    """A moment in which something is under way: while closings begin, while jobs run, or after them."""
+    """Return a moment in which something is under way: while closings begin, while jobs run, or after them."""
     return draw.choice((draw.uniform(0, HOUR), draw.uniform(0, HOUR), draw.uniform(0, 4 * HOUR), draw.uniform(0, DAY)))
 
 
@@ -73,7 +73,7 @@ def run(script: Script) -> str:
 
 
 def shrink(script: Script) -> Script:
-    """The shortest script that can be had by leaving out parts one by one and still breaks something."""
+    """Return the shortest script that still breaks something, by leaving out its parts one by one."""
     while True:
         for name, number in script.parts():
             shorter = script.without(name, number)

@@ -59,7 +59,7 @@ class Script:
     lost: tuple[int, ...] = ()
 
     def parts(self) -> list[tuple[str, int]]:
-        """Each part that can be left out, for shrinking."""
+        """Return each part that can be left out, for shrinking."""
         return [(name, n) for name in ("actions", "faults", "lost", "jobs") for n in range(len(getattr(self, name)))]
 
     def without(self, name: str, number: int) -> Script:
@@ -96,7 +96,7 @@ class World:
 
     @property
     def version(self) -> int:
-        """The function's version on which the current step runs."""
+        """Return the function's version on which the current step runs."""
         return self.restate.current.version if self.restate.current else self.restate.version
 
     def stamp(self) -> str:
@@ -161,7 +161,7 @@ class World:
         self.check_closed()
 
     def check_starts(self) -> None:
-        """Starts of the procedure are at most the accepted requests plus the announced repeats, for each date."""
+        """Check that for each date the procedure started at most once per accepted request and announced repeat."""
         for day in list(self.operator.allowed):
             started = [job for job in self.genius.started if job.date == day and job.ours]
             allowed = self.operator.allowed_starts(day)
@@ -169,14 +169,14 @@ class World:
                 raise Broken(f"{day}: the procedure started {len(started)} times, {allowed} were allowed")
 
     def check_books(self) -> None:
-        """A period's books are those of one job that succeeded, and its metrics are those of its books."""
+        """Check that a period's books are those of one job that succeeded, and its metrics those of its books."""
         for key, books in self.postgres.tables["books"].items():
             job = self.genius.jobs.get(books["job"])
             if not job or job.truth != "succeeded":
                 raise Broken(f"{key}: the books hold the result of {books['job']}, which did not succeed")
 
     def check_closed(self) -> None:
-        """A run that succeeded has its three steps, and exactly one end event; a date counts as closed only then."""
+        """Check that a run that succeeded has its three steps and exactly one end event; only then is a date closed."""
         for row in self.postgres.rows.values():
             if row["status"] == "succeeded":
                 left = [one for one in plan.STEPS if row[one] not in ("succeeded", "reused", "skipped")]
@@ -187,7 +187,7 @@ class World:
                 raise Broken(f"{day}: counts as closed, and its procedure did not succeed")
 
     def check_end_events(self) -> None:
-        """Each run that ended by itself or by a cancellation has exactly one end event.
+        """Check that each run that ended, also by a cancellation, has exactly one end event.
 
         A failover that loses the mark "end logged" can repeat it for a late try: then all repeats are the same event.
         A run that was refused has begun nothing and has no such mark: a process that dies meanwhile reports it again.
@@ -208,7 +208,7 @@ class World:
                 raise Broken(f"{owner}: the end events of {count} runs are {found}")
 
     def check_hold(self) -> None:
-        """Called when a closing begins: its request was not accepted under the hold that is still there."""
+        """Check, as a closing begins, that its request was not accepted under the hold that is still there."""
         hold, run = self.operator.hold_now(), self.restate.current.parent
         if not hold or not run or json.loads(run.body).get("despiteHold"):
             return
@@ -216,7 +216,7 @@ class World:
             raise Broken(f"{run.key}: began while closings were held")
 
     def check_lost_dates(self) -> None:
-        """Each date whose schedule time is past is closed, or an event names it."""
+        """Check that each date whose schedule time is past is closed, or that an event names it."""
         state = self.restate.states["DailyClosingScheduler", "main"]
         if self.lost_restate or not state.get("last"):
             return
@@ -232,7 +232,7 @@ class World:
 
 
 def days(span: dict) -> list[str]:
-    """The dates of {"from", "to"}, both included."""
+    """Return the dates of {"from", "to"}, both included."""
     first, last = date.fromisoformat(span["from"]), date.fromisoformat(span["to"])
     return [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
 

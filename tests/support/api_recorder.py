@@ -57,7 +57,7 @@ class Recorder:
                 self.recorded.append(Call(event["ClientId"], action_of(event["Service"], event["Api"])))
 
     def calls(self) -> list[Call]:
-        """All so far, the ones of commands that have just ended included: loopback keeps the order."""
+        """Return all calls so far, those of commands that have just ended included: loopback keeps the order."""
         self.settled.clear()
         self.socket.sendto(SETTLED, self.socket.getsockname())
         assert self.settled.wait(10), "the recorder has stopped"
@@ -65,14 +65,14 @@ class Recorder:
 
 
 def action_of(service: str, operation: str) -> str:
-    """An operation as IAM names it; the CLI keeps the version of an API in some names, such as …20150331v2."""
+    """Return an operation as IAM names it; the CLI keeps the version of an API in some names, such as …20150331v2."""
     name = re.sub(r"\d{8}(v\d+)?$", "", operation)
     given = f"{SERVICES.get(service, service.lower())}:{name}"
     return ACTIONS.get(given, given)
 
 
 def task_of(words: tuple[str, ...]) -> str:
-    """The task of a command line of `inv`, for the client id of its calls."""
+    """Return the task of a command line of `inv`, for the client id of its calls."""
     named = [word for word in words if not word.startswith("-")]
     verb = f" {named[1]}" if named[0] in ("keep-warm", "schedule") else ""
     return f"{'--dry ' if '--dry' in words else ''}{named[0]}{verb}"

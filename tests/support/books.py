@@ -12,7 +12,7 @@ LEVELS = (1, 2, 4, 6, 8)
 
 
 def trial_balance(period: str) -> dict[tuple[str, str], tuple[Decimal, ...]]:
-    """(account, branch) -> (start balance, movement debit, movement credit, end balance) for every account."""
+    """Return {(account, branch): (start balance, movement debit, movement credit, end balance)} for every account."""
     sums: dict[tuple[str, str], list[Decimal]] = defaultdict(lambda: [Decimal(0)] * 3)
     opening = ledger.endings(SEED, ledger.previous(period))
     for branch, accounts in opening.items():

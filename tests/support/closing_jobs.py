@@ -76,7 +76,7 @@ def await_state(job: str, state: str) -> None:
 
 
 def ask(sql: str, **binds: object) -> list[tuple]:
-    """Anything, in a session of its own."""
+    """Run a query in a session of its own."""
     with oracle.connected() as connection, connection.cursor() as cursor:
         cursor.execute(sql, binds)
         return cursor.fetchall() if cursor.description else []

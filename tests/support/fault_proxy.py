@@ -24,12 +24,12 @@ class Answer(NamedTuple):
 
 
 def refused(status: int, error: str, message: str) -> Answer:
-    """An error document of AWS Lambda."""
+    """Return an error document of AWS Lambda."""
     return Answer(status, error, json.dumps({"Type": "User", "message": message, "Message": message}).encode())
 
 
 def refused_by_iam(status: int, error: str, message: str) -> Answer:
-    """An error document of IAM, which speaks XML."""
+    """Return an error document of IAM, in XML."""
     document = f"<Error><Type>Sender</Type><Code>{error}</Code><Message>{message}</Message></Error>"
     return Answer(status, error, f"<ErrorResponse>{document}<RequestId>1</RequestId></ErrorResponse>".encode())
 

@@ -54,7 +54,7 @@ def close(date: str, *words: str, check: bool = True) -> subprocess.CompletedPro
 
 
 def starts(period: str = "", event: str | None = "start") -> list[dict]:
-    """The procedure's starts for a period, from the stand-in's append-only log; event None: its ends too."""
+    """Return the procedure's starts for a period, from the stand-in's append-only log; event None: its ends too."""
     log = STATE / "genius" / "procedure.log"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     of_period = [one for one in lines if f"{one['year']}-{one['month_from']}".startswith(period)]
@@ -62,7 +62,7 @@ def starts(period: str = "", event: str | None = "start") -> list[dict]:
 
 
 def run_rows(cfg: dict[str, str], date: str) -> list[dict]:
-    """A date's rows of closing_runs, in the order of their start."""
+    """Return a date's rows of closing_runs, in the order of their start."""
     connection = native.Connection(
         cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
     )
@@ -76,7 +76,7 @@ def run_rows(cfg: dict[str, str], date: str) -> list[dict]:
 
 
 def like_local(**changes: str) -> str:
-    """The text of env/local.env with other values; each name has to be there."""
+    """Return the text of env/local.env with other values; each name must be there."""
     text = (ROOT / "env" / "local.env").read_text()
     for name, value in changes.items():
         text, found = re.subn(rf"^{name}=.*$", lambda _, line=f"{name}={value}": line, text, flags=re.MULTILINE)
@@ -86,7 +86,7 @@ def like_local(**changes: str) -> str:
 
 @contextlib.contextmanager
 def environment_file(name: str, **changes: str):
-    """Another environment of the same cloud, as long as it is needed; returns its name."""
+    """Write another environment of the same cloud, as long as it is needed; yields its name."""
     path = ROOT / "env" / f"{name}.env"
     path.write_text(like_local(**changes))
     try:
@@ -96,7 +96,7 @@ def environment_file(name: str, **changes: str):
 
 
 def as_superuser(local) -> native.Connection:
-    """PostgreSQL's superuser in the finance database."""
+    """Yield a connection of PostgreSQL's superuser to the finance database."""
     given = local.settings()
     return native.Connection(
         "postgres",
@@ -115,7 +115,7 @@ def administer(local, statement: str) -> None:
 
 
 def workers(version: str) -> set[int]:
-    """The processes in which the local Lambda runs a version."""
+    """Return the processes in which the local Lambda runs a version."""
     named = f"AWS_LAMBDA_FUNCTION_VERSION={version}".encode()
     found = set()
     for process in processes.belonging_to(STATE, "aws"):

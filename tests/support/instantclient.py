@@ -128,7 +128,7 @@ int OCINlsCharSetNameToId(void) {{ return 873; }}
 
 
 def compile_library(target: Path, source: str, soname: str, needed: tuple[str, ...] = (), *words: str) -> None:
-    """A shared object with these DT_NEEDED entries, each of which must lie beside it."""
+    """Compile a shared object with these DT_NEEDED entries, each of which must lie beside it."""
     linker = f"-Wl,-soname,{soname},--no-as-needed,--allow-shlib-undefined,--build-id=none,-rpath-link,{target.parent}"
     command = [COMPILER, "-shared", "-fPIC", "-o", target.name, "-x", "c", "-", linker, "-L.", *words]
     subprocess.run(
@@ -145,7 +145,7 @@ def word(name: str) -> str:
 
 
 def source_of(layout: Layout, name: str) -> str:
-    """A function by the library's own name that calls those of the libraries it needs; libaio's for real."""
+    """Return a function by the library's own name that calls those of the libraries it needs; libaio's for real."""
     calls = ["io_setup"] if AIO in layout.needed[name] else []
     calls += [f"f_{word(one)}" for one in layout.needed[name] if one in layout.needed]
     text = "".join(f"int {call}();\n" for call in calls)
@@ -187,7 +187,7 @@ def make_folder(layout: Layout, folder: Path) -> Path:
 
 
 def zip_folder(client: Path, target: Path) -> Path:
-    """As Oracle packs it: links as links, modes, one folder."""
+    """Pack a folder as Oracle does: links as links, modes, one folder."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")
         for place in sorted(client.iterdir()):
@@ -212,7 +212,7 @@ def make_zip(layout: Layout, folder: Path) -> Path:
 
 
 def unzip(layer: Path, folder: Path) -> Path:
-    """As Lambda does it: links are links."""
+    """Unpack a ZIP as Lambda does: links are links."""
     with zipfile.ZipFile(layer) as archive:
         for entry in archive.infolist():
             place = folder / entry.filename
@@ -227,7 +227,7 @@ def unzip(layer: Path, folder: Path) -> Path:
 
 
 def run_with(lib: Path, code: str, *words: str) -> subprocess.CompletedProcess:
-    """A fresh process with the layer's lib/ as its library path, as Lambda starts one."""
+    """Run a fresh process with the layer's lib/ as its library path, as Lambda starts one."""
     environ = {"LD_LIBRARY_PATH": str(lib), "PATH": os.environ["PATH"]}
     return subprocess.run([sys.executable, "-c", code, *words], env=environ, capture_output=True, text=True, timeout=60)
 
@@ -247,7 +247,7 @@ CHECK = "import json; from handler import oracle; print(json.dumps(oracle.check_
 
 
 def check_client(lib: Path | None) -> tuple[dict, str]:
-    """How the handler's own modules reach Oracle in a fresh process with that library path, and what they log."""
+    """Return how the handler's own modules reach Oracle in a fresh process with that library path, and their log."""
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "ORACLE_CLIENT": "thick", **UNUSED}
     if lib:
         environ["LD_LIBRARY_PATH"] = str(lib)

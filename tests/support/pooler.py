@@ -89,7 +89,7 @@ def exactly(source: socket.socket, count: int) -> bytes:
 
 @contextlib.contextmanager
 def pooler(port: int, user: str, password: str, database: str) -> Iterator[tuple[int, Pooler]]:
-    """A pooler in front of the server at a port; yields its own port."""
+    """Start a pooler in front of the server at a port; yields its own port."""
     line = at_once(socket.create_connection((HOST, port)))
     connection = native.Connection(user, sock=line, ssl_context=False, database=database, password=password)
     there = Pooler(line, connection.parameter_statuses)

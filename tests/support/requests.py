@@ -48,7 +48,7 @@ class Generated:
 
 
 def generate(seed: int) -> list[Generated]:
-    """Invalid requests alone, PER_HANDLER for each handler, in a mixed order that the seed decides."""
+    """Yield invalid requests alone, PER_HANDLER for each handler, in a mixed order that the seed decides."""
     chance = random.Random(seed)
     days = (date(2020, 1, 1) + timedelta(days=one) for one in range(2000))
     found = []
@@ -63,7 +63,7 @@ def generate(seed: int) -> list[Generated]:
 
 
 def valid(service: str, handler: str, day: str) -> Generated:
-    """A request that is accepted, for a day that no other one names."""
+    """Return a request that is accepted, for a day that no other one names."""
     key = {"DailyClosing": day, "ClosingPeriod": day[:7], "DailyClosingScheduler": "main"}[service]
     bodies = {
         "run": {
@@ -85,7 +85,7 @@ def valid(service: str, handler: str, day: str) -> Generated:
 
 
 def near(chance: random.Random, service: str, handler: str, day: str) -> Generated:
-    """A valid request with one fault: in the key, in one field, in the body's form."""
+    """Return a valid request with one fault: in the key, in one field, in the body's form."""
     one = valid(service, handler, day)
     one.valid = False
     fields = json.loads(one.body or b"{}")
@@ -114,7 +114,7 @@ def is_generation(value: object) -> bool:
 
 
 def fault_of(name: str) -> list:
-    """Values that a field cannot have."""
+    """Return values that a field cannot have."""
     if name == "date":
         return [*VALUES, *BAD_DATES, f"{FUTURE}"]
     if name.startswith("skip"):
@@ -129,7 +129,7 @@ def fault_of(name: str) -> list:
 
 
 def wild(chance: random.Random, service: str, handler: str, day: str) -> Generated:
-    """A body or a key that is anything; never a valid request."""
+    """Return a body or a key that is anything; never a valid request."""
     one = valid(service, handler, day)
     one.valid = False
     one.content_type = chance.choice(["application/json"] * 4 + ["text/plain", "application/octet-stream", ""])

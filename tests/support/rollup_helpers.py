@@ -16,7 +16,7 @@ PERIOD = "2025-01"
 
 
 def make_schema(admin) -> None:
-    """Tables as the report's, without foreign keys and without a limit of digits."""
+    """Make tables as the report's, without foreign keys and without a limit of digits."""
     for statement in (
         f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE",
         f"CREATE SCHEMA {SCHEMA} AUTHORIZATION finance",
@@ -35,12 +35,12 @@ def make_schema(admin) -> None:
 
 
 def money(cents: int) -> Decimal:
-    """Exact whatever the number of digits: arithmetic on Decimal would round to 28."""
+    """Return an exact amount, whatever the number of digits: arithmetic on Decimal would round to 28."""
     return Decimal(f"{cents}e-2")
 
 
 def balanced(rows: list[tuple], account: str = "9", branch: str = "000") -> list[tuple]:
-    """Rows of (account, branch, six amounts in cents) with one more that makes debit equal credit."""
+    """Return rows of (account, branch, six amounts in cents) with one more that makes debit equal credit."""
     sums = [sum(row[2 + place] for row in rows) for place in range(6)]
     return [*rows, (account, branch, *(0 if place % 2 == 0 else sums[place - 1] - sums[place] for place in range(6)))]
 
@@ -50,7 +50,7 @@ def as_genius(rows: Iterable[tuple]) -> list[tuple]:
 
 
 def reading(rows: list[tuple], totals_of: list[tuple] | None = None, served=None):
-    """An open_balances for rows in cents: totals of totals_of or of the rows; served(rows) may meddle with them."""
+    """Return an open_balances for rows in cents: totals of totals_of or of the rows; served(rows) may change them."""
     told = rows if totals_of is None else totals_of
     totals = {"rows": len(told)}
     totals |= {name: money(sum(row[2 + place] for row in told)) for place, name in enumerate(rollup.COLUMNS)}
@@ -63,7 +63,7 @@ def reading(rows: list[tuple], totals_of: list[tuple] | None = None, served=None
 
 
 def expected(chart: dict[str, str | None], rows: list[tuple]) -> dict[tuple[str, str], tuple]:
-    """(account, branch) -> nine amounts of every row that has to be written."""
+    """Return {(account, branch): nine amounts} of every row that must be written."""
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * 6)
     for account, branch, *cents in rows:
         place: str | None = account
@@ -83,7 +83,7 @@ def written(session) -> dict[tuple[str, str], tuple]:
 
 
 def findings_kept(session, owner: str, kind: str, column: str = "start_debit") -> dict[tuple[str, str], str]:
-    """(account, branch) -> an amount, of what closing_findings has of a run."""
+    """Return {(account, branch): an amount} of a run's closing_findings."""
     rows = session.run(
         "SELECT account, branch, amounts ->> :column FROM closing_findings"
         " WHERE run_id = CAST(:id AS uuid) AND kind = :kind",
@@ -106,7 +106,7 @@ def set_chart(session, chart: dict[str, str | None]) -> None:
 
 
 def begin(session, owner: str, job: str | None = None, ended_at: str | None = None, genius: str = "succeeded") -> str:
-    """A run's row as it stands when its ledger step begins; returns the owner."""
+    """Begin a run, as before its ledger step; returns the owner."""
     session.run(
         "INSERT INTO closing_runs (id, owner, closing_date, period, user_id, job, status, genius, detail) VALUES"
         " (CAST(:id AS uuid), :owner, '2025-01-31', :period, 'siti', :job, 'running', :genius,"

@@ -58,7 +58,7 @@ class Schedule:
         return closings.state_of(self.cfg, schedule.SERVICE, schedule.KEY)
 
     def planned(self) -> list[str]:
-        """The ticks that are still to come: one for each chain that there is."""
+        """Return the planned runs that are still to come: one for each chain that there is."""
         rows = sql(
             self.cfg,
             f"SELECT id FROM sys_invocation WHERE target_service_name = '{schedule.SERVICE}'"
@@ -131,5 +131,5 @@ def wait_for(condition, seconds: float = 30) -> None:
 
 
 def clock_of(day: str, factor: int = 1) -> str:
-    """A clock that shows midnight UTC of a date now."""
+    """Return a clock that shows midnight UTC of a date now."""
     return f"{day}@{int(time.time())}*{factor}"

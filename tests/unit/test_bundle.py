@@ -148,7 +148,7 @@ def built(process: subprocess.Popen) -> list[str]:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> list[str]:
-    """[digest, sha256 of the zip, its path] of a first build, from a plain checkout."""
+    """Return [digest, sha256 of the zip, its path] of a first build, from a plain checkout."""
     return built(start_build(checkout.copy(tmp_path_factory.mktemp("here"))))
 
 
@@ -174,7 +174,7 @@ def test_every_host_python_gives_the_same_digest(runtime, here, tmp_path):
 
 @pytest.fixture
 def stray(tmp_path, monkeypatch):
-    """A copy of handler/ to plant something into."""
+    """Return a copy of handler/ to put something into."""
     monkeypatch.setattr(bundle, "ROOT", tmp_path)
     monkeypatch.setattr(bundle, "HANDLER", tmp_path / "handler")
     return Path(shutil.copytree(ROOT / "handler", tmp_path / "handler", ignore=shutil.ignore_patterns("__pycache__")))

@@ -21,7 +21,7 @@ CFG = {"RUNTIME": HOST, "BUNDLE_PLATFORM": "", "ORACLE_CLIENT": "thick"}
 
 @pytest.fixture
 def made(tmp_path):
-    """A folder with a CA file, its key, and files that are neither."""
+    """Return a folder with a CA file, its key, and files that are neither."""
     key = ec.generate_private_key(ec.SECP256R1())
     ca = pem(certificate("our CA", key, "our CA", key))
     (tmp_path / "ca.pem").write_bytes(ca)

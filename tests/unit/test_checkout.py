@@ -15,7 +15,7 @@ from ops import ping
 
 @pytest.fixture
 def repository(tmp_path) -> Path:
-    """A small git repository with a person's own environment, which git ignores, and a .venv."""
+    """Return a small git repository with a person's own environment, which git ignores, and a .venv."""
     folder = tmp_path / "repository"
     (folder / "env").mkdir(parents=True)
     (folder / ".venv" / "bin").mkdir(parents=True)

@@ -87,7 +87,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def user(server, monkeypatch, tmp_path):
-    """A user without credentials and with a config of their own."""
+    """Return a user without credentials and with a config of their own."""
     server.asked = []
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

@@ -98,7 +98,7 @@ def test_unknown_error_is_not_explained():
 
 @pytest.fixture(scope="module")
 def layers(zips, tmp_path_factory) -> dict[str, Path]:
-    """The lib/ folders of layers made from the 12.1 and the 19 layout."""
+    """Return the lib/ folders of layers made from the 12.1 and the 19 layout."""
     made = {}
     for version in ("12.1", "19"):
         base = tmp_path_factory.mktemp(version)

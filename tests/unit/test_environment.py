@@ -28,7 +28,7 @@ OFFLINE = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    """A copy of the repository without .venv."""
+    """Return a copy of the repository without .venv."""
     folder = copies.copy(tmp_path / "finance-closing")
     (folder / ".venv").unlink()
     return folder

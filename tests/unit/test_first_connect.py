@@ -22,7 +22,7 @@ AT_LOAD = CRASH + "__attribute__((constructor)) static void begin(void) {{ {0} }
 
 
 def layer_with(zips, folder: Path, source: str) -> Path:
-    """The lib/ folder of a layer whose data library, which OCI loads at its start, runs some C."""
+    """Return the lib/ folder of a layer whose data library, which OCI loads at its start, runs some C."""
     target = folder / "layer.zip"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIBAIO", str(zips["19"].parent / "system" / instantclient.AIO))

@@ -332,7 +332,7 @@ def test_a_list_of_statuses_that_cannot_stand_in_a_job_is_malformed(listed):
 
 @pytest.fixture
 def zone(monkeypatch):
-    """The stand-in's machine in a zone of its own."""
+    """Yield a function that sets the zone of the stand-in's machine."""
     yield lambda name: (monkeypatch.setenv("TZ", name), time.tzset())
     monkeypatch.undo()
     time.tzset()

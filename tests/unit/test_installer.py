@@ -21,7 +21,7 @@ from ops import installer, packages
 
 @pytest.fixture
 def index():
-    """An index of packages without any package: its address, and the paths that it was asked for."""
+    """Serve an index of packages without any package; yields its address, and the paths that it was asked for."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -127,7 +127,7 @@ def test_first_run_without_network_is_one_line(tmp_path):
 
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
-    """npm(script): the npm and node on PATH are scripts; returns the state folder for an installation beside them."""
+    """Return a function: the npm and node on PATH are then scripts; it returns the state folder for an installation."""
     monkeypatch.setenv("FINANCE_CLOSING_TOOLS", str(tmp_path / "tools"))
 
     def make(script: str) -> state.State:

@@ -153,7 +153,7 @@ def test_no_libaio_anywhere_names_the_package(tmp_path, monkeypatch):
 
 
 def stub_docker(folder: Path, libraries: Path, log: Path) -> None:
-    """A docker that answers `info`, and for `run` copies from a folder to the one that is mounted."""
+    """Write a docker that answers `info`, and for `run` copies from a folder to the one that is mounted."""
     script = folder / "docker"
     script.write_text(
         f'#!/bin/sh\necho "$*" >> {log}\n[ "$1" = run ] || exit 0\n'

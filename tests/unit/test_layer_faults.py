@@ -33,7 +33,7 @@ def make(zipped: Path, target: Path, runtime: str = "python3.13") -> dict:
 
 @pytest.fixture
 def folder(zips, tmp_path) -> Path:
-    """A copy of the 19 client, to be changed."""
+    """Return a copy of the 19 client, to be changed."""
     source = next(zips["19"].parent.glob("instantclient_*"))
     return shutil.copytree(source, tmp_path / "in" / source.name, symlinks=True)
 

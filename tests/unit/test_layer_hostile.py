@@ -47,7 +47,7 @@ def with_bomb(path: Path) -> None:
 
 
 def with_understated_bomb(path: Path) -> None:
-    """A file that says of itself that it is small, in the directory at the end and before its data."""
+    """Make a file with a too small size in the directory at the end and before its data."""
     with_bomb(path)
     raw = path.read_bytes()
     size = (4 << 20).to_bytes(4, "little")

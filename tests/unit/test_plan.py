@@ -4,7 +4,7 @@ from handler.plan import announce, done, next_command, plan
 
 
 def rows(*outcomes: str) -> list[dict]:
-    """Rows from words such as 'succeeded failed pending': genius, ledger and metrics of one run."""
+    """Return rows from words such as 'succeeded failed pending': genius, ledger and metrics of one run."""
     return [dict(zip(("genius", "ledger", "metrics"), one.split(), strict=True)) for one in outcomes]
 
 

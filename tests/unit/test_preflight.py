@@ -17,7 +17,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch) -> State:
-    """A machine with enough of everything, without the programs of the local cloud."""
+    """Return a machine with enough of everything, without the programs of the local cloud."""
     monkeypatch.setenv("FINANCE_CLOSING_TOOLS", str(tmp_path / "tools"))
     monkeypatch.setattr(preflight, "MEMINFO", tmp_path / "meminfo")
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:  4000000 kB\n")

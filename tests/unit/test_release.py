@@ -36,7 +36,7 @@ def service(*handlers: str, deployment: str = "dp_1") -> dict:
 
 @pytest.fixture
 def restate(monkeypatch):
-    """{(method, last word of the path): [answers, the last one again and again]}."""
+    """Answer from {(method, last word of the path): [answers, the last one again and again]}."""
     answers = {
         ("GET", "deployments"): [(200, {"deployments": [{"id": "dp_1", "arn": f"{ARN}:1"}]})],
         ("GET", "services"): [(200, {"services": [service("run", "getStatus")]})],
@@ -174,7 +174,7 @@ def test_a_cli_that_ignores_the_endpoint_is_refused_before_anything_is_sent(tmp_
 
 @pytest.fixture
 def changes(monkeypatch):
-    """The commands that would change something, not run."""
+    """Return the commands that would change something; they do not run."""
     made: list[str] = []
     monkeypatch.setattr(Target, "execute", lambda self, command: made.append(command) or "")
     monkeypatch.setattr(release, "delete_deployment", lambda target, identity: made.append(f"delete {identity}"))

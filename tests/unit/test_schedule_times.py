@@ -25,7 +25,7 @@ TIMES = [(20, 0), (0, 0), (0, 30), (2, 0), (2, 15), (2, 30), (1, 45), (3, 0), (2
 
 
 def first_shown(zone: ZoneInfo, first: date, days: int) -> dict[tuple[date, tuple[int, int]], float]:
-    """(date, time of TIMES) -> the first moment at which the clocks show it or a later one.
+    """Return {(date, time of TIMES): the first moment at which the clocks show it or a later one}.
 
     Found by walking every minute of UTC, with the offset as it is at the beginning of its quarter of an hour.
     """
@@ -45,7 +45,7 @@ def first_shown(zone: ZoneInfo, first: date, days: int) -> dict[tuple[date, tupl
 
 
 def changes(zone: ZoneInfo, first: date, days: int) -> list[date]:
-    """The dates on which the zone's offset from UTC changes."""
+    """Return the dates on which the zone's offset from UTC changes."""
     noons = [datetime(d.year, d.month, d.day, 12, tzinfo=zone) for d in (first + n * DAY for n in range(-1, days + 1))]
     return [b.date() for a, b in pairwise(noons) if a.utcoffset() != b.utcoffset()]
 

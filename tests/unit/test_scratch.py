@@ -27,7 +27,7 @@ if sys.argv[2] == "wait":
 
 
 def start(root: Path, *words: str, ignore_hangup: bool = False) -> tuple[subprocess.Popen, Path]:
-    """A process that has written a scratch file, and the file."""
+    """Start a process that has written a scratch file; returns it and the file."""
     hangup = signal.SIG_IGN if ignore_hangup else signal.SIG_DFL
     command = [sys.executable, "-c", PROGRAM, str(root), *words]
     process = subprocess.Popen(
