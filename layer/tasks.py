@@ -23,7 +23,7 @@ def build(c, runtime=DEFAULT_RUNTIME):
     builds.build(os.environ.get("INSTANT_CLIENT", ""), runtime, insist)
 
 
-@task(group="layer", changes=ENVIRONMENT, help=ENV_HELP)
+@task(group="layer", changes=ENVIRONMENT, uses=("aws",), help=ENV_HELP)
 def publish(c, env):
     """Publish the layer at build/ as a new version, unless the newest version is the same."""
     target = Target.load(c, env)
@@ -31,7 +31,7 @@ def publish(c, env):
     publishing.publish(target)
 
 
-@task(group="layer", changes=NOTHING, name="list", help=ENV_HELP)
+@task(group="layer", changes=NOTHING, uses=("aws",), name="list", help=ENV_HELP)
 def list_(c, env):
     """Show the layer's versions, the newest first, and which of them a function version uses."""
     target = Target.load(c, env)
@@ -45,7 +45,12 @@ def list_(c, env):
         print(f"{one['LayerVersionArn']}  {one['CreatedDate'][:19]}  {mark}  {one.get('Description', '')}")
 
 
-@task(group="layer", changes=ENVIRONMENT, help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"})
+@task(
+    group="layer",
+    changes=ENVIRONMENT,
+    uses=("aws",),
+    help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"},
+)
 def prune(c, env, keep):
     """Delete old versions of the layer; never one that a version of a function uses."""
     if not keep.isdigit() or int(keep) < 1:

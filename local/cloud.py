@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import suppress
 from pathlib import Path
 
@@ -161,11 +161,14 @@ class Cloud:
             self.report("everything is up")
             return
         abandon = threading.Event()
+        futures: list[Future] = []
         with ThreadPoolExecutor(len(wanted)) as pool:
-            futures = [pool.submit(self._start_service, service, held, abandon) for service in wanted]
             try:
-                for future in as_completed(futures):
-                    future.result()
+                # All programs first: if one cannot be downloaded, nothing is started.
+                for step in (lambda one: one.install(abandon), lambda one: self._start_service(one, held, abandon)):
+                    futures = [pool.submit(step, service) for service in wanted]
+                    for future in as_completed(futures):
+                        future.result()
             except BaseException:
                 abandon.set()
                 wait(futures)
@@ -175,7 +178,6 @@ class Cloud:
 
     def _start_service(self, service: Service, held: Held, abandon: threading.Event) -> None:
         begin = time.monotonic()
-        service.install(abandon)
         service.prepare()
         if abandon.is_set():
             raise Abandoned(service.name)

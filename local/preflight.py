@@ -6,9 +6,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from invoke import Exit
+
+from ops import bundle, bytecode, env_file
+from ops.packages import Platform
+
 from . import tools
 from .errors import LocalError
-from .state import State, tools_folder
+from .state import ROOT, State, tools_folder
 
 # Measured: 0.5 GB of programs; npm and uv keep what they download besides, and the services need room for data.
 DISK_FIRST, DISK_LATER = 2_000_000_000, 500_000_000
@@ -24,6 +29,19 @@ def check(state: State) -> None:
     faults = list(dict.fromkeys(faults)) or [fault for fault in (disk_fault(state), memory_fault()) if fault]
     if faults:
         raise LocalError("\n".join(faults))
+
+
+def fetch_packages() -> None:
+    """Download the function's packages for the demo's deploy, unless build/ has them; raises LocalError in one line.
+
+    `Cloud.up` downloads the programs of the services, also before it starts the first one.
+    """
+    settings, runtime = env_file.read(ROOT / "env" / "local.env").values, tools.lambda_runtime()
+    platform = Platform(runtime, settings.get("BUNDLE_PLATFORM") or "", settings["ORACLE_CLIENT"])
+    try:
+        bundle.packaged(platform, bytecode.find(runtime))
+    except Exit as error:
+        raise LocalError(f"{error.message}. Then run `make demo` again; nothing was started.") from None
 
 
 def folder_fault(folder: Path) -> str:

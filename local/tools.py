@@ -72,6 +72,8 @@ def install_restate(state: State, report: Report, abandon: threading.Event) -> N
             try:
                 return _npm_ci(runner, [found], folder)
             except LocalError as error:
+                if installer.NETWORK in str(error):
+                    raise
                 report(f"restate   {error}")
         _npm_ci(runner, _own_npm(runner, report), folder)
 
@@ -127,8 +129,8 @@ class Runner:
             processes.SERVICE_MARK: f"{service}-install",
         }
 
-    def run(self, command: list[str], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
-        """Run a command to its end; raises LocalError with the log's tail."""
+    def run(self, command: list[str], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
+        """Run a command to its end and return the last lines that it printed; raises LocalError with their cause."""
         begin = self.log.stat().st_size if self.log.exists() else 0
         process = processes.spawn(command, {**self.env, **(env or {})}, self.log, cwd=cwd)
         with waiting_for(f"`{Path(command[0]).name} {command[1]} …`, which writes to {self.log}"):
@@ -137,26 +139,32 @@ class Runner:
             processes.end([process])
             if self.abandon.is_set():
                 raise Abandoned(command[0])
-        code = processes.exit_code(process)
+        code, printed = processes.exit_code(process), tail(self.log, begin)
         if code:
-            cause = installer.explain(tail(self.log, begin)) or f"exit code {code}"
-            raise LocalError(
-                f"The installation of {self.service} failed: {cause}. Then try again; all its lines: {self.log}."
-            )
+            raise self.failed(installer.explain(printed) or f"exit code {code}")
+        return printed
+
+    def failed(self, cause: str) -> LocalError:
+        return LocalError(
+            f"The installation of {self.service} failed: {cause}. Then try again; all its lines: {self.log}."
+        )
 
 
 def _npm_ci(runner: Runner, npm: list[str], folder: Path) -> None:
     """Install what package-lock.json in a folder lists; raises LocalError if the programs are then missing."""
     # The programs are optional dependencies, one a platform, which npm's configuration can leave out.
     options = ["--include=optional", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
-    runner.run(
-        [*npm, "ci", *options, "--loglevel=error"],
+    # A registry that cannot be reached is reported after half a minute; npm's own pauses add up to minutes.
+    options += ["--fetch-retries=3", "--fetch-retry-mintimeout=2000", "--fetch-retry-factor=3"]
+    printed = runner.run(
+        [*npm, "ci", *options, "--loglevel=http"],
         cwd=folder,
         env={"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
     )
     program = folder / _restate_binary("restate").relative_to(tools_folder() / "restate")
     if not program.exists():
-        raise LocalError("`npm ci` has not installed the programs of Restate.")
+        # npm succeeds without an optional dependency, also if it could not be downloaded.
+        raise runner.failed(installer.known_cause(printed) or "`npm ci` has not installed the programs of Restate")
 
 
 def _own_npm(runner: Runner, report: Report) -> list[str]:

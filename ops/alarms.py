@@ -65,7 +65,12 @@ def delete_topic(cfg: dict, topic: str) -> str:
     return aws(cfg, f"sns delete-topic --topic-arn {q(topic)}")
 
 
-@task(group="set up", changes=ENVIRONMENT, help={**config.ENV_HELP, "to": "an SNS topic's ARN, or an e-mail address"})
+@task(
+    group="set up",
+    changes=ENVIRONMENT,
+    uses=("aws",),
+    help={**config.ENV_HELP, "to": "an SNS topic's ARN, or an e-mail address"},
+)
 def alarms(c, env, to):
     """Create or update the alarms of alarms/, and notify a topic or an e-mail address."""
     target = Target.load(c, env)

@@ -59,13 +59,13 @@ class Bundle(NamedTuple):
         return str(self.path.relative_to(ROOT))
 
 
-@task(group="deploy", changes=NOTHING, help=ENV_HELP)
+@task(group="deploy", changes=NOTHING, uses=("uv",), help=ENV_HELP)
 def bundle(c, env):
     """Make build/lambda.zip: handler/ and its dependencies for the environment's runtime."""
     make(Target.load(c, env).cfg)
 
 
-@task(group="develop", changes=NOTHING)
+@task(group="develop", changes=NOTHING, uses=("uv",))
 def lock(c):
     """Update handler/requirements.txt, the pins and hashes for handler/requirements.in."""
     environ = installer.environ()

@@ -27,7 +27,12 @@ PUBLISHED = ("CodeSha256", "Environment", "Runtime", "Role", "Timeout", "MemoryS
 QUIET = " --query FunctionArn --output text"
 
 
-@task(group="deploy", changes=ENVIRONMENT, help={**ENV_HELP, "breaking": "accept that handlers are removed or renamed"})
+@task(
+    group="deploy",
+    changes=ENVIRONMENT,
+    uses=("aws", "restate", "uv"),
+    help={**ENV_HELP, "breaking": "accept that handlers are removed or renamed"},
+)
 def deploy(c, env, breaking=False):
     """Update an environment's function to this checkout and register it with Restate."""
     target = Target.load(c, env)
@@ -37,7 +42,6 @@ def deploy(c, env, breaking=False):
     limits.check_environment(config.function_environment(target.cfg))
     connect_string.check(target)
     ca_file.find(target.cfg)
-    release.ensure_restate_cli(target)
     # Before any change: a version that cannot be registered is useless.
     restate.deployments(target.cfg)
     target = target.having(LAYER_VERSION_ARN=layers.attached(target))
@@ -52,7 +56,7 @@ def deploy(c, env, breaking=False):
     schedule.remind(target)
 
 
-@task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
+@task(group="set up", changes=ENVIRONMENT, uses=("aws",), help=ENV_HELP)
 def schema(c, env):
     """Create the missing tables of this service in PostgreSQL, through the function."""
     answer = release.invoke_event(Target.load(c, env), {"schema": True})

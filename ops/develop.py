@@ -29,11 +29,12 @@ def demo(c):
             preflight.check(here)
         # Two at once would close the same date.
         with state.locked(here.make() / "demo.lock", state.print_line, DEMO_BOUND, "make demo"):
+            preflight.fetch_packages()
             local_tasks.up(c)
             demo.run(Target.load(c, "local"), lambda: deploy(c, "local"), lambda: schema(c, "local"))
 
 
-@task(group="develop", changes=MACHINE)
+@task(group="develop", changes=MACHINE, uses=("restate",))
 def dev(c):
     """Serve the handler over HTTP on this machine, to the local cloud, restarted on each save."""
     from local import dev

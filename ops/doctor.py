@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -57,6 +58,7 @@ Checks = dict[str, tuple[Callable[[Target], Iterator[Finding]], str]]
 @task(
     group="watch",
     changes=NOTHING,
+    uses=("aws",),
     help={
         **config.ENV_HELP,
         "json": "print JSON, for machines",
@@ -123,7 +125,7 @@ def set_value(env: str, key: str, value: str) -> str:
 
 def cli(target: Target) -> Iterator[Finding]:
     version = target.query("aws --version").split()[0]
-    if shutil.which("restate", path=shell.command_environment(target.cfg)["PATH"]):
+    if shutil.which("restate", path=shell.search_path(os.environ)):
         yield passed(version)
     else:
         yield failed("the restate CLI, which a deploy needs, is not installed", "inv local.tools")

@@ -43,7 +43,7 @@ def check(c, env):
     print(f"{env}: env/{env}.env is valid; the function gets {len(variables)} variables{beside}")
 
 
-@task(group="set up", changes=NOTHING, help=ENV_HELP)
+@task(group="set up", changes=NOTHING, uses=("aws",), help=ENV_HELP)
 def diff(c, env):
     """Show the differences between the live version and the file; of a secret only that it differs."""
     target = Target.load(c, env)

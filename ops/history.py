@@ -18,7 +18,7 @@ from ops.task import NOTHING, task
 ESTIMATE_RUNS, MAX_RUNS = 20, 366
 
 
-@task(group="watch", changes=NOTHING, help={**config.ENV_HELP, "count": "how many closings"})
+@task(group="watch", changes=NOTHING, uses=("aws",), help={**config.ENV_HELP, "count": "how many closings"})
 def history(c, env, count=10):
     """Show the last closings from closing_runs, with the duration of each step and what to do for those that failed."""
     target = Target.load(c, env)

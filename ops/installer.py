@@ -37,6 +37,7 @@ SYSTEM_CERTIFICATES = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
+NETWORK = "the package index does not answer"
 # What installers print, its cause and the next step; the first match is reported.
 CAUSES = (
     (
@@ -52,7 +53,7 @@ CAUSES = (
     (
         r"dns error|[Cc]onnect|[Nn]etwork|timed out|Failed to (fetch|download)|No matching distribution"
         r"|is no version of|not found in the package registry|ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT",
-        "the package index does not answer or lacks a package; check the network and HTTPS_PROXY, or name an index in"
+        f"{NETWORK} or lacks a package; check the network and HTTPS_PROXY, or name an index in"
         " pip.conf or as UV_DEFAULT_INDEX (in .npmrc for npm)",
     ),
 )
@@ -99,8 +100,11 @@ def is_missing(word: str) -> bool:
 
 def explain(output: str) -> str:
     """Return the cause of an installer's failure, with the next step if it is known, in one line."""
-    cause = next((cause for sign, cause in CAUSES if re.search(sign, output)), "")
-    return cause or " ".join(output.split())[-300:]
+    return known_cause(output) or " ".join(output.split())[-300:]
+
+
+def known_cause(output: str) -> str:
+    return next((cause for sign, cause in CAUSES if re.search(sign, output)), "")
 
 
 def run(command: list[str], **more: str) -> None:

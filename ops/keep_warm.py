@@ -59,7 +59,7 @@ def remove_permission(cfg: dict) -> str:
     return function_url.remove_permission(cfg, STATEMENT)
 
 
-@task(group="keep-warm", changes=ENVIRONMENT, help={**ENV_HELP, "every": "how often, such as 5m or 1h"})
+@task(group="keep-warm", changes=ENVIRONMENT, uses=("aws",), help={**ENV_HELP, "every": "how often, such as 5m or 1h"})
 def on(c, env, every=USUAL):
     """Ping the live version at an interval, so that a closing begins without a cold start."""
     target = Target.load(c, env)
@@ -78,7 +78,7 @@ def on(c, env, every=USUAL):
     print(f"{env}: {rule_name(target.cfg)} pings {alias} every {every}")
 
 
-@task(group="keep-warm", changes=ENVIRONMENT, help=ENV_HELP)
+@task(group="keep-warm", changes=ENVIRONMENT, uses=("aws",), help=ENV_HELP)
 def off(c, env):
     """Stop the keep-warm pings."""
     target = Target.load(c, env)
@@ -98,7 +98,7 @@ def remove(target: Target) -> bool:
     return any(found.values())
 
 
-@task(group="keep-warm", changes=NOTHING, help=ENV_HELP)
+@task(group="keep-warm", changes=NOTHING, uses=("aws",), help=ENV_HELP)
 def status(c, env):
     """Show whether the live version is kept warm; exit 1 if it is not."""
     target = Target.load(c, env)
@@ -111,6 +111,7 @@ def status(c, env):
 @task(
     group="keep-warm",
     changes=ENVIRONMENT,
+    uses=("aws",),
     default=True,
     positional=["verb", "env"],
     help={"verb": "on, off or status", "every": "as of keep-warm.on", **ENV_HELP},

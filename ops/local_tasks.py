@@ -36,6 +36,8 @@ def one_line_on_failure() -> Iterator[None]:
             print(error.detail, file=sys.stderr)
         raise Exit(str(error), code=1) from None
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and "/" not in str(error.filename or "/"):
+            raise Exit(f"This needs the program {error.filename}, which PATH does not have; install it.") from None
         raise Exit(f"{error}. Is the state folder of another user, or the disk full?", code=1) from None
 
 

@@ -71,6 +71,7 @@ def ensure_retention(target: Target) -> None:
 @task(
     group="watch",
     changes=NOTHING,
+    uses=("aws",),
     help={
         **config.ENV_HELP,
         "follow": "go on printing new lines until Ctrl-C",

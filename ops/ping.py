@@ -42,6 +42,7 @@ def get_configuration(cfg: dict, qualifier: str = "live") -> str:
 @task(
     group="watch",
     changes=NOTHING,
+    uses=("aws",),
     help={
         **config.ENV_HELP,
         "deep": "connect to PostgreSQL and Genius, too",

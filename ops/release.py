@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import time
 from shlex import quote as q
 
@@ -43,12 +42,6 @@ WAITING = (
     "SELECT target_service_name AS service, count(*) AS n FROM sys_invocation_status"
     " WHERE pinned_deployment_id IS NULL AND status NOT IN ('completed', 'free') GROUP BY target_service_name"
 )
-
-
-def ensure_restate_cli(target: Target) -> None:
-    """Install the restate CLI unless this machine has one: nothing may change before everything can be registered."""
-    if not shutil.which("restate", path=shell.command_environment(target.cfg)["PATH"]):
-        target.run_local("inv local.tools")
 
 
 def activate(target: Target, version_arn: str, breaking: bool, before: int, tags: dict[str, str]) -> None:

@@ -34,7 +34,7 @@ NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 PERIOD_HELP = {"period": "the period, as YYYY-MM"}
 
 
-@task(group="watch", changes=NOTHING, help={**config.ENV_HELP, **PERIOD_HELP})
+@task(group="watch", changes=NOTHING, uses=("aws",), help={**config.ENV_HELP, **PERIOD_HELP})
 def report(c, env, period):
     """Write the closing report of a period for the finance department: an HTML page and a CSV file in build/reports."""
     target = Target.load(c, env)
@@ -43,7 +43,7 @@ def report(c, env, period):
         print(f"{env}: {file}")
 
 
-@task(group="watch", changes=NOTHING, help={**config.ENV_HELP, **PERIOD_HELP})
+@task(group="watch", changes=NOTHING, uses=("aws",), help={**config.ENV_HELP, **PERIOD_HELP})
 def reconcile(c, env, period):
     """Compare Genius' balances of now with the trial balance of a period; exit 1 if they differ."""
     target = Target.load(c, env)

@@ -68,7 +68,7 @@ def create_provider(cfg):
     return aws(cfg, f"iam create-open-id-connect-provider --url https://{GITHUB} --client-id-list sts.amazonaws.com")
 
 
-@task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
+@task(group="set up", changes=ENVIRONMENT, uses=("aws",), help=ENV_HELP)
 def roles(c, env):
     """Create or update the roles of an environment as policies/ defines them, and print what differed."""
     target = Target.load(c, env)
@@ -89,7 +89,7 @@ def roles(c, env):
     print(f"{env}: {changed} {'change' if changed == 1 else 'changes'} {verb}")
 
 
-@task(group="set up", changes=ENVIRONMENT, help=ENV_HELP)
+@task(group="set up", changes=ENVIRONMENT, uses=("aws",), help=ENV_HELP)
 def oidc(c, env):
     """Let the account trust GitHub's tokens, once for all of its environments."""
     target = Target.load(c, env)

@@ -17,7 +17,7 @@ from ops.task import NOTHING, task
 DATABASES = {"postgres": ("PostgreSQL", "PG_"), "oracle": ("Genius", "ORACLE_")}
 
 
-@task(group="watch", changes=NOTHING, help=ENV_HELP)
+@task(group="watch", changes=NOTHING, uses=("aws",), help=ENV_HELP)
 def check(c, env):
     """Check through the function that all references resolve and that both databases accept the login."""
     target = deploy.completed(Target.load(c, env))

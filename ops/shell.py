@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote as q
 from typing import NamedTuple
@@ -86,9 +87,13 @@ def save_json(value: object, file: str) -> str:
 def command_environment(cfg: dict[str, str]) -> dict[str, str]:
     """Return the environment of every command of a task; tokens travel here and not as arguments."""
     given = environment.of_target(cfg)
-    # The pinned AWS CLI first, the restate CLI of `inv local.tools` only if there is no other one.
+    return given | {"PATH": search_path(given)}
+
+
+def search_path(given: Mapping[str, str]) -> str:
+    """Return the PATH of commands: the pinned AWS CLI first, the restate CLI of `inv local.tools` last."""
     folders = [str(Path(sys.executable).parent), *given.get("PATH", os.defpath).split(os.pathsep), str(TOOLS)]
-    return given | {"PATH": os.pathsep.join(dict.fromkeys(folders))}
+    return os.pathsep.join(dict.fromkeys(folders))
 
 
 def checked_environment(cfg: dict[str, str], command: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ NEWEST = "SELECT deployment_id AS id FROM sys_service WHERE name = 'DailyClosing
 @task(
     group="watch",
     changes=NOTHING,
+    uses=("aws",),
     help={**ENV_HELP, "date": "a date, as YYYY-MM-DD; without it: the function", "watch": "follow it until it ends"},
 )
 def status(c, env, date="", watch=False):

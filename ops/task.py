@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import invoke
 
-from ops import entry
+from ops import entry, programs
 
 ROOT = Path(__file__).resolve().parents[1]
 # The groups of `inv --list`, in the order of an operator's day.
@@ -23,20 +23,23 @@ NOTHING, ENVIRONMENT, MACHINE = "nothing", "environment", "machine"
 PIPE_CLOSED = 141
 
 
-def task(*, group: str, changes: str, **options):
-    """Return Invoke's decorator with the attributes `group` and `changes` set on the task that it makes."""
+def task(*, group: str, changes: str, uses: Iterable[str] = (), **options):
+    """Return Invoke's decorator with the attributes `group`, `changes` and `uses` set on the task that it makes.
+
+    uses: the programs of its commands, beside those of every system.
+    """
     if group not in GROUPS or changes not in (NOTHING, ENVIRONMENT, MACHINE):
         raise ValueError(f"unknown group {group!r} or kind of change {changes!r}")
 
     def decorate(body):
-        made = invoke.task(**options)(checked(body, changes))
-        made.group, made.changes = group, changes
+        made = invoke.task(**options)(checked(body, changes, uses))
+        made.group, made.changes, made.uses = group, changes, tuple(uses)
         return made
 
     return decorate
 
 
-def checked(body, changes: str):
+def checked(body, changes: str, uses: Iterable[str]):
     """Return the body of a task with the checks of all tasks around it; each fault is one line and exit 1."""
 
     @functools.wraps(body)
@@ -44,6 +47,7 @@ def checked(body, changes: str):
         if changes == MACHINE and c.config.run.dry:
             raise invoke.Exit("This task has no dry run: it runs no commands that --dry could print. Nothing was done.")
         try:
+            programs.ensure(c, uses)
             if changes != NOTHING:
                 return body(c, *arguments, **options)
             with closed_pipe_ends_quietly():

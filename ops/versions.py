@@ -28,7 +28,7 @@ UNFINISHED = (
 LATE_CHECK = ("check_closed", "scheduled")
 
 
-@task(group="deploy", changes=NOTHING, help=ENV_HELP)
+@task(group="deploy", changes=NOTHING, uses=("aws",), help=ENV_HELP)
 def versions(c, env):
     """Show the published versions: age, digest and commit, Restate's deployment, running invocations, what is live."""
     target = Target.load(c, env)
@@ -78,6 +78,7 @@ def ids_by_arn(cfg: dict) -> dict[str, str]:
 @task(
     group="deploy",
     changes=ENVIRONMENT,
+    uses=("aws", "restate"),
     help={
         **ENV_HELP,
         "to": "the version to go back to; default: the newest one before the live version",
@@ -98,7 +99,6 @@ def rollback(c, env, to="", breaking=False):
             " choose another one with --to, or set FUNCTION_URL=off and deploy first. Nothing was changed."
         )
     release.refuse_other_protocol(target, version["Version"])
-    release.ensure_restate_cli(target)
     print(f"{env}: back to version {version['Version']}, {version.get('Description') or 'without a description'}")
     parts = deploy.differs_from_file(deploy.completed(target), version)
     if parts:
@@ -135,7 +135,10 @@ def choose(target: Target, found: list[dict], to: str, live: int, left: list[str
 
 
 @task(
-    group="deploy", changes=ENVIRONMENT, help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"}
+    group="deploy",
+    changes=ENVIRONMENT,
+    uses=("aws",),
+    help={**ENV_HELP, "keep": "how many of the newest versions stay in any case"},
 )
 def prune(c, env, keep):
     """Remove old versions from Restate and AWS; never one that an invocation, an alias or a service still needs."""
@@ -171,7 +174,7 @@ def why_needed(cfg: dict, version: str, identity: str | None, aliases: dict[str,
     return ""
 
 
-@task(group="deploy", changes=ENVIRONMENT, help={**ENV_HELP, "yes": "do not ask"})
+@task(group="deploy", changes=ENVIRONMENT, uses=("aws",), help={**ENV_HELP, "yes": "do not ask"})
 def destroy(c, env, yes=False):
     """Remove the function and everything made for it except the layer; refuses while an invocation is unfinished."""
     target = Target.load(c, env)

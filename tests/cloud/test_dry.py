@@ -16,6 +16,7 @@ from support.fault_proxy import FaultProxy
 from support.helpers import ROOT, UNUSED, environment_file
 
 import tasks
+from ops import shell
 from ops.task import ENVIRONMENT, MACHINE, NOTHING
 
 ENV = "testdry"
@@ -51,6 +52,8 @@ NOTHING_TO_DO = {
 ONLY_DRY = ("bench", "chaos", "lock")
 NAMES = sorted(tasks.namespace.task_names)
 COMMAND = re.compile(r"^(\x1b\S+)?(cd \S+ && )?(aws|curl|restate|uv|\S*python\S*) ", re.MULTILINE)
+# A program at the begin of a command or of its part.
+PROGRAM = re.compile(r"(?:^|[;|&(] *|while )(aws|restate|uv|git|docker) ")
 # What a task that changes nothing may ask of Restate.
 LOOKUPS = re.compile(r'GET |POST /query |POST /v3/deployments .*"dry_run": true|POST /ClosingPeriod/[\d-]+/inspect ')
 # They send the function an event of ours, which it answers without a change.
@@ -109,16 +112,30 @@ def environment(deployed):
     ingress.close()
 
 
+def recording(commands: list[str], function):
+    """Return a function that appends its first argument, a command, to a list and calls another function."""
+
+    def record(command: str, *more, **options):
+        commands.append(command)
+        return function(command, *more, **options)
+
+    return record
+
+
 @pytest.fixture
 def run(environment, recorder, monkeypatch, capfd):
     """Return a function that runs a task and reports what it did; a traceback or a second line fails the test."""
     for name in UNUSED:
         monkeypatch.delenv(name)
+    commands: list[str] = []
+    for name in ("run", "announce"):
+        monkeypatch.setattr(shell, name, recording(commands, getattr(shell, name)))
 
     def run(task: str, dry: bool) -> Ran:
         client = f"{'--dry ' if dry else ''}{task} of test_dry"
         monkeypatch.setenv("AWS_CSM_CLIENT_ID", client)
         before, failure = tree(), ""
+        commands.clear()
         for proxy in environment:
             proxy.requests.clear()
         try:
@@ -129,6 +146,8 @@ def run(environment, recorder, monkeypatch, capfd):
         changed = [call.action for call in recorder.calls() if call.task == client and not call.is_query]
         changed += [one for proxy in environment for one in proxy.requests if not LOOKUPS.match(one)]
         assert tree() == before
+        used = {program for command in commands for program in PROGRAM.findall(command)}
+        assert used <= {*tasks.namespace[task].uses}, f"{task}: declare in `uses` each program of {used}"
         captured = capfd.readouterr()
         return Ran(captured.out + captured.err, failure, changed)
 

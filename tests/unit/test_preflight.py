@@ -7,10 +7,15 @@ import shutil
 from collections import namedtuple
 
 import pytest
+from invoke import Exit
 
 from local import preflight, tools
+from local.cloud import Cloud
 from local.errors import LocalError
+from local.service import Service
 from local.state import State
+from ops import bundle
+from ops.local_tasks import one_line_on_failure
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -67,3 +72,43 @@ def test_other_systems_are_told_to_use_linux(system, machine, monkeypatch):
     assert "Run it in a Linux container or, on Windows, in WSL" in fault(machine)
     if system == "Darwin":
         assert "restate-darwin-" in str(tools._restate_binary("restate"))
+
+
+def test_packages_that_cannot_be_downloaded_are_one_line_and_those_of_build_need_no_network(tmp_path, monkeypatch):
+    """No index and an empty cache: a machine without network."""
+    for name, value in (
+        ("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple"),
+        ("UV_NO_CACHE", "1"),
+        ("UV_HTTP_RETRIES", "0"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(bundle, "ROOT", tmp_path)
+    with pytest.raises(LocalError) as caught:
+        preflight.fetch_packages()
+    (line,) = str(caught.value).splitlines()
+    assert "the package index does not answer" in line
+    assert line.endswith(". Then run `make demo` again; nothing was started.")
+    monkeypatch.setattr(bundle, "kept", lambda place: {})
+    preflight.fetch_packages()
+
+
+def test_without_one_program_no_service_is_started(machine):
+    """The other service has its program, and would be up long before the download fails."""
+    started = []
+
+    def fail(abandon) -> None:
+        raise LocalError("The installation of aws failed: the package index does not answer.")
+
+    services = [
+        Service("aws", [], {}, {}, "", probe=lambda: None, install=fail),
+        Service("postgres", [], {}, {}, "", probe=lambda: None, prepare=lambda: started.append("postgres")),
+    ]
+    with pytest.raises(LocalError, match="package index does not answer"):
+        Cloud(machine.path, report=lambda line: None)._start_together(services, {})
+    assert started == []
+
+
+def test_missing_program_is_named_and_a_missing_file_is_not_called_one():
+    for name, words in (("setpriv", "This needs the program setpriv, which PATH"), ("/no/such", "No such file")):
+        with pytest.raises(Exit, match=words), one_line_on_failure():
+            raise FileNotFoundError(2, "No such file or directory", name)
