@@ -1,4 +1,5 @@
-"""Check names for `make lint`: keys of env/, placeholders of policies/ and alarms/, names in the deploy workflow."""
+"""Check names for `make lint`: keys of env/, placeholders of policies/ and alarms/, names in the deploy workflow; and
+the English, see english.py."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 import yaml
 from dotenv import dotenv_values
 
+from ops import english
 from ops.config import NAMES, ROOT, unknown_keys
 
 WORKFLOW = ".github/workflows/deploy-finance-lambda.yml"
@@ -41,6 +43,6 @@ def report(path: Path, root: Path, messages: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = list(unknown_names())
+    found = [*unknown_names(), *english.faults(ROOT)]
     print("\n".join(found), end="\n" if found else "", file=sys.stderr)
     sys.exit(bool(found))

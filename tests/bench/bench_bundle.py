@@ -35,7 +35,7 @@ SETTINGS |= {"ORACLE_PASSWORD": "x", "ORACLE_CONNECT_STRING": "h:1521/s"}
 
 
 class Shell:
-    """Packages into a folder, handler/ beside them, zip: what a README says to do."""
+    """Packages into a folder, handler/ beside them, zip: the steps of a usual README."""
 
     def __init__(self, folder: Path, install: str):
         self.install, self.tree, self.zip = install, folder / "tree", folder / "lambda.zip"

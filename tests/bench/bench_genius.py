@@ -19,7 +19,7 @@ BRANCHES = 500
 QUERY = "SELECT * FROM acpdb.ac_glopenbalance WHERE glyear = '2025' AND glmonth = '01'"
 # arraysize, prefetchrows; 2 is the driver's default.
 SIZES = ((1, 2), (100, 2), (1000, 2), (1000, 1001), (2000, 2), (2000, 2001), (5000, 2), (5000, 5001), (20_000, 2))
-# One row at a time is one round trip a row: fewer of them say as much.
+# One row at a time is one round trip a row: fewer of them are enough.
 MOST_SINGLE = 20_000
 
 

@@ -44,7 +44,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def genius(folder: Path, given: dict):
-    """A stand-in with books of about 200,000 balances a period; yields its port."""
+    """Start a stand-in with books of about 200,000 balances a period; yields its port."""
     data = folder / "genius-bench"
     data.mkdir()
     command = [sys.executable, "-m", "local.oracle", "--data", str(data), "--branch-count", str(BRANCHES)]
@@ -93,7 +93,7 @@ def measure(postgres, given: dict, oracle_port: int) -> None:
 
 
 def run(name: str) -> dict:
-    """One measurement in a process of its own."""
+    """Run one measurement in a process of its own."""
     done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"bench_ledger {name}: {done.stderr.strip().splitlines()[-1]}")
@@ -134,7 +134,7 @@ def timed(function, *arguments) -> float:
 
 
 def fetch() -> dict:
-    """Reading alone, by the handler and by a bare loop over the same statement."""
+    """Measure reading alone, by the handler and by a bare loop over the same statement."""
     from handler import genius, oracle
 
     def bare(cursor):
@@ -164,7 +164,7 @@ def copy_lines(rows: list[tuple], between: str):
 
 
 def copy() -> dict:
-    """The same balances by COPY: into a table as the ledger's, and into one without indexes."""
+    """Measure the same balances by COPY: into a table as the ledger's, and into one without indexes."""
     from handler import ledger
 
     rows = balances()
@@ -182,7 +182,7 @@ def copy() -> dict:
 
 
 def values() -> dict:
-    """The same balances by INSERT … VALUES with 1,000 rows a statement, into a table as the ledger's."""
+    """Measure the same balances by INSERT … VALUES with 1,000 rows a statement, into a table as the ledger's."""
     from handler import ledger
 
     rows = balances()
@@ -201,7 +201,7 @@ def values() -> dict:
 
 
 def step() -> dict:
-    """The step itself; what Genius took is measured apart, as the time in which the next row was waited for."""
+    """Measure the step itself; Genius' part is separate: the time in which the next row was waited for."""
     from handler import app, genius, ledger  # noqa: F401  the whole handler counts for its memory
 
     waited = [0.0]

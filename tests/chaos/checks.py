@@ -29,7 +29,7 @@ AGREES = {"success": {"succeeded"}, "failure": {"failed", "cancelled", "blocked"
 
 
 class Broken(Exception):
-    """The promise is broken; the message says what was found."""
+    """The promise is broken; the message reports what was found."""
 
 
 def connect(cfg: dict, user: str | None = None, password: str | None = None) -> native.Connection:
@@ -129,7 +129,7 @@ def check_agreement(cfg: dict, date: str, rows: list[dict]) -> None:
     if run["status"] != closings.ENDED:
         raise Broken(f"{date} is {run['status']} but should have ended")
     if rows[-1]["status"] not in AGREES[run["completion_result"]]:
-        raise Broken(f"{date}: Restate says {run['completion_result']}, closing_runs says {rows[-1]['status']}")
+        raise Broken(f"{date}: Restate reports {run['completion_result']}, closing_runs {rows[-1]['status']}")
 
 
 def check_released(cfg: dict, period: str, date: str) -> None:

@@ -49,9 +49,11 @@ OF_GENIUS = {
 }
 JOBS = "SELECT job_name, state FROM user_scheduler_jobs WHERE job_name LIKE :period"
 RUNS = "SELECT genius, ledger, metrics FROM closing_runs WHERE closing_date = :date ORDER BY started_at"
-# The call of a step's function, and the same under the faults of chaos/striking.py.
+# The call of a step's function, and the same under the faults of chaos/fault_points.py.
 CALL = "result = function(**arguments) if patient else few_tries(function, **arguments)"
-STRUCK = "result = striking.strike(name, function if patient else functools.partial(few_tries, function), arguments)"
+FAULTY_CALL = (
+    "result = fault_points.call(name, function if patient else functools.partial(few_tries, function), arguments)"
+)
 
 
 class Stage:
@@ -60,13 +62,13 @@ class Stage:
     def __init__(self, name: str):
         self.cloud = Cloud(ROOT / ".local" / name, report=lambda line: None)
         self.folder = ROOT / ".local" / f"{name}-checkout"
-        self.strikes = ROOT / ".local" / f"{name}-strikes"
+        self.faults = ROOT / ".local" / f"{name}-faults"
         self.played = 0
 
     def __enter__(self) -> Stage:
         self.cloud.reset()
-        shutil.rmtree(self.strikes, ignore_errors=True)
-        self.strikes.mkdir(parents=True)
+        shutil.rmtree(self.faults, ignore_errors=True)
+        self.faults.mkdir(parents=True)
         self.cloud.up(procedure_seconds=0)
         self.checkout = Checkout(self.folder, self.cloud.state.path, durations=DURATIONS)
         self.patch(self.folder / "handler")
@@ -76,18 +78,18 @@ class Stage:
         return self
 
     def __exit__(self, *_) -> None:
-        shutil.rmtree(self.strikes, ignore_errors=True)
+        shutil.rmtree(self.faults, ignore_errors=True)
         self.cloud.down()
         self.cloud.reset()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def patch(self, handler: Path) -> None:
-        text = (Path(__file__).parent / "striking.py").read_text()
-        (handler / "striking.py").write_text(text.replace("{folder}", str(self.strikes)))
+        text = (Path(__file__).parent / "fault_points.py").read_text()
+        (handler / "fault_points.py").write_text(text.replace("{folder}", str(self.faults)))
         step = (handler / "step.py").read_text()
         if CALL not in step:
             raise ValueError(f"handler/step.py does not have: {CALL}")
-        step = step.replace(CALL, STRUCK).replace("from . import attempt,", "from . import striking, attempt,")
+        step = step.replace(CALL, FAULTY_CALL).replace("from . import attempt,", "from . import fault_points, attempt,")
         (handler / "step.py").write_text(step)
 
     def inv(self, task: str, *words: str):
@@ -114,7 +116,7 @@ class Stage:
     def clear(self) -> None:
         for name in set(self.genius.injected()) - {"password"}:
             self.genius.clear(name)
-        for path in self.strikes.iterdir():
+        for path in self.faults.iterdir():
             path.unlink()
 
 
@@ -137,7 +139,7 @@ class Player:
             self.settle()
             if accepted is not None:
                 answers.append((word, accepted))
-        self.do("lift")
+        self.do("clear")
         self.genius.clear("log_purged")
         if self.rotated:
             self.do("deploy")
@@ -151,11 +153,11 @@ class Player:
         if word == "PostgreSQL is down":
             self.cloud.kill("postgres")
         elif word == "submit stalls":
-            (self.stage.strikes / "stall submit").touch()
+            (self.stage.faults / "stall submit").touch()
         elif word in OF_GENIUS:
             self.genius.inject(*OF_GENIUS[word])
         elif word in ARMED:
-            (self.stage.strikes / word).touch()
+            (self.stage.faults / word).touch()
         else:
             accepted = getattr(self, "do_" + word.lower().replace(" ", "_").replace("-", "_"))()
             return accepted if category(word) in scripts.COMMANDS else None
@@ -249,7 +251,7 @@ class Player:
             found = re.search(r"Next: `inv (.*)`", answer.stdout)
             if not found:
                 if "Nothing is to be done" not in answer.stdout:
-                    raise RuntimeError(f"inv next says {answer.stdout}{answer.stderr}")
+                    raise RuntimeError(f"inv next printed {answer.stdout}{answer.stderr}")
                 return [one.replace(self.date, "DATE").replace(self.period, "PERIOD") for one in named]
             if len(named) == 8:
                 raise RuntimeError(f"{self.date} is not closed after {named}")
@@ -326,9 +328,9 @@ class Player:
     def do_release(self) -> bool:
         return "were not held" not in self.stage.inv("release").stdout
 
-    def do_lift(self) -> None:
-        """Lift the blockers; jobs that waited go on and end, then the procedure is well again."""
-        (self.stage.strikes / "stall submit").unlink(missing_ok=True)
+    def do_clear(self) -> None:
+        """Clear the blockers; jobs that waited go on and end, then the procedure works again."""
+        (self.stage.faults / "stall submit").unlink(missing_ok=True)
         if "PostgreSQL is down" in self.blockers:
             self.cloud.start("postgres")
         for word in self.blockers & set(OF_GENIUS):
@@ -341,11 +343,11 @@ class Player:
     # Words: faults
 
     def do_late_effect(self) -> None:
-        late = [path for path in self.stage.strikes.iterdir() if path.name.startswith("late")]
+        late = [path for path in self.stage.faults.iterdir() if path.name.startswith("late")]
         begun = any(word.startswith("late ") and word in ARMED for word in self.script)
         if begun and not late:
-            (self.stage.strikes / "late effect").touch()
-            over = self.stage.strikes / "late effect is over"
+            (self.stage.faults / "late effect").touch()
+            over = self.stage.faults / "late effect is over"
             self.wait_for(over.exists, "the late effect")
 
     def do_restart_restate(self) -> None:

@@ -53,7 +53,7 @@ class Player:
         self.blockers: set[str] = set()
         self.armed: list[str] = []
         self.genius.plans = Plans(self)
-        self.restate.fault = self.strike
+        self.restate.fault = self.fault_at
         self.effective: list[str] = []
         self.rotated = False
         self.log_hidden = False
@@ -69,7 +69,7 @@ class Player:
     def end(self) -> str | int:
         return next((ENDS[word] for word in self.armed if word in ENDS), "succeeded")
 
-    def strike(self, invocation, name: str) -> str:
+    def fault_at(self, invocation, name: str) -> str:
         for word in (f"die before {name}", f"die after {name}", f"late {name}"):
             if word in self.armed:
                 self.armed.remove(word)
@@ -87,7 +87,7 @@ class Player:
             self.settle()
             if accepted is not None:
                 answers.append((word, accepted))
-        self.do("lift")
+        self.do("clear")
         self.log_hidden = False
         if self.rotated:
             self.operator.deploy()
@@ -209,8 +209,8 @@ class Player:
         self.operator.release()
         return held
 
-    def do_lift(self) -> None:
-        """Lift the blockers; jobs that waited go on and end, then the procedure is well again."""
+    def do_clear(self) -> None:
+        """Clear the blockers; jobs that waited go on and end, then the procedure works again."""
         self.blockers.clear()
         self.genius.down_until = self.world.postgres.down_until = -1.0
         for job in self.genius.jobs.values():

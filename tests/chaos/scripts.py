@@ -2,7 +2,7 @@
 
 A script is a tuple of words. It closes one date. Each word is done when what it began has come to rest: the closing has
 ended, has paused, or waits for what a blocker holds back. So virtual and real time meet at the same points. After the
-last word everything is lifted, and `inv next` is followed until the date is closed.
+last word everything is cleared, and `inv next` is followed until the date is closed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-# What a blocker holds back until the word "lift": the point at which the words between meet the closing.
+# What a blocker holds back until the word "clear": the point at which the words between meet the closing.
 BLOCKERS = ("submit stalls", "procedure holds", "slave never starts", "Genius is down", "PostgreSQL is down")
 STEPS = ("begin", "submit", "record genius", "ledger", "metrics", "end")
 ARMED = (
@@ -86,7 +86,7 @@ def draw(random_: random.Random) -> tuple[str, ...]:
     blocker = random_.choice((None, *BLOCKERS))
     meanwhile = random_.sample(MEANWHILE[blocker], random_.choice((0, 1, 1, 2))) if blocker else []
     after = random_.sample(AFTER, random_.choice((0, 0, 1, 2)))
-    return (*words, *([blocker] if blocker else []), "close", *meanwhile, "lift", *after)
+    return (*words, *([blocker] if blocker else []), "close", *meanwhile, "clear", *after)
 
 
 def choose(seed: int, play, times: int = TIMES, most: int | None = None) -> list[tuple[tuple[str, ...], Outcome]]:

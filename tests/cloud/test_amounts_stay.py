@@ -147,7 +147,7 @@ def test_no_file_of_build_or_of_the_services_logs_has_an_amount(printed):
     ],
 )
 def test_no_task_prints_an_amount(printed, deployed, task, monkeypatch, capfd):
-    """Look-ups as they are, changes as their dry run, for a date that was closed and for one that was refused."""
+    """Queries as they are, changes as their dry run, for a date that was closed and for one that was refused."""
     for name in UNUSED:
         monkeypatch.delenv(name, raising=False)
     for date in ("2025-05-22", "2025-08-22"):

@@ -14,8 +14,8 @@ from chaos.runner import Runner
 from handler import settings
 
 SEED = 806
-STATUS_SCRIPT = ("procedure ends with 0", "close", "lift")
-HELD_SCRIPT = ("die after submit", "procedure holds", "close", "kill", "lift")
+STATUS_SCRIPT = ("procedure ends with 0", "close", "clear")
+HELD_SCRIPT = ("die after submit", "procedure holds", "close", "kill", "clear")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_a_mutant_of_the_job_is_reported():
 
 
 def test_the_models_agree_with_the_cloud_and_a_mutant_is_found():
-    # A procedure with status 0 has failed: the first script finds a job that does not look at it.
+    # A procedure with status 0 has failed: the first script finds a job that ignores it.
     (status, expected), (held, expected_held) = compare.outcomes(STATUS_SCRIPT, HELD_SCRIPT)
     with Stage("chaos-scripts-test") as stage:
         assert compare.compare(stage, status, expected) == []

@@ -70,7 +70,7 @@ class Ran(NamedTuple):
     """A cycle: what its tasks wrote, what was seen of them meanwhile, and what they and a paste brought about."""
 
     cfg: dict[str, str]
-    said: dict[str, str]
+    output: dict[str, str]
     lines: set[str]
     modes: set[int]
     calls: list
@@ -83,15 +83,15 @@ def write_env(**changes: str) -> None:
 
 
 class Watch:
-    """Looks again and again at every process's command line, and at the mode of files with secrets."""
+    """Reads again and again every process's command line, and the mode of files with secrets."""
 
     def __init__(self):
         self.lines: set[str] = set()
         self.modes: set[int] = set()
         self.done = threading.Event()
-        self.thread = threading.Thread(target=self.look, daemon=True)
+        self.thread = threading.Thread(target=self.watch, daemon=True)
 
-    def look(self) -> None:
+    def watch(self) -> None:
         while not self.done.wait(0.05):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ def asked(cfg: dict, command: str) -> dict:
     return json.loads(subprocess.run(command, shell=True, env=environ, capture_output=True, check=True).stdout)
 
 
-def standing(cfg: dict) -> dict:
+def state_of_deploy(cfg: dict) -> dict:
     """Return the result of a deploy, without what is new each time."""
     found = asked(cfg, deploy.get_function(cfg))
     configuration = {
@@ -164,11 +164,11 @@ def cycle(zips, recorder):
 
 
 def run(zipped: Path, recorder: Recorder) -> Ran:
-    said: dict[str, str] = {}
+    output: dict[str, str] = {}
 
     def task(*words: str, check: bool = True) -> str:
         done = inv(*words, "--env", ENV, check=check)
-        said[words[0]] = said.get(words[0], "") + done.stdout + done.stderr
+        output[words[0]] = output.get(words[0], "") + done.stdout + done.stderr
         return done.stdout
 
     before = len(recorder.calls())
@@ -180,7 +180,7 @@ def run(zipped: Path, recorder: Recorder) -> Ran:
         arn = task("layer.publish").splitlines()[-1]
         write_env(LAYER_VERSION_ARN=arn)
         echo += task("deploy")
-        by_task = standing(cfg)
+        by_task = state_of_deploy(cfg)
         for words in (["schema"], ["ping", "--deep"], ["close", "--date", DATE, "--watch"], ["status"], ["env.diff"]):
             task(*words)
         for words in (["doctor"], ["logs"]):
@@ -197,9 +197,9 @@ def run(zipped: Path, recorder: Recorder) -> Ran:
         through_the_bucket(cfg)
         calls = recorder.calls()[before:]
         task("destroy", "--yes")
-        said["paste"] = paste(commands(echo))
-        by_paste = standing(cfg)
-    return Ran(cfg, said, watch.lines, watch.modes, calls, by_task, by_paste)
+        output["paste"] = paste(commands(echo))
+        by_paste = state_of_deploy(cfg)
+    return Ran(cfg, output, watch.lines, watch.modes, calls, by_task, by_paste)
 
 
 def through_the_bucket(cfg: dict) -> None:
@@ -240,8 +240,8 @@ def test_the_echo_pasted_does_the_same(cycle):
 def test_no_secret_is_let_out(cycle):
     secrets = [cycle.cfg["PG_PASSWORD"], cycle.cfg["ORACLE_PASSWORD"], TOKEN]
     assert all(len(secret) > 10 for secret in secrets)
-    for task, said in cycle.said.items():
-        assert not any(secret in said for secret in secrets), task
+    for task, output in cycle.output.items():
+        assert not any(secret in output for secret in secrets), task
     assert any("lambda update-function-configuration" in line for line in cycle.lines)
     assert not [line[:60] for line in cycle.lines if any(secret in line for secret in secrets)]
     files = [path for folder in (OWN, ROOT / "build") for path in folder.rglob("*") if path.is_file()]

@@ -104,12 +104,12 @@ def test_a_key_with_a_slip_is_named_with_its_neighbour():
 
 
 def test_a_stray_file_in_handler_stops_the_bundle_by_name(deployed):
-    stray = ROOT / "handler" / "notes.ipynb"
-    stray.write_text("{}")
+    foreign = ROOT / "handler" / "notes.ipynb"
+    foreign.write_text("{}")
     try:
         refused = inv("deploy", "--env", "local", check=False)
     finally:
-        stray.unlink()
+        foreign.unlink()
     assert refused.returncode == 1
     assert "handler/notes.ipynb" in refused.stderr
 

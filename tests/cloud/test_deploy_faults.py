@@ -1,4 +1,4 @@
-"""Deploys that fail: one line says what and what next, nothing is half done, and the next run fixes it."""
+"""Deploys that fail: one line has cause and next command, nothing is half done, and the next run fixes it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def refusal(call, *words) -> str:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "output"),
     [
         ({"AWS_REGION": "REMOVED"}, "AWS_REGION is missing: expected"),
         ({"RESTATE_ADMIN_URL": ""}, "RESTATE_ADMIN_URL '' is malformed: expected a URL"),
@@ -75,10 +75,10 @@ def refusal(call, *words) -> str:
         ({"PG_HOST": "h" * 4000}, "and Lambda accepts 4,096; the longest are PG_HOST (4,000)"),
     ],
 )
-def test_a_file_that_is_wrong_touches_nothing(cfg, env, proxies, changes, said):
+def test_a_file_that_is_wrong_touches_nothing(cfg, env, proxies, changes, output):
     aws, restate = proxies(), proxies()
     name = env(**{"AWS_ENDPOINT_URL": aws.url, "RESTATE_ADMIN_URL": restate.url, **changes})
-    assert said in refusal(deploy.deploy, Context(), name)
+    assert output in refusal(deploy.deploy, Context(), name)
     assert aws.requests + restate.requests == []
 
 
@@ -87,8 +87,8 @@ def test_restate_is_asked_before_aws(cfg, env, proxies):
     aws, restate = proxies(), proxies()
     name = env(AWS_ENDPOINT_URL=aws.url, RESTATE_ADMIN_URL=restate.url)
     restate.inject("GET /deployments", refused_by_restate(401, "unauthorized"))
-    said = refusal(deploy.deploy, Context(), name)
-    assert "answered 401" in said and "RESTATE_AUTH_TOKEN" in said
+    output = refusal(deploy.deploy, Context(), name)
+    assert "answered 401" in output and "RESTATE_AUTH_TOKEN" in output
     name = env(AWS_ENDPOINT_URL=aws.url, RESTATE_ADMIN_URL="http://127.0.0.1:1")
     assert "Restate at 127.0.0.1:1 does not answer" in refusal(deploy.deploy, Context(), name)
     assert aws.requests == []
@@ -105,19 +105,19 @@ def test_without_credentials_nothing_is_sent(cfg, env, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "output"),
     [
         (refused_by_iam(403, "AccessDenied", f"{AS_DEPLOY} iam:GetRole on resource: role x"), "inv roles"),
         (refused_by_iam(400, "Throttling", "Rate exceeded"), "run it again"),
         (refused_by_iam(403, "ExpiredToken", "The security token included in the request is expired"), "sign in"),
     ],
 )
-def test_what_aws_says_is_one_line_with_what_to_do(cfg, proxies, monkeypatch, answer, said):
+def test_error_of_aws_is_one_line_with_the_next_command(cfg, proxies, monkeypatch, answer, output):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     aws = proxies()
     aws.inject("POST / Action=GetRole", answer)
     line = refusal(roles.ensure_execution_role, Target(Context(), {**cfg, "AWS_ENDPOINT_URL": aws.url}, "local"))
-    assert f"({answer.error})" in line and said in line
+    assert f"({answer.error})" in line and output in line
     assert len(aws.requests) == 1
 
 
@@ -148,23 +148,23 @@ def test_deploys_that_fail_half_way_report_what_is_live_and_the_next_one_fixes_t
     before = live_version()
 
     aws.inject(CONFIGURATION, PASS_ROLE)
-    said = refusal(deploy.deploy, Context(), name)
-    assert "iam:PassRole" in said and "inv roles" in said
+    output = refusal(deploy.deploy, Context(), name)
+    assert "iam:PassRole" in output and "inv roles" in output
     assert [one[:3] for one in aws.requests if one.startswith(CHANGING)] == ["PUT"]
     assert not list((ROOT / "build" / "scratch").glob("*.environment.json"))
     assert live_version() == before
 
     aws.inject(CONFIGURATION, ROLE_NOT_YET, UPDATING)
     restate.inject("POST /v3/deployments", INCOMPATIBLE)
-    said = refusal(deploy.deploy, Context(), name)
-    assert "META0006" in said and f"the alias has version {before}" in said
-    assert said.endswith(f"`inv deploy --env {name}` fixes it")
+    output = refusal(deploy.deploy, Context(), name)
+    assert "META0006" in output and f"the alias has version {before}" in output
+    assert output.endswith(f"`inv deploy --env {name}` fixes it")
     assert sum(one.startswith("PUT") for one in aws.requests) == 4
 
     aws.inject("POST .*/invocations", FAILED)
-    said = refusal(deploy.deploy, Context(), name)
-    assert "no module named genius" in said and f"the alias has version {before + 1}" in said
-    assert said.endswith(f"`inv rollback --env {name}` fixes it")
+    output = refusal(deploy.deploy, Context(), name)
+    assert "no module named genius" in output and f"the alias has version {before + 1}" in output
+    assert output.endswith(f"`inv rollback --env {name}` fixes it")
 
     capsys.readouterr()
     deploy.deploy(Context(), name)

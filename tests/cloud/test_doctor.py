@@ -40,7 +40,7 @@ def run(cfg: dict, command: str) -> str:
 
 
 def fix(cfg: dict, one: Finding) -> None:
-    """Do what the finding says; this test does the person's part of it."""
+    """Do what the finding's fix names; this test does the person's part of it."""
     if one.name == "rights":
         for grant in one.fix.partition("run ")[2].split("; "):
             inv("genius.sql", grant)
@@ -116,7 +116,7 @@ def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, rec
     assert "is not registered" in messages["restate"] and "GNS_X: STOPPED" in messages["periods"]
     assert "ClosingPeriod/2025-12/close" in messages["paused"] and "calculate_financial_metrics" in messages["paused"]
     assert left == []
-    # The ping that it sends is the one thing that is no look by its name.
+    # The ping that it sends is the only call that is no query by its name.
     assert {call.action for call in recorder.calls() if call.task == "doctor" and not call.is_query} == {PING}
     others = {"cli", "env file", "credentials", "network", "ping", "layer", "postgres", "oracle", "schema", "charset"}
     others |= {"versions", *readiness.FACTS}

@@ -1,4 +1,4 @@
-"""Every task does what it declares: `changes` of ops/task.py says what may change, and nothing else does.
+"""Every task does what it declares: `changes` of ops/task.py names what may change, and nothing else does.
 
 All tasks are walked, so that a new one cannot be forgotten. They run in this process, which saves the start of Python.
 """
@@ -166,8 +166,8 @@ def test_task_declares_what_it_changes(task):
 def test_dry_run_of_task_that_changes_an_environment_prints_commands_and_only_looks(run, task):
     done = run(task, dry=True)
     assert done.changed == []
-    told = done.printed + done.failure
-    assert COMMAND.search(done.printed) or re.search(NOTHING_TO_DO.get(task, "$^"), told), told
+    reported = done.printed + done.failure
+    assert COMMAND.search(done.printed) or re.search(NOTHING_TO_DO.get(task, "$^"), reported), reported
     assert task in NOTHING_TO_DO or not done.failure
 
 

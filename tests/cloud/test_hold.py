@@ -16,7 +16,7 @@ from ops.restate import request
 
 FAULTS = Faults(STATE / "genius")
 ENV = ("--env", "local")
-# The schedule closes these; the others are closed by hand.
+# The schedule closes these; the test closes the others.
 FIRST, SECOND = "2024-05-13", "2024-05-14"
 
 

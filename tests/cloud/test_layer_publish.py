@@ -53,7 +53,7 @@ def test_a_thick_function_without_a_layer_is_refused_before_anything_is_touched(
     assert done.stderr.strip().count("\n") == 0
     assert "has no version of it; publish it with `make layer publish ENV=testthick`" in done.stderr
     assert "bundle" not in done.stdout
-    # The roles can be made by hand all the same; a deploy by hand then stops at the unknown layer.
+    # The manual commands still make the roles; those of a deploy then stop at the unknown layer.
     assert "export ROLE_NAME=" in shell.stdout and "LAYER_VERSION_ARN" not in shell.stdout
     assert "LAYER_VERSION_ARN is left out" in shell.stderr
 
@@ -105,9 +105,9 @@ def test_a_large_layer_goes_through_the_bucket(published, cfg, monkeypatch, caps
     monkeypatch.chdir(ROOT)
     arn = publish.publish(Target(Context(), large, "local"))
     assert arn.endswith(":layer:large:1")
-    said = capsys.readouterr().out
-    assert "s3 cp --only-show-errors build/oracle-instantclient-layer.zip s3://finance-closing-deploy/large/" in said
-    assert "s3 rm --only-show-errors s3://finance-closing-deploy/large/" in said
+    output = capsys.readouterr().out
+    assert "s3 cp --only-show-errors build/oracle-instantclient-layer.zip s3://finance-closing-deploy/large/" in output
+    assert "s3 rm --only-show-errors s3://finance-closing-deploy/large/" in output
 
 
 @pytest.fixture(scope="module")

@@ -159,13 +159,13 @@ def test_the_lock_is_held_before_genius_is_read(session, old, admin):
         pass
 
     @contextlib.contextmanager
-    def look(period):
+    def reading_once(period):
         taken = admin.run("SELECT pg_try_advisory_xact_lock(806, 202501)")
         raise Read(taken)
         yield
 
     with pytest.raises(Read, match=r"\[\[False\]\]"):
-        ledger.replace_trial_balance("owner", PERIOD, look)
+        ledger.replace_trial_balance("owner", PERIOD, reading_once)
 
 
 def test_an_earlier_job_does_not_replace_a_later_one(session, old):

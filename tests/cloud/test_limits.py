@@ -33,8 +33,8 @@ def test_code_in_the_bucket_reaches_lambda(cfg, monkeypatch, tmp_path):
             shell.aws(cfg, create),
             shell.aws(cfg, update),
         ):
-            said = run(cfg, command)
-        assert json.loads(said)["CodeSize"] == zipped.stat().st_size
+            output = run(cfg, command)
+        assert json.loads(output)["CodeSize"] == zipped.stat().st_size
     finally:
         zipped.unlink()
         run(cfg, shell.aws(cfg, "lambda delete-function --function-name from-a-bucket"))

@@ -66,7 +66,7 @@ def follow(checkout: Checkout, date: str) -> list[str]:
             assert f"{date} is closed" in answer, answer
             return done
         assert len(done) < MOST_COMMANDS, done
-        # The procedure's own log says that it has succeeded.
+        # By the procedure's own log it has succeeded.
         words = found[1].replace("succeeded|failed", "succeeded").split()
         done.append(" ".join(one for one in words if one in ("rerun", "resolve", "close", "status", "--adopt")))
         asks = words[0] in ("rerun", "resolve")

@@ -97,7 +97,7 @@ def test_warnings_are_findings(session, admin, capsys):
 
 
 def test_metrics_need_the_ledger_of_their_run(session):
-    """A copy of the database without its last seconds: the run's row says that its ledger is pending."""
+    """A copy of the database without its last seconds: the ledger of the run's row is pending."""
     session.run("UPDATE closing_runs SET ledger = 'pending', ledger_at = NULL")
     with pytest.raises(Refused, match=r"the ledger step of run .* is pending and the trial balance is of no recorded"):
         ledger.compute_metrics("owner", PERIOD)

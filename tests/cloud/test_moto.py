@@ -2,7 +2,7 @@
 
 moto is stricter than the cloud on this machine on policy documents, roles, aliases and revisions, and knows other gaps.
 It runs no function and has no provisioned concurrency, and a version's code cannot be fetched: those are shown on the
-local cloud alone. So two edges are stood in for here: Restate, which could call nothing, and a ping's answer.
+local cloud alone. So two edges are replaced here: Restate, which could call nothing, and a ping's answer.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ GIVEN = {
     "PG_HOST": "pg.invalid",
     "PG_DATABASE": "finance",
     "PG_USER": "finance",
-    "PG_PASSWORD": "planted-pg-password",
+    "PG_PASSWORD": "secret-pg-password",
     "ORACLE_USER": "genius",
-    "ORACLE_PASSWORD": "planted-oracle-password",
+    "ORACLE_PASSWORD": "secret-oracle-password",
     "ORACLE_CONNECT_STRING": "genius.invalid:1521/GENIUS",
 }
 SERVICES = [{"name": "DailyClosing", "deployment_id": "dp_1", "handlers": [{"name": "run"}]}]
 
 
 class Restate(BaseHTTPRequestHandler):
-    """A stand-in for Restate's admin API: it lists what was registered and believes all that it is told."""
+    """A stand-in for Restate's admin API: it lists what was registered and accepts all registrations."""
 
     deployments: ClassVar[list[dict]] = []
     tokens: ClassVar[set[str]] = set()
@@ -125,7 +125,7 @@ def moto(tmp_path_factory):
     try:
         for _ in range(150):
             with suppress(OSError):
-                tell(url, "config", {"lambda": {"use_docker": False}})
+                configure(url, "config", {"lambda": {"use_docker": False}})
                 break
             time.sleep(0.2)
         yield url
@@ -134,7 +134,7 @@ def moto(tmp_path_factory):
         server.wait()
 
 
-def tell(url: str, what: str, body: dict) -> None:
+def configure(url: str, what: str, body: dict) -> None:
     headers = {"content-type": "application/json"}
     call = urllib.request.Request(f"{url}/moto-api/{what}", json.dumps(body).encode(), headers)
     urllib.request.urlopen(call, timeout=10).close()
@@ -167,11 +167,11 @@ def inv(cfg: dict, *words: str, version: int = 0) -> str:
     """Run a task on that environment; version: the one that is expected to answer the task's ping."""
     if version:
         answer = json.dumps({"ok": True, "version": str(version)})
-        tell(
+        configure(
             cfg["AWS_ENDPOINT_URL"], "static/lambda-simple/response", {"results": [answer], "region": cfg["AWS_REGION"]}
         )
     done = real_inv(*words, "--env", "testmoto").stdout
-    assert "planted" not in done
+    assert "secret-" not in done
     return done
 
 

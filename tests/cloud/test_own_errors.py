@@ -142,10 +142,10 @@ def test_cancellation_during_the_end_changes_nothing_and_all_agree(local, deploy
         wait_for(lambda: [row["ledger"] for row in run_rows(deployed, date)] == ["succeeded"])
         time.sleep(1)
         assert [row["status"] for row in run_rows(deployed, date)] == ["running"]
-        said = inv("cancel", "--env", "local", "--date", date, "--yes").stdout
+        output = inv("cancel", "--env", "local", "--date", date, "--yes").stdout
     finally:
         administer(local, "DROP FUNCTION financial_report.slow() CASCADE")
-    assert f"the cancellation came too late: {date} succeeded" in said
+    assert f"the cancellation came too late: {date} succeeded" in output
     (row,) = run_rows(deployed, date)
     assert (row["status"], closings.state_of(deployed, "DailyClosing", date)["status"]["status"]) == ("succeeded",) * 2
     ends = [one["event"] for one in events(deployed, begin, date) if one["event"].startswith("closing_")]

@@ -40,7 +40,7 @@ def rerun(date: str, *words: str, check: bool = True):
 
 
 def await_state(cfg: dict, date: str, state: str) -> dict:
-    """Wait until the closing of a date says this state of its job; returns the progress."""
+    """Wait until the closing of a date reports this state of its job; returns the progress."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         progress = closings.state_of(cfg, "ClosingPeriod", date[:7]).get("progress", {})
@@ -195,7 +195,7 @@ def test_cancel_that_is_not_confirmed_changes_nothing(deployed):
 
 
 def test_a_paused_closing_is_resumed_by_its_date_and_not_the_one_that_waits_behind_it(deployed):
-    """As the README's practice: Genius does not answer, and Restate is told to pause."""
+    """As in the runbook's practice: Genius does not answer, and Restate gets the command to pause."""
     date, behind = "2025-10-16", "2025-10-17"
     FAULTS.inject("listener_down")
     inv("close", "--env", "local", "--date", date)

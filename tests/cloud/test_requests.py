@@ -147,22 +147,22 @@ def ask(cfg: dict, path: str, body: object = None) -> tuple[int, str]:
 
 def test_key_with_sql_never_reaches_oracle(quiet):
     complaints = errors()
-    code, said = ask(quiet, "ClosingPeriod/2025-01%25'%20OR%20'1'='1/inspect", {"date": "2025-01-31"})
-    assert code == 400 and "is not a period; expected one from 2000-01 on, as YYYY-MM; nothing was done" in said
+    code, output = ask(quiet, "ClosingPeriod/2025-01%25'%20OR%20'1'='1/inspect", {"date": "2025-01-31"})
+    assert code == 400 and "is not a period; expected one from 2000-01 on, as YYYY-MM; nothing was done" in output
     assert errors() == complaints
 
 
 @pytest.mark.parametrize("path", ["2025-06/close", "2025-06/close/send", "2025-13/close"])
 def test_close_is_closed_to_the_ingress(quiet, path):
-    code, said = ask(quiet, f"ClosingPeriod/{path}", {"date": "2025-06-30"})
-    assert (code, "not public" in said) == (400, True)
+    code, output = ask(quiet, f"ClosingPeriod/{path}", {"date": "2025-06-30"})
+    assert (code, "not public" in output) == (400, True)
     assert closings.invocation_of(quiet, "ClosingPeriod", path[:7], "close") is None or path[:7] == "2025-06"
 
 
 @pytest.mark.parametrize("body", [{"as": "failed", "who": "siti"}, None, {}])
 def test_resolve_without_a_job_holds_no_key(quiet, body):
-    code, said = ask(quiet, "ClosingPeriod/2025-06/resolve", body)
-    assert code == 400 and said.endswith("; nothing was done")
+    code, output = ask(quiet, "ClosingPeriod/2025-06/resolve", body)
+    assert code == 400 and output.endswith("; nothing was done")
     assert [one for one in invocations(quiet).values() if one["status"] != "completed"] == []
 
 
@@ -201,8 +201,8 @@ def test_newer_minor_protocol_is_served_and_a_newer_major_is_refused(quiet):
     body = {"date": "2019-10-05", "protocol": "1.7", "newField": [1]}
     code, answer = request(quiet, "POST", f"{quiet['RESTATE_INGRESS_URL']}/ClosingPeriod/2019-10/inspect", body)
     assert (code, set(answer)) == (200, {"jobs", "runs"})
-    code, said = ask(quiet, "ClosingPeriod/2019-10/inspect", {**body, "protocol": "2.0"})
-    assert code == 400 and f"protocol 2.0 is newer than {protocol()}" in said and len(said.splitlines()) == 1
+    code, output = ask(quiet, "ClosingPeriod/2019-10/inspect", {**body, "protocol": "2.0"})
+    assert code == 400 and f"protocol 2.0 is newer than {protocol()}" in output and len(output.splitlines()) == 1
 
 
 def test_today_s_trigger_is_a_closing_of_today(quiet):

@@ -31,8 +31,8 @@ def environment(cfg):
 
 @pytest.mark.slow
 def test_roles_are_made_once_and_none_in_a_dry_run(environment):
-    rehearsed = inv("--dry", "roles", "--env", "testroles").stdout
-    assert "8 changes would be made" in rehearsed
+    printed = inv("--dry", "roles", "--env", "testroles").stdout
+    assert "8 changes would be made" in printed
     assert "8 changes made" in inv("roles", "--env", "testroles").stdout
     assert "0 changes made" in inv("roles", "--env", "testroles").stdout
     target = Target.load(Context(), "testroles")

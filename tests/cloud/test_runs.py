@@ -1,4 +1,4 @@
-"""closing_runs: every change matches one row, decisions stand, and any text of Genius can be stored."""
+"""closing_runs: every change matches one row, decisions stay, and any text of Genius can be stored."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_a_changed_time_takes_effect_with_the_next_start(stopped, morning):
 
 
 def test_a_changed_time_takes_effect_with_the_next_tick(stopped):
-    """The tick of 20:00 on a version that has 21:30: no date is due yet, and none is closed twice."""
+    """The run planned for 20:00 on a version that has 21:30: no date is due yet, and none is closed twice."""
     generation = stopped.call("start")["generation"]
     evening = f"2025-08-04@{int(time.time()) - 13 * 3600 - 30}*1"
     stopped.deploy(evening, DAILY_CLOSING_SCHEDULE_TIME="21:30")
@@ -142,12 +142,12 @@ def test_a_trigger_with_another_payload_is_refused(stopped):
 
 def test_a_start_makes_up_at_once_for_a_killed_tick(stopped):
     stopped.call("start")
-    (tick,) = stopped.planned()
-    stopped.ask("PATCH", f"{stopped.cfg['RESTATE_ADMIN_URL']}/invocations/{tick}/kill")
+    (planned,) = stopped.planned()
+    stopped.ask("PATCH", f"{stopped.cfg['RESTATE_ADMIN_URL']}/invocations/{planned}/kill")
     wait_for(lambda: not stopped.planned())
     status = inv("schedule", "status", "--env", "local", check=False)
     assert (status.returncode, "was cancelled or killed" in status.stdout) == (1, True)
-    # Three days later: the tick of the first evening is overdue, with those of the two after it.
+    # Three days later: the run of the first evening is overdue, with those of the two after it.
     stopped.deploy(clock_of("2025-08-07"))
     again = stopped.call("start")
     assert (again["alreadyRunning"], again["date"], again["done"]) == (True, "2025-08-06", "2025-08-03")
@@ -172,9 +172,9 @@ def test_the_commands_of_an_operator_and_the_reminder_of_a_deploy(stopped):
     assert stopped.planned() == []
     assert "runs; next run" in inv("schedule", "start", "--env", "local").stdout
     assert "was already running" in inv("schedule.start", "--env", "local").stdout
-    (tick,) = stopped.planned()
+    (planned,) = stopped.planned()
     assert "not running" not in inv("deploy", "--env", "local").stdout
-    assert stopped.planned() == [tick]
+    assert stopped.planned() == [planned]
     assert "generation 2" in inv("schedule", "status", "--env", "local").stdout
     assert "is cancelled" in inv("schedule", "stop", "--env", "local").stdout
     assert inv("schedule", "status", "--env", "local", check=False).returncode == 1
@@ -185,10 +185,10 @@ def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stoppe
     stopped.deploy(clock_of("2023-11-20"))
     generation = stopped.call("start")["generation"]
     stopped.deploy(clock_of("2024-08-07"))
-    tick = stopped.call("trigger", {"generation": generation})
+    answer = stopped.call("trigger", {"generation": generation})
     months = ("2024-02-29", "2024-03-31", "2024-04-30", "2024-05-31", "2024-06-30", "2024-07-31")
-    assert tick["dates"] == [*months, "2024-08-06"]
-    assert tick["leftOut"] == stopped.state()["leftOut"] == [{"from": "2023-11-20", "to": "2024-01-31"}]
+    assert answer["dates"] == [*months, "2024-08-06"]
+    assert answer["leftOut"] == stopped.state()["leftOut"] == [{"from": "2023-11-20", "to": "2024-01-31"}]
     assert stopped.state()["done"] == "2024-08-06"
     words = f"logs filter-log-events --log-group-name /aws/lambda/{stopped.cfg['FUNCTION_NAME']}"
     found = subprocess.run(
@@ -201,7 +201,7 @@ def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stoppe
     pattern = alarms.wanted_alarms(stopped.cfg, "TOPIC")["dates-missed"]["filter"]["filterPattern"]
     lines = [event["message"] for event in json.loads(found.stdout)["events"]]
     missed = [json.loads(line) for line in lines if matches(pattern, line)]
-    assert [one["leftOut"] for one in missed if one["leftOut"]] == [tick["leftOut"]]
+    assert [one["leftOut"] for one in missed if one["leftOut"]] == [answer["leftOut"]]
 
 
 def test_a_date_that_waits_for_a_blocked_period_is_reported_as_late(stopped):

@@ -219,7 +219,7 @@ LISTS = {
 
 
 def leave_late_check(cfg: dict) -> None:
-    """Have a date of the schedule wait for its blocked period, and stop: the look at it hours later is left."""
+    """Let a date of the schedule wait for its blocked period, and stop: the check of it hours later stays."""
     state = f"{cfg['RESTATE_ADMIN_URL']}/services/{{}}/state"
     today = date.today()
 

@@ -77,12 +77,12 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
     # The layer for this machine's Python, from a ZIP of Instant Client's shape.
     shell |= {"INSTANT_CLIENT": str(client), "LIBAIO": str(client.parent / "system" / AIO)}
     shell |= {"RUNTIME": deployed["RUNTIME"], "AWS_CSM_CLIENT_ID": "workflow"}
-    said = ""
+    output = ""
     try:
         for step in STEPS:
             if "run" in step and given[step.get("if", "inputs.layer")]:
                 done = runner.run(step, **shell)
-                said += done.stdout + done.stderr
+                output += done.stdout + done.stderr
                 assert done.returncode == 0, f"{step['name']}: {done.stdout}{done.stderr}"
         newest = next(one for one in restate.deployments(deployed) if one["id"] == restate.newest(deployed))
         for name in REFERRING:
@@ -93,13 +93,13 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
         (ROOT / "env" / "testci.env").unlink(missing_ok=True)
         inv("deploy", "--env", "local")
     assert newest["assume_role_arn"] == ROLE
-    assert "keeps its own PG_HOST" in said and [one for one in examined if not one.passed] == []
-    assert ":layer:test-ci:1" in said and "is live" in said
+    assert "keeps its own PG_HOST" in output and [one for one in examined if not one.passed] == []
+    assert ":layer:test-ci:1" in output and "is live" in output
     allowed = re.findall(r'"(\w+:\w+)"', (ROOT / "policies" / "deploy.json").read_text())
     called = {call.action for call in recorder.calls() if call.task == "workflow"}
     assert {"lambda:PublishLayerVersion", "lambda:PublishVersion", "lambda:UpdateAlias"} <= called <= {*allowed}
     assert runner.given["steps.file.outputs.region"] == deployed["AWS_REGION"]
-    assert not any(secret in said for secret in (given["secrets.RESTATE_AUTH_TOKEN"], deployed["PG_PASSWORD"]))
+    assert not any(secret in output for secret in (given["secrets.RESTATE_AUTH_TOKEN"], deployed["PG_PASSWORD"]))
 
 
 def test_a_deploy_without_an_env_file_stops_before_aws_is_asked(tmp_path):

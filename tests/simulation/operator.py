@@ -1,4 +1,4 @@
-"""The operator of the simulation: does what the tasks of ops/ do, by the same pure functions, and tells the truth."""
+"""The operator of the simulation: does what the tasks of ops/ do, by the same pure functions, and reports the truth."""
 
 from __future__ import annotations
 

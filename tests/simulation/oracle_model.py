@@ -1,6 +1,6 @@
 """A small model of Genius: its job dictionary, the guard block of a closing job, and the procedure's balances.
 
-It stands in for handler/genius.py's functions, with the same arguments, results and errors. What it keeps of Oracle:
+It replaces handler/genius.py's functions, with the same arguments, results and errors. What it keeps of Oracle:
 jobs and schedules share one name space; CREATE_JOB is atomic and its reply can be lost; a job slave starts a job late,
 never, or twice after a restart; a slave can die; logs are purged and jobs dropped by others. Source: facts about 11.2.
 """
@@ -78,7 +78,7 @@ class Genius:
         self.connect()
         name = genius.job_name(period, owner)
         if name in self.reserved:
-            raise Refused(f"{name}: Genius says that the name is taken, yet shows neither the job nor a run of it")
+            raise Refused(f"{name}: Genius reports that the name is taken, yet lists neither the job nor a run of it")
         found = self.jobs.get(name)
         if not found:
             self.create(name, period, date, genius.about(date, user_id, owner))
@@ -122,7 +122,7 @@ class Genius:
         return not found or (not found.runs and found.mark != "started")
 
     def give_up(self, job: str) -> str:
-        """Take the start mark of a job that has not started; returns what the mark says: given up | started."""
+        """Take the start mark of a job that has not started; returns whose mark it is: given up | started."""
         self.connect()
         found = self.jobs.get(job)
         if not found:

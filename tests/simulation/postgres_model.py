@@ -1,6 +1,6 @@
 """A small model of PostgreSQL: closing_runs, decisions and the trial balance, and failovers that lose commits.
 
-It stands in for the functions of handler/runs.py and handler/ledger.py, with the same arguments, results and errors.
+It replaces the functions of handler/runs.py and handler/ledger.py, with the same arguments, results and errors.
 """
 
 from __future__ import annotations

@@ -270,7 +270,7 @@ class Restate:
         self.events: list = []
         self.numbers = itertools.count(1)
         self.version = 0
-        # Called at each step boundary; returns the fault that strikes there, or "".
+        # Called at each step boundary; returns the fault there, or "".
         self.fault = lambda invocation, name: ""
         # Called when a workflow run is accepted, with its key and its body.
         self.accepted = lambda key, body: None

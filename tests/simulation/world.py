@@ -50,7 +50,7 @@ SERVICES = {
 
 @dataclass(frozen=True)
 class Script:
-    """All that is not decided by the code: what the operator does and when, which step boundary a fault strikes,
+    """All that is not decided by the code: what the operator does and when, which step boundary a fault hits,
     what becomes of each job, and which replies are lost."""
 
     actions: tuple[tuple[float, str, tuple], ...] = ()
@@ -78,7 +78,7 @@ class World:
         World.current = self
         self.script, self.faults, self.lost = script, dict(script.faults), set(script.lost)
         self.restate = Restate(SERVICES, START)
-        self.restate.fault = self.strike
+        self.restate.fault = self.fault_at
         self.genius, self.postgres = Genius(self), Postgres(self)
         self.genius.plans = list(script.jobs)
         self.postgres.keeps_history = any(kind == "fail_over" for _, kind, _ in script.actions)
@@ -102,7 +102,7 @@ class World:
     def stamp(self) -> str:
         return datetime.fromtimestamp(self.now, timezone.utc).isoformat()
 
-    def strike(self, invocation, name: str) -> str:
+    def fault_at(self, invocation, name: str) -> str:
         return self.faults.get(next(self.steps), "")
 
     def lost_reply(self, name: str) -> bool:

@@ -88,7 +88,7 @@ L21 = Layout(
     "BASIC_LITE_LICENSE",
 )
 LAYOUTS = {one.version: one for one in (L12, L19, L21)}
-# What the loader says it opened, in a process whose only other libraries are the system's.
+# What the loader reports as opened, in a process whose only other libraries are the system's.
 LOAD = """
 import ctypes, os, sys
 ctypes.CDLL("libclntsh.so", os.RTLD_NOW)

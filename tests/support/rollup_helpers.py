@@ -51,9 +51,9 @@ def as_genius(rows: Iterable[tuple]) -> list[tuple]:
 
 def reading(rows: list[tuple], totals_of: list[tuple] | None = None, served=None):
     """Return an open_balances for rows in cents: totals of totals_of or of the rows; served(rows) may change them."""
-    told = rows if totals_of is None else totals_of
-    totals = {"rows": len(told)}
-    totals |= {name: money(sum(row[2 + place] for row in told)) for place, name in enumerate(rollup.COLUMNS)}
+    summed = rows if totals_of is None else totals_of
+    totals = {"rows": len(summed)}
+    totals |= {name: money(sum(row[2 + place] for row in summed)) for place, name in enumerate(rollup.COLUMNS)}
 
     @contextlib.contextmanager
     def open_balances(period: str):

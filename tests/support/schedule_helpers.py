@@ -30,7 +30,7 @@ class Schedule:
         self.arn = ""
 
     def deploy(self, clock: str, **changed: str) -> str:
-        """Publish and register a version with this clock and these settings, as `inv deploy` does after its look-ups.
+        """Publish and register a version with this clock and these settings, as `inv deploy` does after its queries.
 
         Returns the version's ARN.
         """
@@ -67,7 +67,7 @@ class Schedule:
         return [row["id"] for row in rows]
 
     def forget(self) -> None:
-        """Stop and let go of all state and of the looks at late dates, so that the next test begins with none."""
+        """Stop, and remove all state and the checks of late dates, so that the next test begins with none."""
         self.call("stop")
         left = "SELECT id FROM sys_invocation WHERE target_handler_name = 'check_closed' AND status != 'completed'"
         for row in sql(self.cfg, left):
@@ -78,7 +78,7 @@ class Schedule:
         wait_for(lambda: not self.state())
 
     def sent(self) -> list[list[str]]:
-        """Return what each call of trigger has sent, in the journal's order: 'tick', or the date of a closing.
+        """Return what each call of trigger has sent, in the journal's order: 'next' (the next run) or a closing's date.
 
         The check of a date that is late sends nothing on.
         """
@@ -94,7 +94,7 @@ class Schedule:
             (target,) = json.loads(row["entry_json"])["Command"]["OneWayCall"]["request"]["invocation_target"].values()
             if target["handler"] == "check_closed":
                 continue
-            calls.setdefault(row["id"], []).append("tick" if target["name"] == schedule.SERVICE else target["key"])
+            calls.setdefault(row["id"], []).append("next" if target["name"] == schedule.SERVICE else target["key"])
         return list(calls.values())
 
 

@@ -1,7 +1,7 @@
 """Soak test of the scheduler: weeks against the real restate-server, in which each date is closed or covered once.
 
 There is never a second chain. Every closing is a real one, from the procedure to the metrics. Every day on which
-Restate is up has a deploy: a new version is published and registered, as `inv deploy` does after its look-ups.
+Restate is up has a deploy: a new version is published and registered, as `inv deploy` does after its queries.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class SoakTest:
         self.up = True
 
     def deploys(self, days: range, away: range) -> list[tuple[float, object]]:
-        """Return a deploy at a random hour of each day but those `away`; some meet a tick or a closing."""
+        """Return a deploy at a random hour of each day but those `away`; some meet a schedule time or a closing."""
         hours = random.Random(days.stop)
         return [(day + hours.uniform(-0.5, 0.5), self.deploy) for day in days if day not in away]
 
@@ -106,9 +106,9 @@ class SoakTest:
         return begun
 
     def sent(self) -> list[str]:
-        """Return the dates that ticks sent; check that each tick planned the next one before it sent anything."""
+        """Return the dates that the scheduler sent; check that each run first planned the next one."""
         calls = self.schedule.sent()[self.earlier[0] :]
-        assert all(one[0] == "tick" and "tick" not in one[1:] for one in calls)
+        assert all(one[0] == "next" and "next" not in one[1:] for one in calls)
         return [day for one in calls for day in one[1:]]
 
 

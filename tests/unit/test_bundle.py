@@ -118,7 +118,7 @@ def test_nothing_is_made_twice_and_a_zip_that_was_changed_is_made_anew():
     assert made_for_this_host("thick").remark == "as it was"
     assert bundle.BUNDLE.read_bytes() == before.path.read_bytes()
     with zipfile.ZipFile(bundle.BUNDLE, "a") as archive:
-        archive.writestr("planted.py", "")
+        archive.writestr("foreign.py", "")
     again = made_for_this_host("thick")
     assert (again.remark, again.sha256) == ("made", before.sha256)
     assert bundle.BUNDLE.read_bytes() == again.path.read_bytes()
@@ -141,9 +141,9 @@ def start_build(folder: Path, python: str = sys.executable, **more) -> subproces
 
 
 def built(process: subprocess.Popen) -> list[str]:
-    said = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=120)[0]
     assert process.returncode == 0
-    return said.split()
+    return output.split()
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_every_host_python_gives_the_same_digest(runtime, here, tmp_path):
 
 
 @pytest.fixture
-def stray(tmp_path, monkeypatch):
+def folder_with(tmp_path, monkeypatch):
     """Return a copy of handler/ to put something into."""
     monkeypatch.setattr(bundle, "ROOT", tmp_path)
     monkeypatch.setattr(bundle, "HANDLER", tmp_path / "handler")
@@ -196,26 +196,26 @@ def stray(tmp_path, monkeypatch):
         "app.pyc",
     ],
 )
-def test_what_does_not_belong_into_handler_stops_the_build_by_name(name, stray):
-    (stray / name).parent.mkdir(exist_ok=True)
-    (stray / name).write_text("")
+def test_what_does_not_belong_into_handler_stops_the_build_by_name(name, folder_with):
+    (folder_with / name).parent.mkdir(exist_ok=True)
+    (folder_with / name).write_text("")
     with pytest.raises(invoke.Exit, match=f"^handler/{re.escape(name)} does not belong"):
         bundle.build(TARGET)
-    assert not (stray.parent / "build").exists()
+    assert not (folder_with.parent / "build").exists()
 
 
-def test_a_link_out_of_handler_stops_the_build(stray):
-    (stray / "hostname.py").symlink_to("/etc/hostname")
+def test_a_link_out_of_handler_stops_the_build(folder_with):
+    (folder_with / "hostname.py").symlink_to("/etc/hostname")
     with pytest.raises(invoke.Exit, match=r"handler/hostname\.py"):
         bundle.build(TARGET)
 
 
-def test_a_module_that_the_target_cannot_compile_stops_the_build(stray, monkeypatch):
-    (stray / "broken.py").write_text("def broken(:\n")
+def test_a_module_that_the_target_cannot_compile_stops_the_build(folder_with, monkeypatch):
+    (folder_with / "broken.py").write_text("def broken(:\n")
     monkeypatch.setattr(packages, "install", lambda target, tree: tree.mkdir())
     with pytest.raises(invoke.Exit, match=r"handler/ does not compile .*broken\.py"):
         bundle.build({**TARGET, "RUNTIME": HOST})
-    assert not (stray.parent / "build" / "lambda.zip").exists()
+    assert not (folder_with.parent / "build" / "lambda.zip").exists()
 
 
 @pytest.mark.parametrize(
@@ -226,11 +226,11 @@ def test_a_module_that_the_target_cannot_compile_stops_the_build(stray, monkeypa
         ({"BUNDLE_PLATFORM": "x86_64-plan9"}, "BUNDLE_PLATFORM 'x86_64-plan9' is not a platform"),
     ],
 )
-def test_a_target_without_wheels_is_named_in_one_line(change, words, stray):
+def test_a_target_without_wheels_is_named_in_one_line(change, words, folder_with):
     with pytest.raises(invoke.Exit, match=words) as caught:
         bundle.build({**TARGET, **change})
     assert len(str(caught.value).splitlines()) == 1
-    assert not list((stray.parent / "build").glob("*/*.zip"))
+    assert not list((folder_with.parent / "build").glob("*/*.zip"))
 
 
 def test_the_lock_pins_with_hashes_all_that_is_asked_for():

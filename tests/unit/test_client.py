@@ -17,12 +17,14 @@ from layer import build
 ATTACHED = {"libclntsh.so": "x86_64", "libclntsh.so.19.1": "x86_64", "libnnz19.so": "x86_64"}
 
 
-def dpi_1047(said: str) -> str:
-    return f'DPI-1047: Cannot locate a 64-bit Oracle Client library: "{said}". See https://python-oracledb…\nHelp: x'
+def dpi_1047(reported: str) -> str:
+    return (
+        f'DPI-1047: Cannot locate a 64-bit Oracle Client library: "{reported}". See https://python-oracledb…\nHelp: x'
+    )
 
 
 @pytest.mark.parametrize(
-    ("said", "found", "cause"),
+    ("reported", "found", "cause"),
     [
         (
             dpi_1047("libclntsh.so: cannot open shared object file: No such file or directory"),
@@ -63,12 +65,12 @@ def dpi_1047(said: str) -> str:
         ("", {}, "unknown cause"),
     ],
 )
-def test_the_cause_and_the_command_that_mends_it(said, found, cause):
-    line = client.cause(said, found, "x86_64")
+def test_message_has_cause_and_fixing_command(reported, found, cause):
+    line = client.cause(reported, found, "x86_64")
     assert cause in line
     assert "\n" not in line
     assert "make layer publish ENV=E" in line
-    assert said.splitlines()[:1] == [] or said.splitlines()[0] in line
+    assert reported.splitlines()[:1] == [] or reported.splitlines()[0] in line
 
 
 # As the driver and the database write them; the driver's own text where this machine has it.

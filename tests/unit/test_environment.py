@@ -58,7 +58,7 @@ def requirements(name: str) -> dict[str, str]:
     return found
 
 
-def borrow_environment(folder: Path) -> None:
+def link_environment(folder: Path) -> None:
     """Give a copy the packages of this environment, installed just now."""
     environment = Path(sys.prefix)
     (folder / ".venv").mkdir()
@@ -79,7 +79,7 @@ def test_ping_without_packages_is_one_line_and_installs_nothing(checkout):
 
 
 def test_ping_with_stale_packages_is_one_line_and_installs_nothing(checkout):
-    borrow_environment(checkout)
+    link_environment(checkout)
     before = (checkout / ".venv" / "ready").read_text()
     (checkout / "requirements.txt").write_text(before.replace("invoke==", "invoke==9."))
     done = make(checkout, "ping", "ENV=no-such", **OFFLINE)
@@ -91,7 +91,7 @@ def test_ping_with_stale_packages_is_one_line_and_installs_nothing(checkout):
 
 def test_ping_takes_no_new_time_of_a_file_for_a_change(checkout):
     """Git gives one to each file that it writes."""
-    borrow_environment(checkout)
+    link_environment(checkout)
     os.utime(checkout / "requirements.txt", (time.time() + 60, time.time() + 60))
     (line,) = own_lines(make(checkout, "ping", "ENV=no-such", **OFFLINE))
     assert line.startswith("No environment 'no-such'.")
@@ -99,7 +99,7 @@ def test_ping_takes_no_new_time_of_a_file_for_a_change(checkout):
 
 
 def test_ping_after_a_move_is_one_line(checkout):
-    borrow_environment(checkout)
+    link_environment(checkout)
     moved = checkout.rename(checkout.with_name("elsewhere"))
     (line,) = own_lines(make(moved, "ping", "ENV=no-such", **OFFLINE))
     assert "made for another folder or Python" in line and f"`make -C {moved} .venv/ready`" in line
@@ -115,7 +115,7 @@ def test_ping_whose_python_is_gone_is_one_line(checkout):
 
 
 def test_variables_of_the_shell_do_not_change_make(checkout):
-    borrow_environment(checkout)
+    link_environment(checkout)
     (checkout / "noise.sh").write_text("echo noise\n")
     (checkout / "user").mkdir()
     (checkout / "user" / "invoke.py").write_text("raise RuntimeError('the module of the user')\n")
@@ -125,7 +125,7 @@ def test_variables_of_the_shell_do_not_change_make(checkout):
 
 
 def test_ping_with_installed_packages_reaches_the_task(checkout):
-    borrow_environment(checkout)
+    link_environment(checkout)
     for words in (["ping"], ["-j", "4", "ping"]):
         (line,) = own_lines(make(checkout, *words, "ENV=no-such", **OFFLINE))
         assert line.startswith("No environment 'no-such'.")
@@ -134,7 +134,7 @@ def test_ping_with_installed_packages_reaches_the_task(checkout):
 @pytest.mark.parametrize("state", ["missing", "moved", "gone"])
 def test_other_targets_make_the_environment_again(checkout, state):
     if state != "missing":
-        borrow_environment(checkout)
+        link_environment(checkout)
         assert "venv.sh" not in make(checkout, "-n", "deploy").stdout
     if state == "moved":
         checkout = checkout.rename(checkout.with_name("elsewhere"))

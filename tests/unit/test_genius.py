@@ -221,8 +221,8 @@ def test_a_job_backs_off_from_one_that_runs(stand_in, owner, other):
     create(other)
     await_state(other, "RUNNING")
     job = submit(owner)
-    said, message = outcome(job)
-    assert said == "backed-off"
+    answer, message = outcome(job)
+    assert answer == "backed-off"
     assert message.startswith(f"ORA-20807: has not called the procedure: {other} is running")
     assert stand_in.starts() == []
 
@@ -236,13 +236,13 @@ def test_a_job_does_not_back_off_from_another_period(stand_in, owner):
 def test_two_at_once_never_both_run(stand_in, owner):
     stand_in.faults.inject("procedure_seconds", 0.5)
     jobs = [submit(owner), submit(f"{owner}x")]
-    said = sorted(outcome(job)[0] for job in jobs)
-    assert said in (["backed-off", "succeeded"], ["backed-off", "backed-off"])
-    assert len(stand_in.starts()) == said.count("succeeded")
+    outcomes = sorted(outcome(job)[0] for job in jobs)
+    assert outcomes in (["backed-off", "succeeded"], ["backed-off", "backed-off"])
+    assert len(stand_in.starts()) == outcomes.count("succeeded")
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "said"),
+    ("status", "message", "expected"),
     [
         ("0", "journal 4711 is out of balance by 0.01", "ORA-20806: journal 4711 is out of balance by 0.01"),
         ("0", None, "ORA-20806: the procedure gave no message"),
@@ -250,19 +250,19 @@ def test_two_at_once_never_both_run(stand_in, owner):
         ("NULL", "no status", "ORA-20806: no status"),
     ],
 )
-def test_a_procedure_that_says_that_it_failed(stand_in, owner, status, message, said):
+def test_procedure_that_reports_failure_fails_the_job(stand_in, owner, status, message, expected):
     stand_in.faults.inject("procedure_status", status)
     if message:
         stand_in.faults.inject("procedure_message", message)
-    answer, told = outcome(submit(owner))
-    assert (answer, told.splitlines()[0]) == ("failed", said)
+    answer, reported = outcome(submit(owner))
+    assert (answer, reported.splitlines()[0]) == ("failed", expected)
 
 
 def test_a_message_of_any_length_ends_a_job_as_failed(stand_in, owner):
     stand_in.faults.inject("procedure_status", "0")
     stand_in.faults.inject("procedure_message", "Kas & Bank – é" * 100)
-    answer, told = outcome(submit(owner))
-    assert answer == "failed" and "Kas & Bank – é" * 100 in told
+    answer, reported = outcome(submit(owner))
+    assert answer == "failed" and "Kas & Bank – é" * 100 in reported
 
 
 # The job's own record of its end

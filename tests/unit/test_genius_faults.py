@@ -13,16 +13,16 @@ from handler.errors import Refused, Unavailable
 
 def test_an_error_inside_the_procedure(stand_in, owner):
     stand_in.faults.inject("procedure_error", "ORA-01555: snapshot too old")
-    answer, told = outcome(submit(owner))
-    assert (answer, told.splitlines()[0]) == ("failed", "ORA-01555: snapshot too old")
+    answer, reported = outcome(submit(owner))
+    assert (answer, reported.splitlines()[0]) == ("failed", "ORA-01555: snapshot too old")
 
 
 def test_a_procedure_that_takes_its_time_is_waited_for(stand_in, owner):
     stand_in.faults.inject("procedure_seconds", 60)
     job = submit(owner)
     await_state(job, "RUNNING")
-    answer, told = outcome(job, deadline=0.3)
-    assert answer == "unknown" and "the job is RUNNING after" in told
+    answer, reported = outcome(job, deadline=0.3)
+    assert answer == "unknown" and "the job is RUNNING after" in reported
     assert genius.live_jobs(PERIOD, "NONE") == [job]
 
 
@@ -31,8 +31,8 @@ def test_a_job_whose_slave_dies(stand_in, owner):
     job = submit(owner)
     await_state(job, "RUNNING")
     stand_in.faults.inject("slave_dies")
-    answer, told = outcome(job)
-    assert answer == "unknown" and "STOPPED" in told and "slave process" in told
+    answer, reported = outcome(job)
+    assert answer == "unknown" and "STOPPED" in reported and "slave process" in reported
     assert submit(owner) == job
     assert stand_in.starts() == [job]
 
@@ -42,8 +42,8 @@ def test_a_job_that_somebody_stops(stand_in, owner):
     job = submit(owner)
     await_state(job, "RUNNING")
     ask("BEGIN DBMS_SCHEDULER.STOP_JOB(:job); END;", job=job)
-    answer, told = outcome(job)
-    assert answer == "unknown" and "Stop job called by user: 'GENIUS'" in told
+    answer, reported = outcome(job)
+    assert answer == "unknown" and "Stop job called by user: 'GENIUS'" in reported
 
 
 def test_jobs_that_never_start(stand_in, owner):
@@ -60,8 +60,8 @@ def test_a_restart_with_a_running_job(stand_in, owner):
     job = submit(owner)
     await_state(job, "RUNNING")
     stand_in.restart()
-    answer, told = outcome(job)
-    assert answer == "unknown" and "STOPPED" in told and "shutdown in progress" in told
+    answer, reported = outcome(job)
+    assert answer == "unknown" and "STOPPED" in reported and "shutdown in progress" in reported
     assert submit(owner) == job
     assert stand_in.starts() == [job]
 
@@ -72,8 +72,8 @@ def test_a_restart_that_starts_the_job_again(stand_in, owner):
     job = submit(owner)
     await_state(job, "RUNNING")
     stand_in.restart()
-    answer, told = outcome(job)
-    assert answer == "unknown" and "started the job a second time" in told
+    answer, reported = outcome(job)
+    assert answer == "unknown" and "started the job a second time" in reported
     (run,) = genius.poll_job(job)["runs"]
     assert (run["status"], run["error"]) == ("FAILED", 20808)
     assert stand_in.starts() == [job]

@@ -10,8 +10,8 @@ def seen(state=None, *runs, at=1010.0, mark=None):
 
 
 def run(status, error=0, message="", **more):
-    told = {"status": status, "error": error, "message": message, "guard": error in (20806, 20807, 20808)}
-    return told | {"startedAt": "s", "endedAt": "e", "seconds": 1} | more
+    known = {"status": status, "error": error, "message": message, "guard": error in (20806, 20807, 20808)}
+    return known | {"startedAt": "s", "endedAt": "e", "seconds": 1} | more
 
 
 def poll(what, waited=START, start_limit=60, deadline=300):
@@ -125,6 +125,6 @@ def test_six_hours_take_few_looks():
     while waited < 6 * 3600:
         waited += interval(polls, 10, 1.5, 360)
         polls += 1
-    # Two Lambda invocations a look, and some ten for the other steps: at most 170.
+    # Two Lambda invocations a poll, and some ten for the other steps: at most 170.
     assert polls <= 75
     assert interval(10**6, 10, 1.5, 360) == 360

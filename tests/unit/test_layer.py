@@ -69,11 +69,11 @@ def test_what_goes_in_follows_from_what_is_needed(zips, target, capsys, layout):
     wanted |= {name for name, to in layout.links.items() if to in wanted} | {"libclntsh.so", AIO}
     wanted |= {NSL} if any(NSL in needed for needed in layout.needed.values()) else set()
     assert set(about["files"]) == wanted
-    said = capsys.readouterr().out
-    line = next(line for line in said.splitlines() if "left out" in line)
+    output = capsys.readouterr().out
+    line = next(line for line in output.splitlines() if "left out" in line)
     assert all(name in line for name in LEFT_OUT[layout.version] | {"ojdbc8.jar", "xstreams.jar", "genezi"})
     saved, before = map(
-        lambda text: int(text.replace(",", "")), re.search(r"saved ([\d,]+) of ([\d,]+)", said).groups()
+        lambda text: int(text.replace(",", "")), re.search(r"saved ([\d,]+) of ([\d,]+)", output).groups()
     )
     client_folder = next(zips[layout.version].parent.glob("instantclient_*"))
     sizes = {place.name: place.stat().st_size for place in client_folder.iterdir() if not place.is_symlink()}
@@ -168,9 +168,9 @@ def test_with_a_docker_engine_both_come_from_the_runtimes_image(zips, target, tm
     stub_docker(tmp_path / "bin", zips["19"].parent / "system", tmp_path / "log")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     make(zips["19"], target, "python3.12")
-    said = capsys.readouterr().out
-    assert "libaio.so.1 from public.ecr.aws/lambda/python:3.12" in said
-    assert "libnsl.so.1 from public.ecr.aws/lambda/python:3.12" in said
+    output = capsys.readouterr().out
+    assert "libaio.so.1 from public.ecr.aws/lambda/python:3.12" in output
+    assert "libnsl.so.1 from public.ecr.aws/lambda/python:3.12" in output
     assert "--platform linux/amd64" in (tmp_path / "log").read_text()
 
 
@@ -264,7 +264,7 @@ def test_offline_one_line_says_where_to_get_it_and_where_to_put_it(tmp_path, che
     assert not checksum.exists()
 
 
-# --- by hand ------------------------------------------------------------------------------------------------------
+# --- manual -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.long

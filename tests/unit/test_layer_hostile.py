@@ -113,7 +113,7 @@ FAULTS = {
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda name: name.replace(" ", "_"))
 def test_a_hostile_zip_is_refused_by_name_and_leaves_nothing(tmp_path, monkeypatch, fault):
-    make, said = FAULTS[fault]
+    make, message = FAULTS[fault]
     if "bomb" in fault:
         monkeypatch.setattr(archive, "MOST_BYTES", 3_000_000)
     path = tmp_path / "client.zip"
@@ -122,7 +122,7 @@ def test_a_hostile_zip_is_refused_by_name_and_leaves_nothing(tmp_path, monkeypat
     target.parent.mkdir()
     # An earlier layer must not be taken for the one that was asked for.
     target.write_text("an earlier layer")
-    with pytest.raises(Exit, match=said) as caught:
+    with pytest.raises(Exit, match=message) as caught:
         build.build(str(path), "python3.13", insist=False, target=target)
     assert "client.zip" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -26,7 +26,7 @@ def registering(c):
 
 @pytest.fixture(autouse=True)
 def empty_machine(tmp_path, monkeypatch):
-    """No program on PATH, beside Python or in the tools' folder."""
+    """Remove all programs from PATH, beside Python and in the tools' folder."""
     begun.clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))

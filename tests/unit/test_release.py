@@ -1,4 +1,4 @@
-"""What stands between a published version and its going live, with AWS and Restate as they may answer."""
+"""The steps between a published version and its going live, with AWS and Restate as they may answer."""
 
 from __future__ import annotations
 
@@ -142,14 +142,14 @@ def test_unsafe_value_never_becomes_part_of_a_query(value):
 def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(shell, "PAUSE_SECONDS", 0)
     count = tmp_path / "count"
-    command = f"echo x >> {count}; [ $(wc -l < {count}) -gt 2 ] || ! echo 'SAID' >&2"
+    command = f"echo x >> {count}; [ $(wc -l < {count}) -gt 2 ] || ! echo 'MESSAGE' >&2"
     shell.execute(
-        Context(), CFG, command.replace("SAID", "(ResourceConflictException): An update is in progress for resource")
+        Context(), CFG, command.replace("MESSAGE", "(ResourceConflictException): An update is in progress for resource")
     )
     assert len(count.read_text().split()) == 3
     count.unlink()
     with pytest.raises(Exit, match="Function already exist"):
-        shell.execute(Context(), CFG, command.replace("SAID", "(ResourceConflictException): Function already exist"))
+        shell.execute(Context(), CFG, command.replace("MESSAGE", "(ResourceConflictException): Function already exist"))
     assert len(count.read_text().split()) == 1
 
 
@@ -159,16 +159,16 @@ def test_a_function_that_somebody_else_has_changed_is_said_so():
 
 
 @pytest.mark.parametrize(
-    ("said", "heeds"), [("2.9.19", False), ("2.12.9", False), ("2.13.0", True), ("2.27.1", True), ("1.46.3", True)]
+    ("version", "heeds"), [("2.9.19", False), ("2.12.9", False), ("2.13.0", True), ("2.27.1", True), ("1.46.3", True)]
 )
-def test_a_cli_that_ignores_the_endpoint_is_refused_before_anything_is_sent(tmp_path, said, heeds):
+def test_a_cli_that_ignores_the_endpoint_is_refused_before_anything_is_sent(tmp_path, version, heeds):
     cli = tmp_path / "aws"
-    cli.write_text(f"#!/bin/sh\necho aws-cli/{said} Python/3.11\n")
+    cli.write_text(f"#!/bin/sh\necho aws-cli/{version} Python/3.11\n")
     cli.chmod(0o755)
     if heeds:
         shell.refuse_old_cli(str(cli), "http://127.0.0.1:1")
         return
-    with pytest.raises(Exit, match=f"is aws-cli/{said}, which ignores AWS_ENDPOINT_URL"):
+    with pytest.raises(Exit, match=f"is aws-cli/{version}, which ignores AWS_ENDPOINT_URL"):
         shell.refuse_old_cli(str(cli), "http://127.0.0.1:1")
 
 

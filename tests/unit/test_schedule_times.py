@@ -115,9 +115,9 @@ def test_the_zones_of_these_tests_change_their_clocks():
         ("America/Sao_Paulo", "2019-02-16", (23, 30), "2019-02-16T23:30:00-02:00"),
         ("America/Sao_Paulo", "2019-02-17", (0, 0), "2019-02-17T00:00:00-03:00"),
         ("Australia/Lord_Howe", "2025-04-06", (1, 45), "2025-04-06T01:45:00+11:00"),
-        # Skipped over midnight: the tick lies in the next date and is still that of its own.
+        # Skipped over midnight: the schedule time lies in the next date and is still that of its own.
         ("America/Scoresbysund", "2025-03-29", (23, 30), "2025-03-30T00:00:00-01:00"),
-        # A date that a zone never had ticks with the next one's beginning.
+        # A date that a zone never had is due when the next one begins.
         ("Pacific/Apia", "2011-12-30", (20, 0), "2011-12-31T00:00:00+14:00"),
     ],
 )

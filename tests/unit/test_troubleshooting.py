@@ -13,9 +13,9 @@ import tasks
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith(("| error", "| ---"))]
 SOURCES = [path for folder in ("handler", "layer", "ops") for path in sorted((ROOT / folder).glob("*.py"))]
-# A code, or the part of a regular expression that stands for several.
+# A code, or the part of a regular expression that means several.
 NAMED = re.compile(r"\b((?:ORA|DPI|DPY|RT|META)-?)(\((?:[\d|]|\\d\{\d\})+\)|(?:\d|\[\d+\]|\\d\{\d\})+)")
-# A pattern that stands for more codes than this names a family, such as ORA-12xxx.
+# A pattern that means more codes than this is a family, such as ORA-12xxx.
 FAMILY = 20
 CODE = r"\b(?:(?:DPI|DPY|ORA|PLS)-\d+|META\d+|RT\d+|[A-Z]\w+(?:Exception|Accepted)|(?:Runtime|Sandbox)\.\w+)\b"
 
@@ -91,6 +91,6 @@ def test_each_code_is_named_by_a_test_or_marked_as_from_documents():
     for row in ROWS:
         unmarked = row.split("|")[1].rpartition("(from documents)")[2]
         for code in re.findall(CODE, unmarked):
-            # An Oracle error's number stands alone where a test compares it.
+            # A test may compare an Oracle error's number alone.
             number = code.removeprefix("ORA-").lstrip("0")
             assert re.search(rf"\b({code}|{number})\b", tested), f"{code} is in no test: mark it (from documents)"

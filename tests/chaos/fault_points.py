@@ -1,4 +1,4 @@
-"""Strikes of a chaos run, copied into handler/ of the deployed checkout: a file in FOLDER names the fault of a step.
+"""Faults of a chaos run, copied into handler/ of the deployed checkout: a file in FOLDER names the fault of a step.
 
 "die before STEP" and "die after STEP": once, the process is gone. "late STEP": once, the process is gone, and another
 one does what it was about to do when the file "late effect" is there. "stall STEP": the step has no answer while the
@@ -31,7 +31,7 @@ finally:
 """
 
 
-def strike(name: str, function, arguments: dict):
+def call(name: str, function, arguments: dict):
     """Call a step's function under the faults of the step."""
     if take(f"die before {name}"):
         os._exit(1)
