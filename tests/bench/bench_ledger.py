@@ -1,11 +1,16 @@
-"""The ledger step against barer ways, side by side in one run: `inv bench --only ledger`."""
+"""Measure the ledger step against barer ways, side by side in one run: `inv bench --only ledger`.
+
+Every measurement is a process of its own; in each round they follow one another, so that a busy machine slows all of
+them, and a ratio is the median of the rounds' ratios. CPU seconds are those of this process and of PostgreSQL's.
+docs/performance.md explains the figures.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
+import pickle
 import resource
 import statistics
 import subprocess
@@ -17,9 +22,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PERIOD = "2025-01"
 OWNER = "bench"
-BRANCHES = 500
-ROUNDS = 3
-COPIED = "chart_of_account_code, description, branch_code, year, month"
+ROUNDS = 5
+# Branches -> about 16,000, 200,000 and 1,000,000 balances; the middle one is compared with barer ways.
+SIZES = (40, 500, 2466)
+COMPARED = 500
+TABLE = "legacy_trial_balances"
 AMOUNTS = "start_debit, start_credit, movement_debit, movement_credit, end_debit, end_credit"
 # How much of the slow way is measured; the rest is taken to go on at the same pace.
 INSERTED = 5_000
@@ -27,27 +34,46 @@ INSERTED = 5_000
 
 def main() -> None:
     if len(sys.argv) > 1:
-        return child(sys.argv[1])
+        return child(sys.argv[1], Path(sys.argv[2]))
     from local import cloud, postgres
     from local.oracle import __main__ as _  # noqa: F401  the stand-in is there before anything is started
 
-    with tempfile.TemporaryDirectory(prefix="finance-closing-bench-") as folder:
-        there = cloud.Cloud(Path(folder), report=lambda line: None)
-        os.environ["FINANCE_CLOSING_STATE"] = folder
+    with tempfile.TemporaryDirectory(prefix="finance-closing-bench-") as name:
+        folder = Path(name)
+        there = cloud.Cloud(folder, report=lambda line: None)
+        os.environ["FINANCE_CLOSING_STATE"] = name
         try:
             there.start("postgres")
-            with genius(Path(folder), there.settings()) as port:
-                measure(postgres, there.settings(), port)
+            with contextlib.closing(postgres.connect_admin(there.settings(), timeout=60)) as admin:
+                admin.autocommit = True
+                os.environ["BENCH_POSTMASTER"] = postmaster(admin)
+                curve = {branches: measure(folder, there.settings(), admin, branches) for branches in sizes()}
         finally:
             there.reset()
+    for branches, rounds in curve.items():
+        if branches == COMPARED:
+            show(rounds)
+    show_curve(curve)
+
+
+def postmaster(admin) -> str:
+    """Return the id of the server's first process, the parent of all others."""
+    cursor = admin.cursor()
+    cursor.execute("SELECT pg_backend_pid()")
+    return Path(f"/proc/{cursor.fetchone()[0]}/stat").read_text().rpartition(")")[2].split()[1]
+
+
+def sizes() -> list[int]:
+    """Return the numbers of branches to measure; BENCH_SIZES can leave some out."""
+    return [int(size) for size in os.environ.get("BENCH_SIZES", "").split()] or list(SIZES)
 
 
 @contextlib.contextmanager
-def genius(folder: Path, given: dict):
-    """Start a stand-in with books of about 200,000 balances a period; yields its port."""
-    data = folder / "genius-bench"
+def genius(folder: Path, given: dict, branches: int = COMPARED):
+    """Start a stand-in with books of about 400 balances a branch in each period; yield its port."""
+    data = folder / f"genius-{branches}"
     data.mkdir()
-    command = [sys.executable, "-m", "local.oracle", "--data", str(data), "--branch-count", str(BRANCHES)]
+    command = [sys.executable, "-m", "local.oracle", "--data", str(data), "--branch-count", str(branches)]
     environ = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -77,176 +103,241 @@ def use(given: dict, oracle_port: int) -> None:
     )
 
 
-def measure(postgres, given: dict, oracle_port: int) -> None:
-    use(given, oracle_port)
-    found = {name: [] for name in ("bare fetch", "open_balances", "copy", "copy heap", "values", "step", "postgresql")}
-    run("prepare")
-    memory = 0
-    for _ in range(ROUNDS):
-        # One after the other in each round, so that a busy machine slows all of them.
-        for name in ("fetch", "copy", "step", "values"):
-            answer = run(name)
-            memory = max(memory, answer.pop("memory", 0))
-            for key, value in answer.items():
-                found.setdefault(key, []).append(value)
-    show({name: statistics.median(values) for name, values in found.items() if values}, memory)
+def measure(folder: Path, given: dict, admin, branches: int) -> list[dict]:
+    """Measure the rounds of one size; the ways to compare with only of one size."""
+    compared = branches == COMPARED
+    with genius(folder, given, branches) as port:
+        use(given, port)
+        run("prepare", folder)
+        rounds = []
+        for _ in range(ROUNDS if compared else 1):
+            found = {}
+            for name in ("fetch", "copy", "first", "again", "step", "values") if compared else ("first", "step"):
+                cursor = admin.cursor()
+                if name == "first":
+                    cursor.execute(f"TRUNCATE financial_report.{TABLE}")
+                cursor.execute(f"VACUUM ANALYZE financial_report.{TABLE}")
+                found |= run(name, folder)
+            rounds.append(found)
+        return rounds
 
 
-def run(name: str) -> dict:
-    """Run one measurement in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True)
+def run(name: str, folder: Path) -> dict:
+    """Run one measurement in a process of its own and return its figures."""
+    done = subprocess.run([sys.executable, __file__, name, str(folder)], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"bench_ledger {name}: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def child(name: str) -> None:
-    print(json.dumps({"prepare": prepare, "fetch": fetch, "copy": copy, "values": values, "step": step}[name]()))
+def child(name: str, folder: Path) -> None:
+    work = {"prepare": prepare, "fetch": fetch, "copy": copy, "values": values, "step": step}
+    work |= {"first": from_memory("first"), "again": from_memory("again")}
+    print(json.dumps(work[name](folder)))
 
 
-def prepare() -> dict:
-    from handler import ledger, runs, schema
+def prepare(folder: Path) -> dict:
+    """Make the run's row, keep the balances for the measurements without Genius, and load a period once."""
+    from handler import genius, ledger, runs, schema
 
     schema.apply()
-    with ledger.connected() as session, ledger.transaction(session):
-        session.run(
-            "INSERT INTO closing_runs (id, owner, closing_date, period, user_id, status)"
-            " VALUES (CAST(:id AS uuid), :owner, '2025-01-31', :period, 'bench', 'running')",
-            id=runs.run_id(OWNER),
-            owner=OWNER,
-            period=PERIOD,
-        )
-    balances()
+    runs.begin(OWNER, f"{PERIOD}-31", "bench", None)
+    with genius.open_balances(PERIOD) as (totals, read):
+        (folder / "balances").write_bytes(pickle.dumps((totals, [tuple(row) for row in read()])))
+    ledger.replace_trial_balance(OWNER, PERIOD, memory(folder))
     return {}
 
 
-def balances() -> list[tuple]:
-    from handler import genius
+def memory(folder: Path):
+    """Return an open_balances of the balances that prepare has kept."""
+    totals, rows = pickle.loads((folder / "balances").read_bytes())
 
-    with genius.open_balances(PERIOD) as (_, read):
-        return list(read())
+    @contextlib.contextmanager
+    def opened(period):
+        yield totals, lambda: iter(rows)
 
-
-def timed(function, *arguments) -> float:
-    begin = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - begin
+    return opened
 
 
-def fetch() -> dict:
-    """Measure reading alone, by the handler and by a bare loop over the same statement."""
+class Spent:
+    """Measure the seconds and CPU seconds of a block, those of PostgreSQL's processes included."""
+
+    def __enter__(self):
+        self.used, self.begin = self.cpu(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_):
+        self.seconds = time.perf_counter() - self.begin
+        self.used = self.cpu() - self.used
+
+    def cpu(self) -> float:
+        return time.process_time() + server_cpu()
+
+
+def server_cpu() -> float:
+    """Return the CPU seconds of all of PostgreSQL's processes up to now, also of those that have ended."""
+    postmaster = int(os.environ["BENCH_POSTMASTER"])
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(stat.parent.name) == postmaster:
+                total += sum(map(int, fields[11:15]))
+            elif int(fields[1]) == postmaster:
+                total += sum(map(int, fields[11:13]))
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def fetch(folder: Path) -> dict:
+    """Measure reading alone: by the handler, and by a bare loop over the same statement."""
     from handler import genius, oracle
-
-    def bare(cursor):
-        cursor.execute(genius.BALANCES, year="2025", month="01")
-        while cursor.fetchmany():
-            pass
-
-    def ours(read):
-        for _ in read():
-            pass
 
     with oracle.connected(300) as connection, connection.cursor() as cursor:
         cursor.arraysize = 2000
         cursor.prefetchrows = 2001
-        fetching = timed(bare, cursor)
-    with genius.open_balances(PERIOD) as (totals, read):
-        return {"bare fetch": fetching, "open_balances": timed(ours, read), "rows": totals["rows"]}
+        with Spent() as bare:
+            cursor.execute(genius.BALANCES, year="2025", month="01")
+            while cursor.fetchmany():
+                pass
+    with genius.open_balances(PERIOD) as (totals, read), Spent() as ours:
+        for _ in read():
+            pass
+    return {"bare fetch": spent(bare), "open_balances": spent(ours), "balances": totals["rows"]}
 
 
-def copy_lines(rows: list[tuple], between: str):
-    for start in range(0, len(rows), 2000):
-        lines = (
-            f"{a}\t{d}\t{b}{between}\t" + "\t".join(map(str, amounts))
-            for a, d, b, *amounts in rows[start : start + 2000]
-        )
-        yield "\n".join(lines) + "\n"
+def spent(block: Spent) -> list[float]:
+    return [block.seconds, block.used]
 
 
-def copy() -> dict:
-    """Measure the same balances by COPY: into a table as the ledger's, and into one without indexes."""
+def copy(folder: Path) -> dict:
+    """Measure COPY of the rows that the step has written: in the order of the unique key, and branch by branch.
+
+    Genius sends the balances branch by branch; a bare COPY would not sort them.
+    """
     from handler import ledger
 
-    rows = balances()
+    found = {}
     with ledger.connected() as session:
-        session.run("CREATE TABLE bench (LIKE legacy_trial_balances INCLUDING ALL)")
-        session.run(f"CREATE TABLE bench_heap AS SELECT {COPIED}, {AMOUNTS} FROM bench")
-        found = {}
-        for name, table in (("copy", "bench"), ("copy heap", "bench_heap")):
-            stream = copy_lines(rows, "\t2025\t1")
-            begin = time.perf_counter()
-            session.run(f"COPY {table} ({COPIED}, {AMOUNTS}) FROM STDIN", stream=stream)
-            found[name] = time.perf_counter() - begin
-        session.run("DROP TABLE bench; DROP TABLE bench_heap")
+        for name, order in (("copy", "chart_of_account_code, branch_code"), ("copy as sent", "branch_code, id")):
+            parts: list[bytes] = []
+            sink = type("Sink", (), {"write": staticmethod(parts.append)})
+            session.run(f"COPY (SELECT * FROM {TABLE} ORDER BY {order}) TO STDOUT", stream=sink)
+            lines = b"".join(parts).splitlines(keepends=True)
+            chunks = [b"".join(lines[start : start + 2000]) for start in range(0, len(lines), 2000)]
+            session.run(f"CREATE TABLE bench (LIKE {TABLE} INCLUDING ALL)")
+            with Spent() as block:
+                session.run("COPY bench FROM STDIN", stream=chunks)
+            found[name] = spent(block)
+            session.run("DROP TABLE bench")
     return found
 
 
-def values() -> dict:
-    """Measure the same balances by INSERT … VALUES with 1,000 rows a statement, into a table as the ledger's."""
+def values(folder: Path) -> dict:
+    """Measure the balances by INSERT … VALUES with 1,000 rows a statement, into a table as the ledger's."""
     from handler import ledger
 
-    rows = balances()
+    with memory(folder)(PERIOD) as (_, read):
+        rows = list(read())
     with ledger.connected() as session, ledger.transaction(session):
-        session.run("CREATE TABLE bench (LIKE legacy_trial_balances INCLUDING ALL) ")
-        begin = time.perf_counter()
-        for start in range(0, INSERTED, 1000):
-            some = rows[start : start + 1000]
-            marks = ", ".join(f"({', '.join(f':v{n}_{m}' for m in range(9))}, 2025, 1)" for n in range(len(some)))
-            given = {f"v{n}_{m}": value for n, row in enumerate(some) for m, value in enumerate(row)}
-            columns = f"chart_of_account_code, description, branch_code, {AMOUNTS}, year, month"
-            session.run(f"INSERT INTO bench ({columns}) VALUES {marks}", **given)
-        spent = time.perf_counter() - begin
+        session.run(f"CREATE TABLE bench (LIKE {TABLE} INCLUDING ALL)")
+        with Spent() as block:
+            for start in range(0, INSERTED, 1000):
+                some = rows[start : start + 1000]
+                marks = ", ".join(f"({', '.join(f':v{n}_{m}' for m in range(9))}, 2025, 1)" for n in range(len(some)))
+                given = {f"v{n}_{m}": value for n, row in enumerate(some) for m, value in enumerate(row)}
+                columns = f"chart_of_account_code, description, branch_code, {AMOUNTS}, year, month"
+                session.run(f"INSERT INTO bench ({columns}) VALUES {marks}", **given)
         session.run("DROP TABLE bench")
-    return {"values": spent * len(rows) / INSERTED}
+    return {"values": [one * len(rows) / INSERTED for one in spent(block)]}
 
 
-def step() -> dict:
-    """Measure the step itself; Genius' part is separate: the time in which the next row was waited for."""
+def from_memory(name: str):
+    """Return the measurement of the step with balances that are in memory: PostgreSQL's side alone."""
+
+    def measurement(folder: Path) -> dict:
+        from handler import ledger
+
+        opened = memory(folder)
+        with Spent() as block:
+            ledger.replace_trial_balance(OWNER, PERIOD, opened)
+        return {name: spent(block)}
+
+    return measurement
+
+
+def step(folder: Path) -> dict:
+    """Measure the whole step, with Genius."""
     from handler import app, genius, ledger  # noqa: F401  the whole handler counts for its memory
 
-    waited = [0.0]
-
-    def counted(read):
-        clock, rows = time.perf_counter, read()
-        while True:
-            begin = clock()
-            some = list(itertools.islice(rows, 2000))
-            waited[0] += clock() - begin
-            if not some:
-                return
-            yield from some
-
-    @contextlib.contextmanager
-    def opened(period):
-        begin = time.perf_counter()
-        with genius.open_balances(period) as (totals, read):
-            waited[0] += time.perf_counter() - begin
-            yield totals, lambda: counted(read)
-
-    whole = timed(ledger.replace_trial_balance, OWNER, PERIOD, opened)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"step": whole, "postgresql": whole - waited[0], "memory": memory}
+    with Spent() as block:
+        detail = ledger.replace_trial_balance(OWNER, PERIOD, genius.open_balances)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"step": spent(block), "memory": peak, "balances": detail["balances"], "rows": detail["rows"]}
 
 
-def show(found: dict, memory: float) -> None:
-    rows = found["rows"]
-    print(f"{rows:,.0f} balances, {ROUNDS} rounds, medians; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    for name, seconds in found.items():
-        if name != "rows":
-            print(f"  {name:<16} {seconds:8.2f} s {rows / seconds:12,.0f} rows/s")
+WORDS = {
+    "bare fetch": "a loop that only fetches",
+    "open_balances": "the handler's fetch",
+    "copy": "COPY of the step's rows in the key's order",
+    "copy as sent": "COPY of them branch by branch",
+    "first": "the step from memory, empty period",
+    "again": "the step from memory, period replaced",
+    "step": "the step",
+    "values": "INSERT of 1,000 balances each",
+}
+
+
+def show(rounds: list[dict]) -> None:
+    last = rounds[-1]
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    print(f"{last['balances']:,} balances, {last['rows']:,} rows, {len(rounds)} rounds, medians; {load}")
+    for name, words in WORDS.items():
+        seconds, used = (statistics.median(one[name][n] for one in rounds) for n in (0, 1))
+        print(f"  {words:<44} {seconds:8.2f} s {used:8.2f} s of CPU")
     print("PostgreSQL's side of the step: load, roll up, replace, check")
-    goal("against a bare COPY into the same table", found["postgresql"] / found["copy"], "at most", 3)
-    print(f"  {'no goal: against one without any index':<42} {found['postgresql'] / found['copy heap']:8.2f}")
-    goal("INSERT of 1,000 rows each against it", found["values"] / found["postgresql"], "at least", 10)
+    for name in ("first", "again"):
+        compare(rounds, f"{WORDS[name]} / COPY in order", [name], ["copy"], 2)
+        compare(rounds, f"{WORDS[name]} / COPY as sent", [name], ["copy as sent"], 2)
+    compare(rounds, "INSERT of 1,000 rows each against it", ["values"], ["again"], 10, "at least")
     print("Oracle's side")
-    goal("open_balances against a bare fetch loop", found["open_balances"] / found["bare fetch"], "at most", 1.3)
-    print("the handler's process")
-    goal("peak memory in MB", memory, "at most", 150)
+    compare(rounds, "open_balances against a bare fetch loop", ["open_balances"], ["bare fetch"], 1.3)
+    print("The whole step")
+    compare(rounds, "against a bare fetch loop and then COPY", ["step"], ["bare fetch", "copy"], 1.5)
 
 
-def goal(name: str, found: float, bound: str, wanted: float) -> None:
+def compare(rounds: list[dict], name: str, above: list[str], below: list[str], wanted: float, bound="at most") -> None:
+    """Print the median of the rounds' ratios, by seconds, which the goal is for, and by CPU seconds."""
+    by_time, by_cpu = (
+        statistics.median(sum(one[key][n] for key in above) / sum(one[key][n] for key in below) for one in rounds)
+        for n in (0, 1)
+    )
+    goal(name, by_time, bound, wanted, f"   by CPU seconds {by_cpu:.2f}")
+
+
+def show_curve(curve: dict[int, list[dict]]) -> None:
+    print("Growth: medians of the step, and of it from memory for an empty period")
+    heads = ("seconds", "CPU s", "µs/balance", "from memory", "µs/balance", "MB")
+    print(f"  {'balances':>10}" + "".join(head.rjust(13) for head in heads))
+    for rounds in curve.values():
+        count = rounds[-1]["balances"]
+        whole, used, first = (
+            statistics.median(one[key][n] for one in rounds) for key, n in (("step", 0), ("step", 1), ("first", 0))
+        )
+        peak = max(one["memory"] for one in rounds)
+        figures = (f"{one:13.2f}" for one in (whole, used, whole / count * 1e6, first, first / count * 1e6, peak))
+        print(f"  {count:>10,}" + "".join(figures))
+    for rounds in curve.values():
+        goal(
+            f"peak memory in MB, {rounds[-1]['balances']:,} balances",
+            max(one["memory"] for one in rounds),
+            "at most",
+            80,
+        )
+
+
+def goal(name: str, found: float, bound: str, wanted: float, more: str = "") -> None:
     met = found <= wanted if bound == "at most" else found >= wanted
-    print(f"  {name:<42} {found:8.2f}   goal {bound} {wanted:g}: {'met' if met else 'MISSED'}")
+    print(f"  {name:<62} {found:8.2f}   goal {bound} {wanted:g}: {'met' if met else 'MISSED'}{more}")
 
 
 if __name__ == "__main__":
