@@ -2,7 +2,7 @@
 
 It listens on 127.0.0.1, speaks Oracle Net, and understands the SQL and PL/SQL that a closing needs: queries on the
 open balances and the journal, `Package_Rpt_Ac_Fi806.get_master_data`, DBMS_SCHEDULER and its views, NLS and version.
-What it does not know it refuses with Oracle's own error. It says in its banner that it is a stand-in.
+What it does not know it refuses with Oracle's own error. Its banner names it a stand-in.
 
 Start it; it prints one line with its port when it listens, and SIGTERM ends it:
 

@@ -34,7 +34,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def users(text: str) -> dict[str, str]:
-    """Lines of USER:password; users in upper case. Raises ValueError without any."""
+    """Parse lines of USER:password; users in upper case. Raises ValueError without any."""
     pairs = (line.partition(":") for line in text.splitlines() if line.strip() and not line.startswith("#"))
     found = {user.strip().upper(): password for user, _, password in pairs if password}
     if not found:
@@ -43,7 +43,7 @@ def users(text: str) -> dict[str, str]:
 
 
 def periods(text: str) -> tuple[str, ...]:
-    """Months with commas between them; ValueError names the one that is none."""
+    """Parse months with commas between them; ValueError names the one that is none."""
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     for period in found:
         if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", period):
@@ -52,7 +52,7 @@ def periods(text: str) -> tuple[str, ...]:
 
 
 def open_files_up() -> None:
-    """A thousand peers need more files than many shells allow at first."""
+    """Raise the limit of open files: a thousand peers need more than many shells allow at first."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
     if soft < wanted:

@@ -22,7 +22,7 @@ KINDS = (exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg)
 
 
 def find(places: list[exp.Expression]) -> list[exp.Expression]:
-    """The calls of group functions in some trees, each once; those of subqueries are the subqueries' own."""
+    """Return the calls of group functions in some trees, each once; not those of subqueries."""
     found: list[exp.Expression] = []
     for place in places:
         for node in place.walk(prune=lambda node: isinstance(node, (exp.Select, exp.SetOperation, *KINDS))):
@@ -34,7 +34,7 @@ def find(places: list[exp.Expression]) -> list[exp.Expression]:
 
 
 def compile_groups(compiler: Compiler, scope: Scope, keys: list, calls: list, rows: Callable) -> Callable:
-    """The groups of some rows as rows of keys and results; from here on the scope knows nothing else."""
+    """Compile the groups of some rows as rows of keys and results; then the scope knows nothing else."""
     key_exprs = compiler.all(keys, scope)
     results = [_call(compiler, scope, call) for call in calls]
     groups = [*zip(keys, key_exprs), *zip(calls, results)]
@@ -99,7 +99,7 @@ def _over_values(node: exp.Expression, expr: Expr, distinct: bool) -> Expr:
 
 
 def _values(fn: Callable, index: int | None, distinct: bool) -> Callable:
-    """The values of a group that are not NULL."""
+    """Return the values of a group that are not NULL."""
 
     def by_place(rows, run):
         if len(rows) == 1:

@@ -22,7 +22,7 @@ def encrypt(key: bytes, data: bytes) -> bytes:
 
 
 def decrypt(key: bytes, data: bytes) -> bytes:
-    """Raises ValueError for what is not whole blocks."""
+    """Decrypt some bytes. Raises ValueError for what is not whole blocks."""
     decryptor = Cipher(algorithms.AES(key), modes.CBC(bytes(_BLOCK))).decryptor()
     return decryptor.update(data) + decryptor.finalize()
 
@@ -33,7 +33,7 @@ def _text(data: bytes) -> str:
 
 @lru_cache(256)
 def _hash(kind: str, password: str, salt: bytes) -> bytes:
-    """The verifier that a database keeps in place of a password; the key of the first exchange."""
+    """Return the verifier that a database keeps in place of a password; the key of the first exchange."""
     if kind == "11g":
         return hashlib.sha1(password.encode() + salt).digest() + bytes(4)
     stretched = hashlib.pbkdf2_hmac("sha512", password.encode(), salt + b"AUTH_PBKDF2_SPEEDY_KEY", _KEY_ROUNDS, 64)
@@ -56,7 +56,7 @@ class Login:
         self.session_key = b""
 
     def challenge(self) -> list[bytes]:
-        """The pairs that answer the first half of a login."""
+        """Return the pairs that answer the first half of a login."""
         key = _hash(self.kind, self.password, self.salt)
         return [
             pair("AUTH_SESSKEY", _text(encrypt(key, self.ours))),
@@ -68,7 +68,7 @@ class Login:
         ]
 
     def check(self, answer: dict[str, str]) -> bool:
-        """Whether the second half of a login proves the password."""
+        """Return whether the second half of a login proves the password."""
         key = _hash(self.kind, self.password, self.salt)
         try:
             theirs = decrypt(key, bytes.fromhex(answer["AUTH_SESSKEY"]))
@@ -80,7 +80,7 @@ class Login:
         return hmac.compare_digest(sent, self.password.encode())
 
     def _combine(self, theirs: bytes) -> bytes:
-        """The session key, made of both sides' halves. Raises ValueError for a half of the wrong size."""
+        """Return the session key, made of both sides' halves. Raises ValueError for a half of the wrong size."""
         if len(theirs) < len(self.ours):
             raise ValueError("half a session key is missing")
         if self.kind == "11g":
@@ -90,6 +90,6 @@ class Login:
         return hashlib.pbkdf2_hmac("sha512", halves, self.session_salt, _SESSION_ROUNDS, 32)
 
     def proof(self) -> bytes:
-        """The pair by which the client knows that this side knew the password too."""
+        """Return the pair by which the client knows that this side knew the password too."""
         words = secrets.token_bytes(_BLOCK) + b"SERVER_TO_CLIENT" + bytes((_BLOCK,)) * _BLOCK
         return pair("AUTH_SVR_RESPONSE", _text(encrypt(self.session_key, words)))

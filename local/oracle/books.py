@@ -59,7 +59,7 @@ class Books:
         return self._keep(key, lambda: list(self._balances(period, closing)))
 
     def journal(self, period: str) -> list[tuple]:
-        """The rows of AC_GLJOURNAL of a period."""
+        """Return the rows of AC_GLJOURNAL of a period."""
         return self._keep(("journal", period), lambda: list(self._journal(period)))
 
     def _keep(self, key: tuple, make) -> list[tuple]:
@@ -97,7 +97,7 @@ _NOTHING = Decimal("0.00")
 
 
 def _moved(vouchers: Iterable[ledger.Voucher], last_day: int) -> tuple[dict[str, int], dict[str, int]]:
-    """What each account was debited and credited with up to a day, in cents."""
+    """Return each account's debits and credits up to a day, in cents."""
     debits: dict[str, int] = {}
     credits: dict[str, int] = {}
     for voucher in vouchers:
@@ -117,7 +117,7 @@ class BookSource:
         self.year, self.month = names.index("GLYEAR"), names.index("GLMONTH")
 
     def rows(self, run, equal: dict[int, object]) -> Iterator[tuple]:
-        """The rows of the periods that may be meant."""
+        """Yield the rows of the periods that may be meant."""
         for period in self.books.periods:
             year, month = period.split("-")
             if _may_be(equal, self.year, year) and _may_be(equal, self.month, month):
@@ -130,7 +130,7 @@ class BookSource:
 
 
 def _injected(run, period: str) -> Iterator[tuple]:
-    """The balances of the fault `open_balances`; an amount of null is NULL."""
+    """Yield the balances of the fault `open_balances`; an amount of null is NULL."""
     year, month = period.split("-")
     for of_period, account, name, branch, *amounts in json.loads(
         run.session.database.faults.value("open_balances") or "[]"

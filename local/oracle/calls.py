@@ -79,7 +79,7 @@ class Calls:
         self._unknown: list[int] = []
 
     def plan(self, number: int) -> Plan | None:
-        """What values follow when a cursor is run again; None where it is not open."""
+        """Return the values that follow when a cursor is run again; None if it is not open."""
         cursor = self.cursors.get(number)
         return cursor and plan_for(cursor.statement, cursor.binds, 1)
 
@@ -88,7 +88,7 @@ class Calls:
         return cursor and cursor.statement
 
     def text(self, request: Request) -> str:
-        """A request as a fault's pattern sees it: its SQL, or the name of the call."""
+        """Return a request as a fault's pattern sees it: its SQL, or the name of the call."""
         head = request.head
         if isinstance(head, Execute) and head.sql is not None:
             return head.sql
@@ -114,12 +114,12 @@ class Calls:
             return self.failure(OracleError(600, text))
 
     def undelivered(self) -> None:
-        """The last reply never left: the cursor that it named is unknown to the client."""
+        """Note that the last reply never left: the cursor that it named is unknown to the client."""
         if self._fresh:
             self._unknown.append(self._fresh)
 
     def failure(self, error: OracleError, cursor: int = 0) -> bytes:
-        """The reply that is an error, also as a line of the log."""
+        """Return the reply that is an error, also as a line of the log."""
         print(f"error     {' '.join(str(error).split())}", flush=True)
         return replies.end(self.caps, self.session.in_transaction, error, cursor=cursor)
 
@@ -165,7 +165,7 @@ class Calls:
             cursor.close_rows()
 
     def _parse(self, head: Execute) -> Cursor:
-        """A new cursor, or an old one with a new text."""
+        """Open a new cursor, or give an old one a new text."""
         if head.cursor in self.cursors:
             self._close(head.cursor)
             number = head.cursor
@@ -248,7 +248,7 @@ class Calls:
             raise cancelled()
 
     def _given_back(self, cursor: Cursor, head: Execute, result: Result, values: list) -> bytes:
-        """What one execution gives: RETURNING values, or a block's OUT binds.
+        """Return the values of one execution: those of RETURNING, or a block's OUT binds.
 
         Only the client's first run of a block receives them, and the client relies on them from then on.
         """
@@ -277,7 +277,7 @@ class Calls:
         return self._fetch(cursor, head.iterations, cancel, send, header)
 
     def _fetch(self, cursor: Cursor, count: int, cancel: threading.Event, send: Send, first: bytes = b"") -> bytes:
-        """Up to `count` rows. They go out part by part, so that the client reads while the rest is made."""
+        """Send up to `count` rows, part by part, so that the client reads while the rest is made."""
         if cursor.rows is None:
             raise OracleError(1002, "fetch out of sequence")
         functions = replies.encoders(cursor.columns, cursor.defines)
@@ -310,6 +310,6 @@ class Calls:
 
 
 def version_number(caps: Caps) -> int:
-    """The version as one number; its layout changed with field version 11."""
+    """Return the version as one number; its layout changed with field version 11."""
     shifts = (24, 16, 12, 4, 0) if caps.field_version >= 11 else (24, 20, 12, 8, 0)
     return sum(part << shift for part, shift in zip(VERSION, shifts, strict=True))

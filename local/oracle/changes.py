@@ -36,7 +36,7 @@ def _target(queries: Queries, node: exp.Expression) -> Definition:
 
 
 def insert(queries: Queries, tree: exp.Insert) -> Change:
-    """INSERT … VALUES and INSERT … SELECT."""
+    """Compile INSERT … VALUES and INSERT … SELECT."""
     named = isinstance(tree.this, exp.Schema)
     definition = _target(queries, tree.this.this if named else tree.this)
     columns = [_place(definition, node) for node in tree.this.expressions] if named else None
@@ -106,7 +106,7 @@ def _new_row(definition: Definition, places: list[int], given: tuple, defaults: 
 
 
 def stored(definition: Definition, column: Column, value: object, run) -> object:
-    """A value as a column takes it; ORA-01400 for a NULL that may not be."""
+    """Return a value as a column takes it; ORA-01400 for a NULL that may not be."""
     value = values.convert(value, column.type, run.nls)
     if value is None and not column.nullable:
         raise OracleError(1400, f'cannot insert NULL into ("{definition.owner}"."{definition.name}"."{column.name}")')
@@ -143,7 +143,7 @@ def _matching(queries: Queries, tree: exp.Expression, definition: Definition, sc
 
 
 def update(queries: Queries, tree: exp.Update) -> Change:
-    """UPDATE … SET column = value, … WHERE …"""
+    """Compile UPDATE … SET column = value, … WHERE …"""
     definition = _target(queries, tree.this)
     if tree.args.get("from_"):
         raise unknown(tree)
@@ -181,7 +181,7 @@ def _updated(definition: Definition, column: Column, value: object, run) -> obje
 
 
 def _rewrite(definition: Definition, matching: Callable, change: Callable, returning: list[Expr], run):
-    """Change the rows that match; once their locks are held they are looked at again, as others may have won."""
+    """Change the rows that match; once their locks are held they are read again, as others may have won."""
     transaction = run.session.transaction
     transaction.begin_write()
     found = matching(run)
@@ -195,7 +195,7 @@ def _rewrite(definition: Definition, matching: Callable, change: Callable, retur
 
 
 def delete(queries: Queries, tree: exp.Delete) -> Change:
-    """DELETE FROM … WHERE …"""
+    """Compile DELETE FROM … WHERE …"""
     target = tree.this or tree.args["tables"][0]
     definition = _target(queries, target)
     scope = _scope(definition, name_of(target.alias))

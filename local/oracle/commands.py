@@ -31,7 +31,7 @@ _INERT = ("TIME_ZONE", "OPTIMIZER_MODE", "STATISTICS_LEVEL", "SQL_TRACE")
 
 
 def find(words: list[Token]) -> Callable | None:
-    """The command that a statement is, as a function of a session; None if it is of another kind."""
+    """Return the command that a statement is, as a function of a session; None if it is of another kind."""
     first = words[0].bare if words else ""
     made = _COMMANDS.get(first)
     return made(words) if made else None
@@ -93,7 +93,7 @@ def _setting(name: Token, value: Token) -> str:
 
 
 def _grant(words: list[Token]) -> Callable:
-    """GRANT what [ON object] TO whom: recorded, and shown by the views of privileges."""
+    """Compile GRANT what [ON object] TO whom, which records it for the views of privileges."""
     privileges, target, grantees = _privileges(words, "TO")
 
     def act(session) -> None:
@@ -104,7 +104,7 @@ def _grant(words: list[Token]) -> Callable:
 
 
 def _revoke(words: list[Token]) -> Callable:
-    """REVOKE what [ON object] FROM whom; like GRANT it is open to every user here."""
+    """Compile REVOKE what [ON object] FROM whom; like GRANT it is open to every user here."""
     privileges, target, grantees = _privileges(words, "FROM")
 
     def act(session) -> None:
@@ -118,7 +118,7 @@ def _revoke(words: list[Token]) -> Callable:
 
 
 def _privileges(words: list[Token], to: str) -> tuple[list[str], str, list[str]]:
-    """What a GRANT or REVOKE names: the privileges, the object or "", the users."""
+    """Return the privileges, the object or "", and the users of a GRANT or REVOKE."""
     found = [word.word for word in words]
     if to not in found[2:]:
         raise OracleError(990, "missing or invalid privilege", words[-1].start)

@@ -77,7 +77,7 @@ class Connection:
         self.cancel = threading.Event()
 
     async def serve(self, logged_in: Callable[[], None]) -> None:
-        """Everything, until the peer goes. Raises Malformed, TimeoutError or an OSError that ended it early."""
+        """Serve everything until the peer goes. Raises Malformed, TimeoutError or an OSError that ended it early."""
         if not await asyncio.wait_for(self._log_in(), self.limits.login_seconds):
             return
         logged_in()
@@ -93,7 +93,7 @@ class Connection:
     # Login
 
     async def _log_in(self) -> bool:
-        """Listener, negotiation, password. False where the peer was turned away."""
+        """Do listener, negotiation and password; returns False if the peer was turned away."""
         if not await self._accept():
             return False
         caps = await self._negotiate()
@@ -147,7 +147,7 @@ class Connection:
         return types.caps
 
     async def _half(self, caps: Caps, function: int) -> object | None:
-        """One half of a login; None where the client leaves instead."""
+        """Read one half of a login; None if the client leaves instead."""
         requests = Requests(caps, lambda _: None, lambda _: None)
         while True:
             data = await self._data()
@@ -166,7 +166,7 @@ class Connection:
         return request.head
 
     async def _message(self, parse: Callable[[Reader], Parsed]) -> Parsed:
-        """One message of the negotiation, from as many packets as it takes."""
+        """Read one message of the negotiation, from as many packets as it takes."""
         data = b""
         while True:
             more = await self._data()
@@ -178,7 +178,7 @@ class Connection:
                 return parse(Reader(data))
 
     async def _data(self) -> bytes | None:
-        """The next DATA packet's payload before login; None for the end-of-file packet."""
+        """Read the next DATA packet's payload before login; None for the end-of-file packet."""
         packet = await self._read()
         if packet.kind != packets.DATA or len(packet.body) < 2:
             raise Malformed(f"packet {packet.kind} where DATA was due")
@@ -188,7 +188,7 @@ class Connection:
         return "11g" if (self.faults.value("verifier") or self.verifier).lower() == "11g" else "12c"
 
     def _password(self, user: str) -> str | None:
-        """The password in force, which the fault `password` (USER:new) may have changed; None for an unknown user."""
+        """Return the password in force, which the fault `password` (USER:new) can change; None for an unknown user."""
         for line in (self.faults.value("password") or "").splitlines():
             name, _, changed = line.partition(":")
             if name.strip().upper() == user:
@@ -234,7 +234,7 @@ class Connection:
                 raise Malformed(f"packet {packet.kind} in a session")
 
     def _marker(self, packet: Packet) -> None:
-        """Break: stop what runs, ignore everything until the client's reset, then report that it was stopped.
+        """Handle a break: stop what runs, ignore everything until the client's reset, then report the stop.
 
         A call that was on its way when its client broke off counts as stopped too.
         """
@@ -251,7 +251,7 @@ class Connection:
         self._send(replies.end(self.calls.caps, self.in_transaction(), cancelled()))
 
     def stop(self) -> None:
-        """Tell the running call to stop."""
+        """Stop the running call."""
         self.cancel.set()
         self.broke.set()
 
@@ -340,7 +340,7 @@ class Connection:
                 await asyncio.wait_for(self.broke.wait(), float(wanted) / 1000)
 
     def _hit(self, fault: str, text: str) -> bool:
-        """Whether a one-shot fault is meant for this call; it is consumed only then."""
+        """Return whether a one-shot fault is meant for this call; it is consumed only then."""
         pattern = self.faults.value(fault)
         if pattern is None or not re.search(pattern, text, re.IGNORECASE | re.DOTALL):
             return False

@@ -68,11 +68,11 @@ class Database:
         self.scheduler.recover(restart_on_recovery or self.faults.value("restart_on_recovery") is not None)
 
     def session(self, user: str, number: int | None = None) -> Session:
-        """A new session of a user."""
+        """Open a new session of a user."""
         return Session(self, user.upper(), number or self.next_session_id())
 
     def next_session_id(self) -> int:
-        """A session number that no other session has had."""
+        """Return a session number that no other session has had."""
         return next(self.session_ids)
 
     def close_period(self, period: str, user: str) -> None:
@@ -82,7 +82,7 @@ class Database:
         self.tables.close_period(period, mark)
 
     def compiled(self, key: tuple, make) -> object:
-        """A compiled statement: kept by its text, user, schema, types of binds and version of the tables."""
+        """Return a compiled statement: kept by its text, user, schema, types of binds and version of the tables."""
         key = (*key, self.tables.version)
         with self.statements_guard:
             if key in self.statements:
@@ -165,7 +165,7 @@ class Session:
         return Result(out={place: run.binds[place] for place in block.writes})
 
     def describe(self, sql: str) -> list[Column] | None:
-        """The columns of a query, None for any other statement; binds are taken for text."""
+        """Return the columns of a query, None for any other statement; binds are taken for text."""
         if is_plsql(tokens(sql)):
             return None
         types = [("VARCHAR2", 0)] * len(scan(sql).names)
@@ -175,7 +175,7 @@ class Session:
         return compiled.columns if isinstance(compiled, Statement) else None
 
     def table(self, owner: str, name: str) -> object:
-        """What a FROM list means by a name; ORA-00942 if nothing."""
+        """Return the table that a FROM list means by a name; ORA-00942 if there is none."""
         if name == "DUAL" and owner in ("", "SYS", "PUBLIC"):
             return Single()
         hidden = name in RESTRICTED and not self.database.privileges.has(self.user, "SELECT ANY DICTIONARY")
@@ -187,7 +187,7 @@ class Session:
         return TableSource(self.database.tables.find(owner or self.schema, name))
 
     def userenv(self) -> dict[str, str]:
-        """What SYS_CONTEXT('USERENV', …) knows."""
+        """Return what SYS_CONTEXT('USERENV', …) knows."""
         return {
             **dict.fromkeys(("SESSION_USER", "CURRENT_USER"), self.user),
             "CURRENT_SCHEMA": self.schema,
@@ -205,7 +205,7 @@ class Session:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
+        """Return whether a transaction is open."""
         return self.transaction.open
 
     def commit(self) -> None:
@@ -238,14 +238,14 @@ class Session:
             self.handled.pop()
 
     def raise_again(self) -> None:
-        """RAISE without a name; ORA-06512 keeps saying where the error came from."""
+        """Raise the current error again, as RAISE without a name; ORA-06512 keeps its first place."""
         if not self.handled:
             raise OracleError(6550, "PLS-00367: a RAISE statement with no exception name must be inside a handler")
         raise self.handled[-1]
 
     @property
     def error_code(self) -> int:
-        """SQLCODE: 0 outside handlers, 1 for a declared exception, 100 for no data found."""
+        """Return SQLCODE: 0 outside handlers, 1 for a declared exception, 100 for no data found."""
         if not self.handled:
             return 0
         error = self.handled[-1]
@@ -253,7 +253,7 @@ class Session:
 
     @property
     def error_text(self) -> str:
-        """SQLERRM."""
+        """Return SQLERRM."""
         if not self.handled:
             return "ORA-0000: normal, successful completion"
         error = self.handled[-1]

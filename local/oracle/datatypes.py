@@ -50,7 +50,7 @@ _SMALL_NUMBERS: list[bytes] = []
 
 
 def number(value: int | Decimal | float | None, text: str = "") -> bytes:
-    """NUMBER: an exponent and pairs of digits; exact up to 38 digits, rounded beyond 40.
+    """Encode NUMBER: an exponent and pairs of digits; exact up to 38 digits, rounded beyond 40.
 
     text: the value's own without an exponent, where it is known.
 
@@ -87,7 +87,7 @@ def number(value: int | Decimal | float | None, text: str = "") -> bytes:
 
 
 def _odd_number(value: int | Decimal | float | str, packed: bytes, power: int, minus: bool) -> bytes:
-    """The numbers that are seldom: 0, too large, too small, or with as many digits as there may be."""
+    """Encode the rare numbers: 0, too large, too small, or with as many digits as there may be."""
     size = len(packed)
     if size > _MOST_PAIRS:
         return number(_rounded(value))
@@ -101,7 +101,7 @@ def _odd_number(value: int | Decimal | float | str, packed: bytes, power: int, m
 
 
 def _plain(value: Decimal | float) -> str:
-    """A number's text without an exponent. Raises ValueError for what is no number."""
+    """Return a number's text without an exponent. Raises ValueError for what is no number."""
     try:
         exact = Decimal(str(value))
     except ArithmeticError:
@@ -114,13 +114,13 @@ def _plain(value: Decimal | float) -> str:
 
 
 def _rounded(value: int | Decimal | float) -> Decimal:
-    """A number cut to 20 pairs; a pair starts at an even power of ten, so that is 39 or 40 digits."""
+    """Cut a number to 20 pairs; a pair starts at an even power of ten, so that is 39 or 40 digits."""
     exact = Decimal(str(value))
     return exact.normalize(Context(prec=40 if exact.adjusted() % 2 else 39, rounding=ROUND_HALF_UP))
 
 
 def parse_number(data: bytes) -> int | Decimal:
-    """The value of a NUMBER: int where it is whole, else Decimal."""
+    """Decode a NUMBER: an int if it is whole, else a Decimal."""
     if data == b"\x80":
         return 0
     minus = data[0] < 0x80
@@ -141,7 +141,7 @@ _SMALL_NUMBERS += [number(Decimal(value)) for value in range(10000)]
 
 
 def text(value: str | None) -> bytes:
-    """VARCHAR2 and CHAR: UTF-8; the empty string is null. Lone surrogates are bytes that are not valid UTF-8."""
+    """Encode VARCHAR2 and CHAR: UTF-8; the empty string is null. Lone surrogates are bytes of invalid UTF-8."""
     if not value:
         return NULL
     data = value.encode("utf-8", "surrogateescape")
@@ -157,12 +157,12 @@ def _moment(value: datetime) -> bytes:
 
 @lru_cache(8192)
 def date(value: datetime | None) -> bytes:
-    """DATE: seconds, without a zone."""
+    """Encode DATE: seconds, without a zone."""
     return NULL if value is None else b"\x07" + _moment(value)
 
 
 def timestamp(value: datetime | None) -> bytes:
-    """TIMESTAMP; the fraction is left out where it is 0."""
+    """Encode TIMESTAMP; the fraction is left out if it is 0."""
     if value is None:
         return NULL
     if not value.microsecond:
@@ -171,7 +171,7 @@ def timestamp(value: datetime | None) -> bytes:
 
 
 def timestamp_tz(value: datetime | None) -> bytes:
-    """TIMESTAMP WITH TIME ZONE: the moment in UTC and the offset; a naive value counts as UTC."""
+    """Encode TIMESTAMP WITH TIME ZONE: the moment in UTC and the offset; a naive value counts as UTC."""
     if value is None:
         return NULL
     offset = int((value.utcoffset() or timedelta()).total_seconds()) // 60
@@ -183,7 +183,7 @@ def timestamp_tz(value: datetime | None) -> bytes:
 
 
 def interval(value: timedelta | None) -> bytes:
-    """INTERVAL DAY TO SECOND; every part carries the sign."""
+    """Encode INTERVAL DAY TO SECOND; every part carries the sign."""
     if value is None:
         return NULL
     micros = (value.days * 86400 + value.seconds) * 1_000_000 + value.microseconds
@@ -197,7 +197,7 @@ def interval(value: timedelta | None) -> bytes:
 
 
 def binary_double(value: float | None) -> bytes:
-    """BINARY_DOUBLE: IEEE bits, turned so that they sort as bytes."""
+    """Encode BINARY_DOUBLE: IEEE bits, turned so that they sort as bytes."""
     if value is None:
         return NULL
     bits = int.from_bytes(struct.pack(">d", value), "big")
@@ -206,17 +206,17 @@ def binary_double(value: float | None) -> bytes:
 
 
 def raw(value: bytes | None) -> bytes:
-    """RAW; empty is null."""
+    """Encode RAW; empty is null."""
     return clr(value)
 
 
 def boolean(value: bool | None) -> bytes:
-    """BOOLEAN, which only PL/SQL knows."""
+    """Encode BOOLEAN, which only PL/SQL knows."""
     return NULL if value is None else b"\x02\x01\x01" if value else b"\x01\x00"
 
 
 def long_text(value: str | None) -> bytes:
-    """LONG, as which CLOBs are read: the text, then two fields for null and truncation."""
+    """Encode LONG, as which CLOBs are read: the text, then two fields for null and truncation."""
     return text(value) + b"\0\0"
 
 
@@ -228,7 +228,7 @@ def parse_text(data: bytes) -> str:
 
 
 def parse_datetime(data: bytes) -> datetime:
-    """DATE, TIMESTAMP and TIMESTAMP WITH TIME ZONE by their length; the last becomes aware."""
+    """Decode DATE, TIMESTAMP and TIMESTAMP WITH TIME ZONE by their length; the last becomes aware."""
     if len(data) not in (7, 11, 13):
         raise Malformed(f"a date of {len(data)} bytes")
     micros = int.from_bytes(data[7:11], "big") // 1000
@@ -265,7 +265,7 @@ def parse_interval(data: bytes) -> timedelta:
 
 
 def parse_float(data: bytes) -> float:
-    """BINARY_DOUBLE (8 bytes) and BINARY_FLOAT (4)."""
+    """Decode BINARY_DOUBLE (8 bytes) and BINARY_FLOAT (4)."""
     if len(data) not in (4, 8):
         raise Malformed(f"a binary float of {len(data)} bytes")
     width = 8 * len(data)

@@ -21,7 +21,7 @@ _TIME = "TIMESTAMP WITH TIME ZONE"
 
 
 def _columns(text: str) -> list[Column]:
-    """Columns from `NAME type[:size]` words: V text, N number, T time, I interval, D date."""
+    """Return columns from `NAME type[:size]` words: V text, N number, T time, I interval, D date."""
     kinds = {"V": "VARCHAR2", "N": "NUMBER", "T": _TIME, "I": "INTERVAL DAY TO SECOND", "D": "DATE"}
     found = []
     for part in text.split(","):
@@ -39,7 +39,7 @@ class View:
         self._rows = rows
 
     def rows(self, run, equal: dict[int, object]) -> list[tuple]:
-        """The rows as they are at this moment, of the session's user."""
+        """Return the rows as they are at this moment, of the session's user."""
         return list(self._rows(run))
 
 
@@ -52,7 +52,7 @@ def _span(seconds: float | None) -> timedelta | None:
 
 
 def _own(run, records: list[dict]) -> list[tuple[str, dict]]:
-    """The records whose names the user owns, with those names."""
+    """Return the records whose names the user owns, with those names."""
     mine = ((*record["name"].split(".", 1), record) for record in records)
     return [(name, record) for owner, name, record in mine if owner == run.session.user]
 

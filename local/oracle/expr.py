@@ -22,19 +22,19 @@ class Expr(NamedTuple):
     nullable: bool = True
 
     def column(self, name: str) -> Column:
-        """The expression as a column of a result."""
+        """Return the expression as a column of a result."""
         kind = "VARCHAR2" if self.type == "NULL" else self.type
         size = (self.size or 4000) if kind in ("VARCHAR2", "CHAR", "RAW") and self.type != "NULL" else self.size
         return Column(name, kind, size, self.precision, self.scale, self.nullable)
 
 
 def constant(value: object, type_name: str, size: int = 0) -> Expr:
-    """A value that no row changes."""
+    """Return the expression of a value that no row changes."""
     return Expr(lambda row, run: value, type_name, size, constant=True)
 
 
 def converted(expr: Expr, type_name: str) -> Callable:
-    """The expression's closure, giving values of another type."""
+    """Return the expression's closure, giving values of another type."""
     fn = expr.fn
     if expr.type in (type_name, "NULL") or type_name in ("ANY", "NULL"):
         return fn
@@ -44,7 +44,7 @@ def converted(expr: Expr, type_name: str) -> Callable:
 
 
 def choice(tests: list[Callable], results: list[Expr]) -> Expr:
-    """The first result whose test holds, else the last; all of the first known type."""
+    """Return the first result whose test holds, else the last; all of the first known type."""
     kind = common_type(results)
     closures = [converted(result, kind.type) for result in results]
     pairs, default = list(zip(tests, closures)), closures[-1]
@@ -59,6 +59,6 @@ def choice(tests: list[Callable], results: list[Expr]) -> Expr:
 
 
 def common_type(results: list[Expr]) -> Expr:
-    """The first result of a known type, as wide as the widest."""
+    """Return the first result of a known type, as wide as the widest."""
     known = [result for result in results if result.type != "NULL"] or results
     return known[0]._replace(size=max(result.size for result in known))

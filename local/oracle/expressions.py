@@ -34,7 +34,7 @@ class Scope:
         self.single_group = False
 
     def find(self, table: str, name: str) -> int | None:
-        """A column's place in the row; ORA-00918 where it could be two."""
+        """Return a column's place in the row; ORA-00918 if it could be two."""
         found = [i for i, (alias, c) in enumerate(self.columns) if c.name == name and table in ("", alias)]
         if len(found) > 1:
             raise OracleError(918, "column ambiguously defined")
@@ -57,7 +57,7 @@ class Compiler:
         self.query = query
 
     def compile(self, node: exp.Expression, scope: Scope) -> Expr:
-        """A tree as an expression; raises ORA-00904 and its like with the position in the parsed text."""
+        """Compile a tree as an expression; raises ORA-00904 and its like with the position in the parsed text."""
         if scope.groups is not None:
             for grouped, expr in scope.groups:
                 if node == grouped:
@@ -68,11 +68,11 @@ class Compiler:
         return handler(self, node, scope)
 
     def all(self, nodes: list[exp.Expression], scope: Scope) -> list[Expr]:
-        """Several trees as expressions."""
+        """Compile several trees as expressions."""
         return [self.compile(node, scope) for node in nodes]
 
     def condition(self, node: exp.Expression, scope: Scope) -> Callable:
-        """A tree as the closure of a condition."""
+        """Compile a tree as the closure of a condition."""
         expr = self.compile(node, scope)
         if expr.type not in ("BOOLEAN", "NULL"):
             raise OracleError(920, "invalid relational operator", position(node))
@@ -215,7 +215,7 @@ def _cast(self: Compiler, node: exp.Cast, scope: Scope) -> Expr:
 
 
 def column_type(kind: exp.DataType, name: str = "") -> Column:
-    """A type as it is written, as a column; ORA-00902 if there is none."""
+    """Return a type, as it is written, as a column; ORA-00902 if there is none."""
     sort = kind.this.name if isinstance(kind.this, exp.DType) else "INTERVAL"
     params = [int(param.this.this) for param in kind.expressions if param.this.this.lstrip("-").isdigit()]
     if sort == "USERDEFINED" and str(kind.args.get("kind")).upper() == "RAW":
@@ -238,14 +238,14 @@ def _extract(self: Compiler, node: exp.Extract, scope: Scope) -> Expr:
 
 
 def _trim(self: Compiler, node: exp.Trim, scope: Scope) -> Expr:
-    side, stray = (node.args.get("position") or "BOTH").upper(), node.args.get("expression")
+    side, removed = (node.args.get("position") or "BOTH").upper(), node.args.get("expression")
     text = converted(self.compile(node.this, scope), "VARCHAR2")
-    strays = converted(self.compile(stray, scope), "VARCHAR2") if stray else lambda row, run: " "
+    letters = converted(self.compile(removed, scope), "VARCHAR2") if removed else lambda row, run: " "
     strip = {"BOTH": str.strip, "LEADING": str.lstrip, "TRAILING": str.rstrip}[side]
 
     def trimmed(row, run):
         value = text(row, run)
-        return None if value is None else strip(value, strays(row, run)) or None
+        return None if value is None else strip(value, letters(row, run)) or None
 
     return Expr(trimmed, "VARCHAR2", 4000)
 

@@ -20,7 +20,7 @@ _ELEMENT = re.compile(
 
 
 def elements(model: str) -> list[str]:
-    """A date format cut into its elements; ORA-01821 for what is none."""
+    """Cut a date format into its elements; ORA-01821 for what is none."""
     found, at = [], 0
     while at < len(model):
         match = _ELEMENT.match(model, at)
@@ -85,7 +85,7 @@ def _cased(text: str, element: str) -> str:
 
 
 def date_text(value: datetime, model: str, nls: dict[str, str]) -> str:
-    """A time by a format model; numbers in it lose their zeros after FM."""
+    """Format a time by a format model; numbers in it lose their zeros after FM."""
     parts, fill = [], True
     for element in elements(model):
         name = element.upper()
@@ -125,7 +125,7 @@ _READ = {
 
 
 def parse_date(text: str, model: str) -> datetime:
-    """A time from text; an unnamed month is the current one, as in Oracle. Raises ORA-018xx."""
+    """Parse a time from text; an unnamed month is the current one, as in Oracle. Raises ORA-018xx."""
     found, at, text = {}, 0, text.strip()
     for element in elements(model):
         name = element.upper()
@@ -207,7 +207,7 @@ def _read_zone(found: dict[str, str]) -> timezone | None:
 
 
 def number_by_model(value: Decimal, model: str) -> str:
-    """A NUMBER by a format model of 9, 0, comma, point, S, MI, PR, $ and FM; hashes where it does not fit."""
+    """Format a NUMBER by a model of 9, 0, comma, point, S, MI, PR, $ and FM; hashes if it does not fit."""
     name = model.upper()
     if name in ("TM", "TM9"):
         return format(value.normalize(), "f")

@@ -68,7 +68,7 @@ _simple("LAST_DAY", "DATE", "DATE", 1, lambda d: d.replace(day=calendar.monthran
 
 @_known("SUBSTR", "VARCHAR2,NUMBER", "VARCHAR2", 2, 3)
 def substr(text: str, start: Decimal, length: Decimal | None = None) -> str | None:
-    """Positions count from 1, or from the end where negative; 0 is taken for 1."""
+    """Return a part of a text: positions count from 1, or from the end if negative; 0 is taken for 1."""
     start = int(start)
     first = start - 1 if start > 0 else max(len(text) + start, -1) if start else 0
     if first < 0 or (length is not None and length < 1):
@@ -78,7 +78,7 @@ def substr(text: str, start: Decimal, length: Decimal | None = None) -> str | No
 
 @_known("INSTR", "VARCHAR2,VARCHAR2,NUMBER", "NUMBER", 2, 4)
 def instr(text: str, part: str, start: Decimal = Decimal(1), nth: Decimal = Decimal(1)) -> Decimal:
-    """The nth occurrence from a position on, or backwards from the end where the position is negative; 0 if none."""
+    """Return the nth occurrence from a position on, or backwards from the end if it is negative; 0 if none."""
     starts = [i for i in range(len(text) - len(part) + 1) if text.startswith(part, i)]
     if start < 0:
         found = [i for i in reversed(starts) if i <= len(text) + int(start)]
@@ -116,13 +116,13 @@ def _repeat(fill: str, length: int) -> str:
 
 
 @_known("LTRIM", "VARCHAR2", "VARCHAR2", 1, 2)
-def ltrim(text: str, stray: str = " ") -> str | None:
-    return text.lstrip(stray) or None
+def ltrim(text: str, letters: str = " ") -> str | None:
+    return text.lstrip(letters) or None
 
 
 @_known("RTRIM", "VARCHAR2", "VARCHAR2", 1, 2)
-def rtrim(text: str, stray: str = " ") -> str | None:
-    return text.rstrip(stray) or None
+def rtrim(text: str, letters: str = " ") -> str | None:
+    return text.rstrip(letters) or None
 
 
 @_known("CONCAT", "VARCHAR2", "VARCHAR2", 2, nulls=True)
@@ -137,7 +137,7 @@ def regexp_like(text: str, pattern: str, flags: str = "") -> bool:
 
 @_known("ROUND", "ANY", "SAME", 1, 2)
 def round_(value: object, to: object = None) -> object:
-    """A number to so many decimals, or a time to the nearest unit of a format."""
+    """Round a number to so many decimals, or a time to the nearest unit of a format."""
     if isinstance(value, datetime):
         return _truncated(value + timedelta(hours=12), "DD") if to is None else _truncated(value, to)
     return _decimals(values.number(value), to, ROUND_HALF_UP)
@@ -145,7 +145,7 @@ def round_(value: object, to: object = None) -> object:
 
 @_known("TRUNC", "ANY", "SAME", 1, 2)
 def trunc(value: object, to: object = None) -> object:
-    """A number cut to so many decimals, or a time to the start of a unit of a format."""
+    """Cut a number to so many decimals, or a time to the start of a unit of a format."""
     if isinstance(value, datetime):
         return _truncated(value, "DD" if to is None else to)
     return _decimals(values.number(value), to, ROUND_DOWN)
@@ -177,7 +177,7 @@ def _truncated(value: datetime, unit: str) -> datetime:
 
 @_known("ADD_MONTHS", "DATE,NUMBER", "DATE", 2)
 def add_months(value: datetime, count: Decimal) -> datetime:
-    """The last day of a month leads to the last day of the other."""
+    """Add months to a time; the last day of a month leads to the last day of the other."""
     months = value.year * 12 + value.month - 1 + int(count)
     year, month = divmod(months, 12)
     last = calendar.monthrange(year, month + 1)[1]
@@ -197,7 +197,7 @@ def months_between(left: datetime, right: datetime) -> Decimal:
 
 @_known("TO_CHAR", "ANY,VARCHAR2", "VARCHAR2", 1, 3, needs_run=True)
 def to_char(run, value: object, model: str | None = None, _nls: str | None = None) -> str | None:
-    """A date, a number or text as text."""
+    """Convert a date, a number or text to text."""
     if model is None or isinstance(value, bytes):
         return values.text(value, run.nls)
     if isinstance(value, datetime):
@@ -209,7 +209,7 @@ def to_char(run, value: object, model: str | None = None, _nls: str | None = Non
 
 @_known("TO_NUMBER", "ANY,VARCHAR2", "NUMBER", 1, 3)
 def to_number(value: object, model: str | None = None, _nls: str | None = None) -> Decimal:
-    """Text as a number; with a format its group marks and signs of currency are allowed."""
+    """Convert text to a number; with a format its group marks and signs of currency are allowed."""
     if model and isinstance(value, str):
         value = re.sub(r"[,$\s]", "", value)
     return values.number(value)
@@ -251,7 +251,7 @@ def numtodsinterval(count: Decimal, unit: str) -> timedelta:
 
 @_known("SYS_CONTEXT", "VARCHAR2", "VARCHAR2", 2, 3, needs_run=True)
 def sys_context(run, namespace: str, parameter: str, _length: str | None = None) -> str | None:
-    """USERENV only; a parameter that is not known is ORA-02003, as in Oracle."""
+    """Return a parameter of USERENV, the only namespace; an unknown one is ORA-02003, as in Oracle."""
     known = run.session.userenv()
     if namespace.upper() != "USERENV":
         return None
@@ -262,7 +262,7 @@ def sys_context(run, namespace: str, parameter: str, _length: str | None = None)
 
 @_known("SQLERRM", "NUMBER", "VARCHAR2", 0, 1, nulls=True, needs_run=True)
 def sqlerrm(run, code: Decimal | None = None) -> str:
-    """The message of the error being handled; of another code only its number is known here."""
+    """Return the message of the error being handled; of another code only its number is known here."""
     return run.session.error_text if code is None else f"ORA-{abs(int(code)):05d}: Message {abs(int(code))} not found"
 
 

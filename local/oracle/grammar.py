@@ -130,7 +130,7 @@ def position(node: exp.Expression) -> int:
 
 
 def name_of(identifier: exp.Expression | str | None) -> str:
-    """A name as the dictionary has it: upper case unless quoted."""
+    """Return a name as the dictionary has it: upper case unless quoted."""
     if identifier is None or isinstance(identifier, str):
         return (identifier or "").upper()
     return identifier.name if identifier.args.get("quoted") else identifier.name.upper()

@@ -33,12 +33,12 @@ class Types(NamedTuple):
 
 
 def pairs(parts: list[bytes]) -> bytes:
-    """Pairs of a login as one message."""
+    """Encode pairs of a login as one message."""
     return bytes((PARAMETERS,)) + ub(len(parts)) + b"".join(parts)
 
 
 def parse_protocol(reader: Reader) -> None:
-    """The client's first message: versions and its name, neither of which matters here."""
+    """Parse the client's first message: versions and its name, neither of which matters here."""
     if reader.u8() != PROTOCOL:
         raise Malformed("no protocol message where one was due")
     while reader.u8():
@@ -48,14 +48,14 @@ def parse_protocol(reader: Reader) -> None:
 
 
 def protocol() -> bytes:
-    """The answer. Its banner must differ from a client's own: OCI would switch to native integers."""
+    """Return the answer. Its banner must differ from a client's own: OCI would switch to native integers."""
     charset = AL32UTF8.to_bytes(2, "little")
     charsets = charset + b"\x01\0\0" + u16(11) + bytes(9) + u16(_NATIONAL_CHARSET)
     return b"\x01\x06\0" + BANNER + b"\0" + charsets + clr(COMPILE_CAPS) + clr(RUNTIME_CAPS)
 
 
 def parse_types(reader: Reader) -> Types:
-    """The client's capabilities and data types."""
+    """Parse the client's capabilities and data types."""
     if reader.u8() != TYPES:
         raise Malformed("no data types where they were due")
     reader.take(4)
@@ -79,7 +79,7 @@ def parse_types(reader: Reader) -> Types:
 
 
 def choose(offers: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """The first universal offer, else the first of Oracle's own, since later ones are for older servers."""
+    """Return the first universal offer, else the first of Oracle's own, since later ones are for older servers."""
     for wanted in (_UNIVERSAL, _ORACLE):
         for offer in offers:
             if offer[1] == wanted:
@@ -88,7 +88,7 @@ def choose(offers: list[tuple[int, int]]) -> tuple[int, int] | None:
 
 
 def types(wanted: Types) -> bytes:
-    """The answer: each type with the representation that it will have."""
+    """Return the answer: each type with the representation that it will have."""
 
     def write(value: int) -> bytes:
         return u16(value) if wanted.wide else bytes((value,))

@@ -47,7 +47,7 @@ def watched(rows: Iterable[tuple], run) -> Iterator[tuple]:
 
 
 def filtered(rows: Iterable[tuple], tests: list[Callable], run) -> Iterator[tuple]:
-    """The rows for which every test is true."""
+    """Return the rows for which every test is true."""
     if len(tests) == 1:
         only = tests[0]
         return (row for row in rows if only(row, run))
@@ -55,7 +55,7 @@ def filtered(rows: Iterable[tuple], tests: list[Callable], run) -> Iterator[tupl
 
 
 def numbered(rows: Iterable[tuple], tests: list[Callable], limits: list[Callable], run) -> Iterator[tuple]:
-    """Rows with ROWNUM: a row that fails takes no number, so once a limit on ROWNUM alone fails none can follow."""
+    """Yield rows with ROWNUM: a row that fails takes no number; once a limit on ROWNUM alone fails, none follows."""
     number = 1
     for row in rows:
         candidate = (*row, Decimal(number))
@@ -67,7 +67,7 @@ def numbered(rows: Iterable[tuple], tests: list[Callable], limits: list[Callable
 
 
 def levels(rows: Iterable[tuple], test: Callable, run) -> Iterator[tuple]:
-    """CONNECT BY without PRIOR over one row: that row again at each level for which the condition holds."""
+    """Yield the rows of CONNECT BY without PRIOR over one row: it again at each level that holds the condition."""
     for row in islice(rows, 1):
         for level in count(1):
             candidate = (*row, Decimal(level))
@@ -79,7 +79,7 @@ def levels(rows: Iterable[tuple], test: Callable, run) -> Iterator[tuple]:
 
 
 def conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
-    """The conditions that AND joins."""
+    """Return the conditions that AND joins."""
     if node is None:
         return []
     if isinstance(node, exp.Paren):
@@ -88,7 +88,7 @@ def conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
 
 
 def compile_from(queries, tree: exp.Select, scope: Scope) -> Joined:
-    """The FROM list and WHERE of a SELECT as one stream of rows; fills the scope with its columns."""
+    """Compile the FROM list and WHERE of a SELECT as one stream of rows; fills the scope with its columns."""
     where = tree.args.get("where")
     open_conditions = conjuncts(where.this if where else None)
     items = _items(queries, tree, scope, open_conditions)
@@ -149,7 +149,7 @@ def _using(join: exp.Join, items: list[Item], alias: str) -> list[exp.Expression
 
 
 def _places(node: exp.Expression, scope: Scope) -> set[int]:
-    """The row places that a condition names."""
+    """Return the row places that a condition names."""
     found = set()
     for column in node.find_all(exp.Column):
         index = scope.find(name_of(column.args.get("table")), name_of(column.this))
@@ -159,7 +159,7 @@ def _places(node: exp.Expression, scope: Scope) -> set[int]:
 
 
 def _usable(queries, conditions: list[exp.Expression], scope: Scope, end: int) -> list[exp.Expression]:
-    """The conditions that need no more than the first `end` places, no subquery and no ROWNUM."""
+    """Return the conditions that need no more than the first `end` places, no subquery and no ROWNUM."""
     found = []
     for node in conditions:
         pseudo = any(name_of(c.this) in ("ROWNUM", "LEVEL") for c in node.find_all(exp.Column))
@@ -250,5 +250,5 @@ class Single:
         self.columns = [Column("DUMMY", "VARCHAR2", 1)]
 
     def rows(self, run, equal: dict[int, object]) -> list[tuple]:
-        """The one row."""
+        """Return the one row."""
         return [("X",)]

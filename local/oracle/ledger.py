@@ -5,7 +5,7 @@ that the stand-in, the PostgreSQL next to it and the tests can each make it and 
 
 Account codes have 1, 2, 4, 6 or 8 digits, and an account's parent is the beginning of its code. The two-digit
 groups of GROUPS are fixed, so a metric may be computed by prefix: the claims ratio is 51 over 41. Only accounts
-of 8 digits bear postings. Assets (1) and expenses (5) are debits; the rest are credits. Amounts are in IDR.
+of 8 digits have postings. Assets (1) and expenses (5) are debits; the rest are credits. Amounts are in IDR.
 
 The balance at a period's end is drawn from seed and period and balanced in each branch; the period's journal is
 what leads there from the end of the period before. So one period's opening is the last one's ending without the
@@ -27,7 +27,7 @@ SEED = 806
 # One year; each period is made when it is first read.
 PERIODS = tuple(f"2025-{month:02d}" for month in range(1, 13))
 CLASSES = {"1": "Assets", "2": "Liabilities", "3": "Equity", "4": "Income", "5": "Expenses"}
-# Code -> name, what it stands at over all branches in 10^9 IDR, names of its accounts. 32 takes the difference.
+# Code -> name, its balance over all branches in 10^9 IDR, names of its accounts. 32 takes the difference.
 GROUPS = {
     "11": ("Current assets", 22_000, ("Cash and bank", "Premium receivables", "Other receivables")),
     "12": ("Investments", 80_000, ("Time deposits", "Bonds", "Shares and mutual funds")),
@@ -132,7 +132,7 @@ class Voucher(NamedTuple):
 
 @lru_cache(maxsize=4)
 def accounts(seed: int) -> list[Account]:
-    """The chart of accounts, 645 accounts in five levels, in the order of a walk from the root."""
+    """Return the chart of accounts, 645 accounts in five levels, in the order of a walk from the root."""
     rng = Random(f"{seed}:accounts")
     chart = []
     for code, name in CLASSES.items():
@@ -157,7 +157,7 @@ def _group_accounts(group: str, rng: Random) -> list[Account]:
 
 
 def branches(seed: int, count: int = 40) -> list[Branch]:
-    """`count` branches; the first are cities, what is more is numbered."""
+    """Return `count` branches; the first are cities, what is more is numbered."""
     cities = list(CITIES)
     Random(f"{seed}:branches").shuffle(cities)
     names = ["Head office", *cities]
@@ -165,7 +165,7 @@ def branches(seed: int, count: int = 40) -> list[Branch]:
 
 
 def journal(seed: int, period: str, branch_count: int = 40) -> Iterator[Entry]:
-    """The journal of a period ('2025-01'), by branch and journal number; amounts have two decimals."""
+    """Yield the journal of a period ('2025-01'), by branch and journal number; amounts have two decimals."""
     year, month = map(int, period.split("-"))
     days = [date(year, month, day) for day in range(1, calendar.monthrange(year, month)[1] + 1)]
     prefix = f"J{year:04d}{month:02d}"
@@ -176,12 +176,12 @@ def journal(seed: int, period: str, branch_count: int = 40) -> Iterator[Entry]:
 
 
 def amount(cents: int) -> Decimal:
-    """An amount of whole cents as Decimal with two decimals."""
+    """Return an amount of whole cents as Decimal with two decimals."""
     return Decimal(cents).scaleb(-2)
 
 
 def vouchers(seed: int, period: str, branch_count: int = 40) -> Iterator[Voucher]:
-    """The journal by voucher: per branch some business, then the transfers that lead to the period's end."""
+    """Yield the journal by voucher: per branch some business, then the transfers that lead to the period's end."""
     before, after = endings(seed, previous(period), branch_count), endings(seed, period, branch_count)
     rng = Random(f"{seed}:journal:{period}")
     days = calendar.monthrange(*map(int, period.split("-")))[1]
@@ -199,7 +199,7 @@ def vouchers(seed: int, period: str, branch_count: int = 40) -> Iterator[Voucher
 
 
 def _business(moves: dict[str, int], rng: Random) -> Iterator[list[tuple[str, int]]]:
-    """Vouchers of two to five lines over every account of a branch, each of the size of what the account moves by."""
+    """Yield vouchers of two to five lines over every account of a branch, each of the size of its move."""
     codes = list(moves)
     rng.shuffle(codes)
     start = 0
@@ -213,7 +213,7 @@ def _business(moves: dict[str, int], rng: Random) -> Iterator[list[tuple[str, in
 
 
 def _transfers(moves: dict[str, int]) -> Iterator[list[tuple[str, int]]]:
-    """Two-line vouchers from each account to the next: since a branch's moves sum to 0, all of them are met."""
+    """Yield two-line vouchers from each account to the next: a branch's moves sum to 0, so all are met."""
     codes = list(moves)
     for code, following, cents in zip(codes, codes[1:], accumulate(moves.values())):
         if cents:
@@ -221,14 +221,14 @@ def _transfers(moves: dict[str, int]) -> Iterator[list[tuple[str, int]]]:
 
 
 def previous(period: str) -> str:
-    """The month before a period."""
+    """Return the month before a period."""
     year, month = map(int, period.split("-"))
     return f"{year - 1}-12" if month == 1 else f"{year}-{month - 1:02d}"
 
 
 @lru_cache(maxsize=8)
 def endings(seed: int, period: str, branch_count: int = 40) -> dict[str, dict[str, int]]:
-    """Branch -> account -> balance in cents at a period's end, debits positive; each branch sums to 0."""
+    """Return {branch: {account: cents at a period's end}}, debits positive; each branch sums to 0."""
     rng = Random(f"{seed}:ending:{period}")
     growth = {group: 1 + rng.uniform(-0.04, 0.08) for group in GROUPS}
     return {branch: _branch_ending(bases, growth, rng) for branch, bases in _bases(seed, branch_count).items()}
@@ -249,7 +249,7 @@ def _branch_ending(bases: dict[str, int], growth: dict[str, float], rng: Random)
 
 @lru_cache(maxsize=4)
 def _bases(seed: int, branch_count: int) -> dict[str, dict[str, int]]:
-    """Branch -> account -> balance in cents that all periods vary around, before it is balanced."""
+    """Return {branch: {account: cents}}, the balances that all periods vary around, before they are balanced."""
     rng = Random(f"{seed}:bases")
     leaves = [account.code for account in accounts(seed) if account.level == 5]
     weights = {code: rng.lognormvariate(0, 1) for code in leaves}

@@ -38,19 +38,19 @@ class Token(NamedTuple):
 
     @property
     def word(self) -> str:
-        """Upper case for a bare name, without quotes for a quoted one, as it is for the rest."""
+        """Return a bare name in upper case, a quoted one without quotes, anything else as it is."""
         if self.kind == "name":
             return self.text.upper()
         return self.text[1:-1] if self.kind == "quoted" else self.text
 
     @property
     def bare(self) -> str:
-        """The word of a bare name or mark, '' for a quoted one that is not a keyword."""
+        """Return the word of a bare name or mark, '' for a quoted one that is not a keyword."""
         return self.word if self.kind in ("name", "mark") else ""
 
 
 def tokens(text: str) -> list[Token]:
-    """The words of a text; ORA-01756 for a string without an end, ORA-00911 for a character of no language."""
+    """Return the words of a text; ORA-01756 for an unended string, ORA-00911 for a character of no language."""
     found, at, line, line_start = [], 0, 1, 0
     while at < len(text):
         match = _PATTERN.match(text, at)
@@ -74,20 +74,20 @@ def _stray(text: str, at: int) -> OracleError:
 
 
 def string_value(literal: str) -> str:
-    """The content of a string literal in any of its spellings."""
+    """Return the content of a string literal in any of its spellings."""
     if literal[0] in "nN":
         literal = literal[1:]
     return literal[3:-2] if literal[0] in "qQ" else literal[1:-1].replace("''", "'")
 
 
 def bind_name(token: Token) -> str:
-    """A bind's name: upper case unless quoted, without the colon."""
+    """Return a bind's name: upper case unless quoted, without the colon."""
     name = token.text[1:].strip()
     return name[1:-1] if name[0] == '"' else name.upper()
 
 
 def is_plsql(words: list[Token]) -> bool:
-    """Whether a statement is a block or a call; the SQL side decides the rest."""
+    """Return whether a statement is a block or a call; the SQL side decides the rest."""
     return bool(words) and words[0].bare in (*PLSQL_STARTS, "<<")
 
 
@@ -98,7 +98,7 @@ class Plain(NamedTuple):
     marks: list[tuple[int, int]]
 
     def origin(self, position: int) -> int:
-        """The position in the sent text of a position in the plain one."""
+        """Return the position in the sent text of a position in the plain one."""
         start, origin = max((mark for mark in self.marks if mark[0] <= position), default=(0, 0))
         return origin + position - start
 
@@ -123,7 +123,7 @@ def plain(text: str, words: Iterable[Token], numbers: dict[str, int] | None = No
 
 
 def depths(words: list[Token]) -> list[int]:
-    """How many parentheses are open at each word."""
+    """Return how many parentheses are open at each word."""
     depth, found = 0, []
     for word in words:
         depth -= word.bare == ")"
@@ -133,7 +133,7 @@ def depths(words: list[Token]) -> list[int]:
 
 
 def find(words: list[Token], name: str, start: int = 0) -> int:
-    """The index of a bare word outside all parentheses, or -1."""
+    """Return the index of a bare word outside all parentheses, or -1."""
     for i, depth in enumerate(depths(words)):
         if i >= start and depth == 0 and words[i].bare == name:
             return i
@@ -141,7 +141,7 @@ def find(words: list[Token], name: str, start: int = 0) -> int:
 
 
 def split(words: list[Token], mark: str = ",") -> list[list[Token]]:
-    """Words cut at each mark outside parentheses; nothing at all gives no part."""
+    """Cut words at each mark outside parentheses; nothing at all gives no part."""
     if not words:
         return []
     parts: list[list[Token]] = [[]]
@@ -154,7 +154,7 @@ def split(words: list[Token], mark: str = ",") -> list[list[Token]]:
 
 
 def cut_into(words: list[Token]) -> tuple[list[Token], list[list[Token]]]:
-    """A statement without its INTO, and the targets after it: of a SELECT … INTO, or of RETURNING … INTO."""
+    """Return a statement without its INTO, and the targets after it: of SELECT … INTO, or of RETURNING … INTO."""
     first = words[0].bare
     if first in ("SELECT", "WITH"):
         into = find(words, "INTO")

@@ -19,12 +19,12 @@ PARTS = ("YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND")
 
 
 def mismatch(expected: str, got: str, offset: int = 0) -> OracleError:
-    """Two types that nothing converts between."""
+    """Return the error of two types that nothing converts between."""
     return OracleError(932, f"inconsistent datatypes: expected {expected} got {got}", offset)
 
 
 def aligned(left, right, offset: int = 0) -> tuple[Callable, Callable]:
-    """The closures of two expressions, converted so that their values compare."""
+    """Return the closures of two expressions, converted so that their values compare."""
     kinds = values.family(left.type), values.family(right.type)
     if "null" in kinds:
         return left.fn, right.fn
@@ -53,7 +53,7 @@ def _then(fn: Callable, after: Callable) -> Callable:
 
 
 def compared(test: Callable, left: Expr, right: Expr, offset: int = 0) -> Callable:
-    """The closure of a comparison: of converted values, and None where one is NULL."""
+    """Return the closure of a comparison: of converted values, and None where one is NULL."""
     first, second = aligned(left, right, offset)
 
     def comparison(row, run):
@@ -65,7 +65,7 @@ def compared(test: Callable, left: Expr, right: Expr, offset: int = 0) -> Callab
 
 @lru_cache(maxsize=512)
 def like_pattern(pattern: str, escape: str | None) -> re.Pattern:
-    """A LIKE pattern as a regular expression; ORA-01424 for an escape before anything but %, _ and itself."""
+    """Compile a LIKE pattern to a regular expression; ORA-01424 for a wrong escape."""
     parts, letters = [], iter(pattern)
     for letter in letters:
         if escape and letter == escape:
@@ -79,7 +79,7 @@ def like_pattern(pattern: str, escape: str | None) -> re.Pattern:
 
 
 def any_of(tests: list[Callable]) -> Callable:
-    """True if one test holds, None if none does and one is unknown."""
+    """Return True if one test holds, None if none does and one is unknown."""
 
     def any_holds(row, run):
         unknown = False
@@ -97,7 +97,7 @@ _PLAIN = {"Add": operator.add, "Sub": operator.sub, "Mul": operator.mul, "Div": 
 
 
 def arithmetic(name: str, left, right, offset: int) -> tuple[Callable, str]:
-    """The closure and type of `left name right`; ORA-00932 where Oracle knows no such operation."""
+    """Return the closure and type of `left name right`; ORA-00932 if Oracle knows no such operation."""
     kinds = tuple(
         "number" if k in ("text", "null") else k for k in (values.family(left.type), values.family(right.type))
     )
@@ -159,7 +159,7 @@ def _with_time(name: str, left, right, kinds: tuple[str, str]) -> tuple[Callable
 
 
 def extract(value: object, part: str) -> Decimal | None:
-    """A part of a time or an interval; of a time with a zone in UTC, as Oracle has it."""
+    """Return a part of a time or an interval; of a time with a zone in UTC, as Oracle has it."""
     if value is None:
         return None
     if isinstance(value, timedelta):
@@ -177,7 +177,7 @@ def extract(value: object, part: str) -> Decimal | None:
 
 
 def applied(function: Function, args: list[Callable]) -> Callable:
-    """The closure of a call: NULL for a NULL argument, unless the function takes it."""
+    """Return the closure of a call: NULL for a NULL argument, unless the function takes it."""
     call, takes_nulls, needs_run = function.call, function.nulls, function.needs_run
 
     def called(row, run):
@@ -215,7 +215,7 @@ def _nvl2(args: list):
 
 
 def _decode(args: list):
-    """The result after the first search value that is equal, where NULL equals NULL; else the odd last one, or NULL."""
+    """Return the result after the first equal search value, where NULL equals NULL; else the odd last, or NULL."""
     _arguments(args, 3)
     subject, rest = args[0], args[1:]
     pairs = list(zip(rest[::2], rest[1::2]))
@@ -260,7 +260,7 @@ FORMS = {
 
 
 def fitted(value: object, column: Column, cut: bool = False) -> object:
-    """A value as a column keeps it: rounded to its scale; ORA-12899 or ORA-01438 if it is too large for it."""
+    """Fit a value into a column: rounded to its scale; ORA-12899 or ORA-01438 if it is too large for it."""
     if value is None:
         return None
     if column.type in ("VARCHAR2", "CHAR"):

@@ -15,7 +15,7 @@ SLEEP_STEP = 0.05
 
 
 class Parameter(NamedTuple):
-    """One parameter; type 'ANY' takes what comes, out says that the procedure gives it back."""
+    """One parameter; type 'ANY' takes all types; out: the procedure gives it back."""
 
     name: str
     type: str = "VARCHAR2"
@@ -24,7 +24,7 @@ class Parameter(NamedTuple):
 
 
 class Procedure(NamedTuple):
-    """One procedure. call(run, values by parameter name) gives the OUT values by name; where stands in backtraces."""
+    """One procedure. call(run, values by parameter name) gives the OUT values by name; where: its name in a trace."""
 
     name: str
     parameters: list[Parameter]
@@ -80,7 +80,7 @@ def _create_schedule(run, given: dict) -> None:
 
 
 def _for_each(action: Callable) -> Callable:
-    """Scheduler calls take several names with commas between them, and commit."""
+    """Return a scheduler call that takes several names with commas between them, and commits."""
 
     def call(run, given: dict) -> None:
         run.session.commit()
@@ -192,6 +192,6 @@ PROCEDURES = {procedure.name: procedure for procedure in _ALL}
 
 
 def find(name: str) -> Procedure | None:
-    """A procedure by its name in upper case, with or without the schema that it lives in."""
+    """Return a procedure by its name in upper case, with or without the schema that it lives in."""
     owner, _, rest = name.partition(".")
     return PROCEDURES.get(name) or (PROCEDURES.get(rest) if owner in ("SYS", "ACPDB") else None)

@@ -38,7 +38,7 @@ class Call(NamedTuple):
 
 
 async def read(stream: asyncio.StreamReader, longest: int, wide: bool) -> Packet:
-    """The next packet. wide: its length has 32 bits, as after ACCEPT. Raises IncompleteReadError at the end."""
+    """Read the next packet. wide: its length has 32 bits, as after ACCEPT. Raises IncompleteReadError at the end."""
     header = await stream.readexactly(HEADER)
     size = int.from_bytes(header[: 4 if wide else 2], "big")
     if not HEADER <= size <= longest:
@@ -52,7 +52,7 @@ def _packet(kind: int, body: bytes, wide: bool) -> bytes:
 
 
 def data(payload: bytes, sdu: int) -> bytes:
-    """One message as DATA packets, none longer than the session data unit."""
+    """Encode one message as DATA packets, none longer than the session data unit."""
     room = sdu - HEADER - 2
     if len(payload) <= room:
         return _packet(DATA, b"\0\0" + payload, wide=True)
@@ -97,7 +97,7 @@ def parse_connect(body: bytes) -> Call:
 
 
 def refusal(address: str, service: str) -> int | None:
-    """Why the listener turns an address away: the number after TNS-, or None where it is welcome.
+    """Return why the listener turns an address away: the number after TNS-, or None if it is welcome.
 
     The only SID is the first part of the service's name.
     """

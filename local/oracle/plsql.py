@@ -1,8 +1,8 @@
 """PL/SQL: anonymous blocks, read once and turned into closures, then run.
 
-The parser goes down by recursion and gives for each statement a function of the running block. What stands between
-PL/SQL's own words, expressions and SQL, is handed to the compilers of SQL with the block's variables in scope. What
-does not compile is ORA-06550 before anything has run.
+The parser goes down by recursion and gives for each statement a function of the running block. Expressions and
+SQL between PL/SQL's own words go to the compilers of SQL, with the block's variables in scope. What does not compile
+is ORA-06550 before anything has run.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ class Parser:
 
     @property
     def word(self) -> str:
-        """The next bare word, '' at the end or before anything else."""
+        """Return the next bare word, '' at the end or before anything else."""
         return self.words[self.at].bare if self.at < len(self.words) else ""
 
     @property
     def token(self) -> Token:
-        """The next token; at the end the error that something is missing."""
+        """Return the next token; at the end it raises the error that something is missing."""
         if self.at >= len(self.words):
             raise unexpected(None, self.words[-1])
         return self.words[self.at]
 
     def take(self, *expected: str) -> Token:
-        """The next token, which must be one of these words if any are given."""
+        """Take the next token, which must be one of these words if any are given."""
         token = self.token
         if expected and token.bare not in expected:
             raise unexpected(token, token)
@@ -86,7 +86,7 @@ class Parser:
         return True
 
     def until(self, *ends: str) -> list[Token]:
-        """The tokens before one of these words outside parentheses and CASE … END."""
+        """Take the tokens before one of these words outside parentheses and CASE … END."""
         start, depth, cases = self.at, 0, 0
         while depth or cases or self.token.bare not in ends:
             word = self.take().bare
@@ -97,7 +97,7 @@ class Parser:
         return self.words[start : self.at]
 
     def source(self, words: list[Token]) -> str:
-        """The text of some tokens, with attributes such as SQL%ROWCOUNT as one quoted name."""
+        """Return the text of some tokens, with attributes such as SQL%ROWCOUNT as one quoted name."""
         parts, at = [], words[0].start
         for i, word in enumerate(words):
             attribute = [w.bare for w in words[i : i + 3]]
@@ -109,11 +109,11 @@ class Parser:
     # --- expressions
 
     def sql_names(self) -> SqlNames:
-        """The block's names as the SQL side wants them."""
+        """Return the block's names as the SQL side wants them."""
         return SqlNames(self.bind, self.names.expr, plsql=True)
 
     def expression(self, words: list[Token]) -> Expr:
-        """An expression in the scope of the block's variables."""
+        """Compile an expression in the scope of the block's variables."""
         if not words:
             raise unexpected(self.token, self.token)
         queries = Queries(self.sql_names(), self.session.table)
@@ -124,18 +124,18 @@ class Parser:
             return Compiler(self.sql_names(), queries).compile(tree.expressions[0].unalias(), Scope())
 
     def condition(self, words: list[Token]) -> Callable:
-        """An expression that must be a BOOLEAN."""
+        """Compile an expression that must be a BOOLEAN."""
         expr = self.expression(words)
         if expr.type not in ("BOOLEAN", "NULL"):
             raise not_compiled(words[0], "PLS-00382", "expression is of wrong type")
         return expr.fn
 
     def compiling(self, token: Token) -> plsql_sql.Compiling:
-        """A context in which SQL's errors become those of a block that does not compile."""
+        """Open a context in which SQL's errors become those of a block that does not compile."""
         return plsql_sql.Compiling(token)
 
     def target(self, words: list[Token]) -> Callable:
-        """What is assigned to: the setter of a variable or bind, called with the run and a value."""
+        """Compile the target of an assignment: the setter of a variable or bind, called with the run and a value."""
         first = words[0] if words else self.token
         if first.kind == "bind" and len(words) == 1:
             place = self.numbers[bind_name(first)]
@@ -152,7 +152,7 @@ class Parser:
     # --- blocks
 
     def whole_block(self) -> Step:
-        """The block that was sent, to its last word."""
+        """Compile the block that was sent, to its last word."""
         step = self.labelled() if self.word == "<<" else self.block()
         self.skip("/")
         if self.at < len(self.words):
@@ -167,13 +167,13 @@ class Parser:
         return run_block
 
     def call_statement(self) -> Step:
-        """CALL procedure(…)."""
+        """Compile CALL procedure(…)."""
         self.take("CALL")
         self.words.append(Token("mark", ";", len(self.text), len(self.text), 1, len(self.text)))
         return self.traced(self.token, plsql_sql.call(self))
 
     def block(self) -> Step:
-        """[DECLARE …] BEGIN … [EXCEPTION …] END [name];"""
+        """Compile [DECLARE …] BEGIN … [EXCEPTION …] END [name];"""
         outer, self.names = self.names, Names(self.names)
         setup = self.declarations() if self.skip("DECLARE") else []
         self.take("BEGIN")
@@ -204,7 +204,7 @@ class Parser:
         return steps
 
     def variable(self, name: str, kind: list[Token], constant: bool) -> Step:
-        """One variable; its default is computed each time that the block is entered."""
+        """Compile one variable; its default is computed each time that the block is entered."""
         column = self.declared_type(kind)
         if self.skip("NOT"):
             self.take("NULL")
@@ -218,7 +218,7 @@ class Parser:
         return self.traced(start, lambda run: variable.assign(run, default((), run)))
 
     def declared_type(self, words: list[Token]) -> Column:
-        """A type by name, or another's by %TYPE."""
+        """Return a type by name, or another's by %TYPE."""
         spelled = [word.word for word in words]
         if spelled[-2:] == ["%", "TYPE"]:
             path = [part for part in spelled[:-2] if part != "."]
@@ -236,7 +236,7 @@ class Parser:
         return column
 
     def pragma(self) -> None:
-        """PRAGMA EXCEPTION_INIT(name, code); another is ignored, as it changes no result."""
+        """Compile PRAGMA EXCEPTION_INIT(name, code); another is ignored, as it changes no result."""
         words = self.until(";")
         self.take(";")
         if words[0].bare != "EXCEPTION_INIT":
@@ -247,7 +247,7 @@ class Parser:
         self.names.exceptions[name] = 1403 if number == "100" else -int(number)
 
     def handlers(self) -> list[tuple[list[object], Step]]:
-        """WHEN name OR name THEN …; the key None stands for OTHERS."""
+        """Compile WHEN name OR name THEN …; the key None means OTHERS."""
         found = []
         while self.skip("WHEN"):
             keys = [self.exception_key(self.take())]
@@ -269,7 +269,7 @@ class Parser:
     # --- statements
 
     def statements(self, *ends: str) -> Step:
-        """Statements up to one of these words; there must be one at least."""
+        """Compile statements up to one of these words; there must be one at least."""
         steps = []
         while self.word not in ends or not steps:
             start = self.token
@@ -279,7 +279,7 @@ class Parser:
         return sequence(steps)
 
     def statement(self) -> Step:
-        """One statement with its semicolon."""
+        """Compile one statement with its semicolon."""
         word = self.word
         if word == "<<":
             return self.labelled()
@@ -295,7 +295,7 @@ class Parser:
         return plsql_sql.call(self)
 
     def labelled(self) -> Step:
-        """<<label>> statement; only a loop's means anything here."""
+        """Compile <<label>> statement; only a loop's means anything here."""
         self.take("<<")
         label = self.take().word
         self.take(">>")
@@ -303,14 +303,14 @@ class Parser:
         return self.statement()
 
     def _is_assignment(self) -> bool:
-        """Whether a name or bind, perhaps with dots, and := follow."""
+        """Return whether a name or bind, perhaps with dots, and := follow."""
         at, marks = self.at + 1, [word.bare for word in self.words]
         while marks[at : at + 1] == ["."]:
             at += 2
         return marks[at : at + 1] == [":="]
 
     def assignment(self) -> Step:
-        """target := expression;"""
+        """Compile target := expression;"""
         setter = self.target(self.until(":="))
         self.take(":=")
         value = self.expression(self.until(";")).fn
@@ -318,7 +318,7 @@ class Parser:
         return lambda run: setter(run, value((), run))
 
     def traced(self, token: Token, step: Step) -> Step:
-        """A statement whose errors know its line: the innermost one's, for the backtrace."""
+        """Return a statement whose errors know its line: the innermost one's, for the backtrace."""
         line = token.line
 
         def run_traced(run) -> None:

@@ -13,7 +13,7 @@ from .sql import Interrupted
 
 
 def sequence(steps: list[Step]) -> Step:
-    """Steps one after the other."""
+    """Return one step that runs several, one after the other."""
     if len(steps) == 1:
         return steps[0]
 
@@ -25,7 +25,7 @@ def sequence(steps: list[Step]) -> Step:
 
 
 def guarded(body: Step, handlers: list[tuple[list[object], Step]]) -> Step:
-    """A block's body with its exception handlers; the key None is OTHERS, which an interrupted call passes by."""
+    """Return a block's body with its exception handlers; the key None is OTHERS, which an interrupted call skips."""
 
     def run_guarded(run) -> None:
         try:
@@ -66,7 +66,7 @@ def _if(self) -> Step:
 
 
 def _case(self) -> Step:
-    """CASE [selector] WHEN … THEN …; without a match and ELSE it is ORA-06592."""
+    """Compile CASE [selector] WHEN … THEN …; without a match and ELSE it is ORA-06592."""
     subject = None if self.word == "WHEN" else self.expression(self.until("WHEN"))
     branches = []
     while self.skip("WHEN"):
@@ -88,7 +88,7 @@ def _case(self) -> Step:
 
 
 def _repeated(self, turns: Callable) -> Step:
-    """LOOP … END LOOP [label]: its body once for each turn that the generator `turns` yields."""
+    """Compile LOOP … END LOOP [label]: its body once for each turn that the generator `turns` yields."""
     label, self.label = self.label, ""
     self.take("LOOP")
     self.labels.append(label)
@@ -134,7 +134,7 @@ def _for(self) -> Step:
 
 
 def _jump(kind: type[Jump]) -> Callable[..., Step]:
-    """EXIT and CONTINUE, of the innermost loop or of a labelled one."""
+    """Compile EXIT and CONTINUE, of the innermost loop or of a labelled one."""
 
     def build(self) -> Step:
         token = self.token

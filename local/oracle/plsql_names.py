@@ -68,7 +68,7 @@ class Variable(NamedTuple):
     constant: bool = False
 
     def expr(self) -> Expr:
-        """The variable in an expression."""
+        """Return the variable in an expression."""
         slot = self.slot
         return Expr(lambda row, run: run.frame[slot], *self.column[1:5], constant=True)
 
@@ -78,7 +78,7 @@ class Variable(NamedTuple):
 
 
 def held(value: object, column: Column, run) -> object:
-    """A value as a variable of a type holds it; ORA-06502 if it cannot."""
+    """Return a value as a variable of a type holds it; ORA-06502 if it cannot."""
     try:
         found = values.convert(value, column.type, run.nls)
         found = fitted(found, column)
@@ -106,38 +106,38 @@ class Names:
         self.exceptions: dict[str, object] = {}
 
     def declare(self, name: str, column: Column, constant: bool = False) -> Variable:
-        """A new variable with a slot of its own."""
+        """Declare a new variable with a slot of its own."""
         self.slots.append(None)
         self.variables[name] = Variable(len(self.slots) - 1, column, constant)
         return self.variables[name]
 
     def variable(self, name: str) -> Variable | None:
-        """A variable by its name, `RECORD.FIELD` for a loop's record."""
+        """Return a variable by its name, `RECORD.FIELD` for a loop's record."""
         if name in self.variables:
             return self.variables[name]
         return self.parent.variable(name) if self.parent else None
 
     def exception(self, name: str) -> object | None:
-        """What a handler of that name catches: an error number, or the identity of a declared exception."""
+        """Return what a handler of that name catches: an error number, or the identity of a declared exception."""
         if name in self.exceptions:
             return self.exceptions[name]
         return self.parent.exception(name) if self.parent else PREDEFINED.get(name)
 
     def expr(self, name: str) -> Expr | None:
-        """A variable as an expression, for the compiler of expressions."""
+        """Return a variable as an expression, for the compiler of expressions."""
         found = self.variable(name)
         return found.expr() if found else None
 
 
 def catches(key: object, error: OracleError) -> bool:
-    """Whether a handler for this key takes an error."""
+    """Return whether a handler for this key takes an error."""
     if isinstance(key, int):
         return error.code == key and not isinstance(error, UserException)
     return isinstance(error, UserException) and error.identity is key
 
 
 def simple_type(words: list[Token], name: str = "") -> Column | None:
-    """A declared type such as VARCHAR2(30) or TIMESTAMP WITH TIME ZONE; None if it is none."""
+    """Return a declared type such as VARCHAR2(30) or TIMESTAMP WITH TIME ZONE; None if it is none."""
     first = words[0].bare
     numbers = [int(word.text) for word in words[1:] if word.kind == "number"]
     text = " ".join(word.bare for word in words if word.kind == "name")
@@ -155,18 +155,18 @@ def simple_type(words: list[Token], name: str = "") -> Column | None:
 
 
 def not_compiled(token: Token, code: str, text: str, ignored: str = "Statement") -> OracleError:
-    """ORA-06550 as Oracle words it: where, what, and what was ignored for it."""
+    """Return ORA-06550 in Oracle's words: where, what, and what was ignored for it."""
     where = f"line {token.line}, column {token.column}:"
     return OracleError(6550, f"{where}\n{code}: {text}\nORA-06550: {where}\nPL/SQL: {ignored} ignored", token.start)
 
 
 def undeclared(token: Token, name: str) -> OracleError:
-    """PLS-00201 in its ORA-06550."""
+    """Return PLS-00201 in its ORA-06550."""
     return not_compiled(token, "PLS-00201", f"identifier '{name}' must be declared")
 
 
 def unexpected(token: Token | None, last: Token) -> OracleError:
-    """PLS-00103 in its ORA-06550."""
+    """Return PLS-00103 in its ORA-06550."""
     if token is None:
         text = 'Encountered the symbol "end-of-file" when expecting one of the following:'
         return OracleError(6550, f"line {last.line}, column {last.column}:\nPLS-00103: {text}", last.start)

@@ -34,7 +34,7 @@ class Compiling:
 
 
 def bind_setter(place: int, kind: str, size: int) -> Callable:
-    """Assignment to a bind: of the type, and no longer than the room, that the client gave it."""
+    """Return the assignment to a bind: of the client's type, and no longer than the client's room."""
     column = Column("", kind, size if kind in ("VARCHAR2", "CHAR") and size else 0)
 
     def assign(run, value: object) -> None:
@@ -49,7 +49,7 @@ def _compiled(parser, words: list[Token]) -> sql.Statement:
 
 
 def statement(parser) -> Step:
-    """SELECT … INTO, or a change of rows."""
+    """Compile SELECT … INTO, or a change of rows."""
     words = parser.until(";")
     parser.take(";")
     compiled = _compiled(parser, words)
@@ -95,7 +95,7 @@ def _store_returned(returned: list[list], setters: list[Callable], run) -> None:
 
 
 def query_turns(parser, name: str, words: list[Token]) -> Callable:
-    """FOR record IN (SELECT …): a turn for each row, its columns as record.column."""
+    """Compile FOR record IN (SELECT …): a turn for each row, its columns as record.column."""
     compiled = _compiled(parser, words[1:-1])
     fields = [parser.names.declare(f"{name}.{column.name}", column) for column in compiled.columns or []]
 
@@ -109,7 +109,7 @@ def query_turns(parser, name: str, words: list[Token]) -> Callable:
 
 
 def range_turns(parser, name: str, words: list[Token], reverse: bool) -> Callable:
-    """FOR i IN low .. high."""
+    """Compile FOR i IN low .. high."""
     dots = [i for i, word in enumerate(words) if word.bare == ".."]
     if len(dots) != 1:
         raise unexpected(parser.token, parser.token)
@@ -129,7 +129,7 @@ def range_turns(parser, name: str, words: list[Token], reverse: bool) -> Callabl
 
 
 def execute_immediate(parser) -> Step:
-    """EXECUTE IMMEDIATE text [INTO targets] [USING [IN | OUT | IN OUT] binds]."""
+    """Compile EXECUTE IMMEDIATE text [INTO targets] [USING [IN | OUT | IN OUT] binds]."""
     parser.take("IMMEDIATE")
     text = parser.expression(parser.until("INTO", "USING", ";")).fn
     into = split(parser.until("USING", ";")) if parser.skip("INTO") else []
@@ -161,7 +161,7 @@ def _using(parser, words: list[Token]) -> tuple[Expr, Callable | None]:
 
 
 def call(parser) -> Step:
-    """procedure(a, name => b, …); with its OUT arguments stored afterwards."""
+    """Compile procedure(a, name => b, …); with its OUT arguments stored afterwards."""
     first = parser.token
     if first.kind not in ("name", "quoted"):
         raise unexpected(first, first)
@@ -187,7 +187,7 @@ def call(parser) -> Step:
 
 
 def _matched(procedure: packages.Procedure, given: list[list[Token]], first: Token) -> dict[str, list[Token]]:
-    """Arguments by parameter; PLS-00306 where they do not match."""
+    """Return arguments by parameter; PLS-00306 if they do not match."""
     matched: dict[str, list[Token]] = {}
     names = [parameter.name for parameter in procedure.parameters]
     for i, words in enumerate(given):

@@ -50,16 +50,16 @@ class Privileges:
         return found
 
     def of(self, user: str) -> list[Grant]:
-        """The grants of a user."""
+        """Return the grants of a user."""
         return [grant for grant in self.grants if grant.grantee == user]
 
     def may_call(self, user: str, procedure: str) -> bool:
-        """Whether a user may call a procedure: all may but that of the closing, which needs a grant of EXECUTE."""
+        """Return whether a user may call a procedure: all may, but the closing needs a grant of EXECUTE."""
         package = procedure.rpartition(".")[0]
         if package != PACKAGE or user in (OWNER, *SYSTEM_USERS) or self.has(user, "EXECUTE ANY PROCEDURE"):
             return True
         return any(g.privilege == "EXECUTE" and g.target in (PACKAGE, f"{OWNER}.{PACKAGE}") for g in self.of(user))
 
     def has(self, user: str, privilege: str) -> bool:
-        """Whether a user has a system privilege."""
+        """Return whether a user has a system privilege."""
         return user in SYSTEM_USERS or any(g.privilege == privilege and not g.target for g in self.of(user))

@@ -48,7 +48,7 @@ class Queries:
         self.inlines: dict[str, Inline] = {}
 
     def plan(self, tree: exp.Expression, parent: Scope | None = None) -> Plan:
-        """A query as a plan; raises what Oracle raises, at the position in the parsed text."""
+        """Compile a query as a plan; raises what Oracle raises, at the position in the parsed text."""
         if isinstance(tree, exp.Subquery) and not tree.args.get("joins"):
             return self.plan(tree.this, parent)
         common = tree.args.get("with_")
@@ -61,7 +61,7 @@ class Queries:
         return _Block(self, tree, parent).plan()
 
     def source(self, node: exp.Expression, parent: Scope | None) -> tuple[str, object]:
-        """The alias and the source of one item of a FROM list."""
+        """Return the alias and the source of one item of a FROM list."""
         alias = name_of(node.alias)
         if isinstance(node, exp.Subquery):
             return alias, Inline(self.plan(node.this, parent))
@@ -77,7 +77,7 @@ class Queries:
             raise OracleError(error.code, error.text, position(node)) from None
 
     def scalar(self, node: exp.Expression, scope: Scope) -> Expr:
-        """A subquery as a value: ORA-01427 for a second row."""
+        """Compile a subquery as a value: ORA-01427 for a second row."""
         plan, values = self._nested(node, scope)
         if len(plan.columns) != 1:
             raise OracleError(913, "too many values", position(node))
@@ -91,12 +91,12 @@ class Queries:
         return Expr(value, *plan.columns[0][1:5])
 
     def exists(self, node: exp.Exists, scope: Scope) -> Expr:
-        """EXISTS: no more than a first row is looked for."""
+        """Compile EXISTS: only a first row is read."""
         values = self._nested(node.this, scope, limit=1)[1]
         return Expr(lambda row, run: bool(values(row, run)), "BOOLEAN")
 
     def membership(self, node: exp.In, scope: Scope) -> Expr:
-        """`x IN (SELECT …)`, also of several columns."""
+        """Compile `x IN (SELECT …)`, also of several columns."""
         plan, values = self._nested(node.args["query"], scope)
         parts = node.this.expressions if isinstance(node.this, exp.Tuple) else [node.this]
         if len(parts) != len(plan.columns):
@@ -274,7 +274,7 @@ def _order_key(block: _Block, item: exp.Ordered, names: list[str], outputs: list
 
 
 def ordered(rows: Iterable[tuple], ordering: list[tuple[Callable, bool, bool]], run) -> list[tuple]:
-    """Rows sorted by keys of (closure, descending, NULLs first), the first key above the others."""
+    """Sort rows by keys of (closure, descending, NULLs first), the first key above the others."""
     found = list(rows)
     for key, descending, nulls_first in reversed(ordering):
         nulls = [row for row in found if key(row, run) is None]

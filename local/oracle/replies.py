@@ -35,7 +35,7 @@ Encoder = Callable[[object], bytes]
 
 
 def status(in_transaction: bool) -> bytes:
-    """The end of a call that gives nothing."""
+    """Encode the end of a call that gives nothing."""
     return b"\x09" + ub(IN_TRANSACTION if in_transaction else 0) + ub(0)
 
 
@@ -48,7 +48,7 @@ def end(
     cursor: int = 0,
     failed: list[tuple[int, OracleError]] = (),
 ) -> bytes:
-    """The end of a call, with what went wrong. failed: the rows of an array that did, where the client asked."""
+    """Encode the end of a call, with its error. failed: the rows of an array that did, if the client asked."""
     code = error.code if error else 0
     offset = min(error.offset, 32767) if error else 0
     head = b"\x04" + ub(IN_TRANSACTION if in_transaction else 0) + ub(0) + ub(rows) + ub(code) + ub(0) * 2
@@ -63,7 +63,7 @@ def _message(error: OracleError) -> bytes:
 
 
 def warning(code: int, text: str) -> bytes:
-    """What a login that succeeds warns of."""
+    """Encode the warning of a login that succeeds."""
     message = f"ORA-{code:05d}: {text}".encode()
     return b"\x0f" + ub(code) + ub(len(message)) + ub(0) + clr(message)
 
@@ -78,7 +78,7 @@ def _batch(failed: list[tuple[int, OracleError]]) -> bytes:
 
 
 def row_counts(counts: list[int]) -> bytes:
-    """How many rows each execution of an array touched."""
+    """Encode how many rows each execution of an array touched."""
     return b"\x08" + ub(0) * 4 + ub(len(counts)) + b"".join(ub(count) for count in counts)
 
 
@@ -91,7 +91,7 @@ def describe(caps: Caps, columns: list[Column]) -> bytes:
 
 
 def buffer_size(column: Column) -> int:
-    """The bytes a client sets aside. Never 0: that would mean that the column is always null."""
+    """Return the bytes a client sets aside. Never 0: that would mean that the column is always null."""
     if column.type in ("VARCHAR2", "CHAR"):
         return max(1, column.size) * 4
     return _SIZES.get(column.type) or max(1, column.size)
@@ -120,7 +120,7 @@ def _column(caps: Caps, position: int, column: Column) -> bytes:
 
 
 def encoders(columns: list[Column], defines: list[Slot]) -> list[Encoder]:
-    """One function per column. Raises ORA-03115 for a CLOB that the client wants as a locator."""
+    """Return one function per column. Raises ORA-03115 for a CLOB that the client wants as a locator."""
     for index, column in enumerate(columns):
         if column.type == "CLOB" and (index >= len(defines) or defines[index].type != "LONG"):
             text = "unsupported network datatype: the stand-in sends a CLOB as text only (fetch_lobs = False)"
@@ -129,13 +129,13 @@ def encoders(columns: list[Column], defines: list[Slot]) -> list[Encoder]:
 
 
 def rows(functions: list[Encoder], values: Iterable[tuple]) -> bytes:
-    """Rows of a query; column by column, since that keeps the work out of Python's loops."""
+    """Encode rows of a query; column by column, since that keeps the work out of Python's loops."""
     columns = [map(function, column) for function, column in zip(functions, zip(*values, strict=True), strict=True)]
     return b"".join(chain.from_iterable(zip(repeat(ROW), *columns)))
 
 
 def directions(count: int, written: Iterable[int]) -> bytes:
-    """Which binds of a block come back.
+    """Encode which binds of a block come back.
 
     All that do are IN OUT: a bind called OUT because its first value was null would lose its later ones.
     """
@@ -146,12 +146,12 @@ def directions(count: int, written: Iterable[int]) -> bytes:
 
 
 def out_values(slots: list[Slot], out: dict[int, object]) -> bytes:
-    """The values of one block's OUT binds."""
+    """Encode the values of one block's OUT binds."""
     return ROW + b"".join(_out(slots[index], out[index]) for index in sorted(out))
 
 
 def returned_values(slots: list[Slot], returned: list[list]) -> bytes:
-    """The values of RETURNING … INTO of one execution; slots: those of the binds after INTO."""
+    """Encode the values of RETURNING … INTO of one execution; slots: those of the binds after INTO."""
     if len(slots) != len(returned):
         raise OracleError(1008, "not all variables bound")
     pairs = zip(slots, returned, strict=True)
@@ -166,7 +166,7 @@ def _out(slot: Slot, value: object) -> bytes:
 
 
 def _out_one(slot: Slot, value: object) -> bytes:
-    """A value as the client's variable takes it, then its indicator."""
+    """Encode a value as the client's variable takes it, then its indicator."""
     if slot.type in _TEXT and value is not None:
         return _out_text(slot, value if isinstance(value, str) else _as_text(value)) + ub(0)
     encode = ENCODERS["RAW" if slot.type == "LONG" else slot.type]

@@ -109,7 +109,7 @@ NOTHING = Plan(0, [], [], 0)
 
 
 def order_of(statement: Statement, slots: list[Slot]) -> list[int]:
-    """In which order the values of a row come: none for binds after INTO, and in SQL the long ones last."""
+    """Return the order of a row's values: none for binds after INTO, and in SQL the long ones last."""
     sent = range(len(slots) - (statement.returned if statement.kind == "dml" else 0))
     if statement.kind == "plsql":
         return list(sent)
@@ -291,7 +291,7 @@ class Requests:
         self._head, self._rows, self.bytes = None, [], 0
 
     def poll(self) -> Request | None:
-        """The next whole request. Raises OracleError for what can be answered, Malformed for what cannot.
+        """Return the next whole request. Raises OracleError for what can be answered, Malformed for what cannot.
 
         bytes: how much the unfinished request has cost so far.
         """

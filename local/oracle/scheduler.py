@@ -35,17 +35,17 @@ _STEPS = {"SECONDLY": 1, "MINUTELY": 60, "HOURLY": 3600, "DAILY": 86_400, "WEEKL
 
 
 def now() -> datetime:
-    """This moment, with the zone of the machine."""
+    """Return this moment, with the zone of the machine."""
     return datetime.now().astimezone()
 
 
 def stored(value: datetime | None) -> str | None:
-    """A time as a record keeps it."""
+    """Return a time as a record keeps it."""
     return value.isoformat() if value else None
 
 
 def read(value: str | None) -> datetime | None:
-    """A time from a record."""
+    """Parse a time from a record."""
     return datetime.fromisoformat(value) if value else None
 
 
@@ -55,7 +55,7 @@ class Running:
     def __init__(self, session_id: int, started: datetime):
         self.session_id, self.started = session_id, started
         self.cancel, self.ended = threading.Event(), threading.Event()
-        self.verdict: str | None = None
+        self.stop_reason: str | None = None
 
 
 class Scheduler:
@@ -73,7 +73,7 @@ class Scheduler:
     # --- names
 
     def qualified(self, name: str | None, user: str) -> str:
-        """A name as `OWNER.NAME`; ORA-27452 for what is no name of at most 30 bytes."""
+        """Return a name as `OWNER.NAME`; ORA-27452 for what is no name of at most 30 bytes."""
         owner, _, last = (name or "").rpartition(".")
         for part in filter(None, (owner, last)) if last else [""]:
             bare = part[1:-1] if part[:1] == part[-1:] == '"' else part
@@ -89,7 +89,7 @@ class Scheduler:
             raise OracleError(27477, f"{quoted(name)} already exists")
 
     def job(self, name: str) -> dict:
-        """A job's record; ORA-27475 if there is none."""
+        """Return a job's record; ORA-27475 if there is none."""
         found = self.store.get("job", name)
         if found is None:
             raise OracleError(27475, f"{quoted(name)} must be a job")
@@ -98,7 +98,7 @@ class Scheduler:
     # --- schedules
 
     def create_schedule(self, session, name: str, interval: str | None, start, end, comments: str | None) -> None:
-        """A named schedule; ORA-27477 if the name is taken by a schedule or a job."""
+        """Create a named schedule; ORA-27477 if the name is taken by a schedule or a job."""
         name = self.qualified(name, session.user)
         step(interval)
         record = {"name": name, "repeat_interval": interval, "comments": comments}
@@ -118,7 +118,7 @@ class Scheduler:
     # --- jobs
 
     def create_job(self, session, name: str, facts: dict) -> None:
-        """A job as CREATE_JOB describes it in facts; an enabled one starts at its time, or at once."""
+        """Create a job as CREATE_JOB describes it in facts; an enabled one starts at its time, or at once."""
         name = self.qualified(name, session.user)
         if not self.database.privileges.has(session.user, "CREATE JOB"):
             raise OracleError(27486, "insufficient privileges")
@@ -209,7 +209,7 @@ class Scheduler:
             running = self.running.get(name)
             if running is None:
                 raise OracleError(27366, f"job {quoted(name)} is not running")
-            running.verdict = f"REASON=\"Stop job called by user: '{session.user}'\""
+            running.stop_reason = f"REASON=\"Stop job called by user: '{session.user}'\""
         running.ended.wait(STOP_WAIT)
 
     def drop_job(self, session, name: str, force: bool) -> None:
@@ -221,7 +221,7 @@ class Scheduler:
             if running and not force:
                 raise OracleError(27478, f"job {quoted(name)} is running")
         if running:
-            running.verdict = f"REASON=\"Stop job called by user: '{session.user}'\""
+            running.stop_reason = f"REASON=\"Stop job called by user: '{session.user}'\""
             running.ended.wait(STOP_WAIT)
         with self.guard:
             self.waiting.pop(name, None)
@@ -231,7 +231,7 @@ class Scheduler:
     # --- running
 
     def recover(self, restart: bool) -> None:
-        """After a start: what ran when the process died is STOPPED, or run again if `restart` is set."""
+        """Recover after a start: what ran when the process died is STOPPED, or runs again if `restart` is set."""
         for record in self.store.all("job"):
             if record["state"] == "RUNNING" and restart:
                 record = {**record, **self._scheduled(record)}
@@ -283,12 +283,12 @@ class Scheduler:
             if self.closed.is_set():
                 running.cancel.set()
                 return None
-            if running.verdict is None and self.database.faults.take("slave_dies") is not None:
-                running.verdict = SLAVE_DIED
-            if running.verdict:
+            if running.stop_reason is None and self.database.faults.take("slave_dies") is not None:
+                running.stop_reason = SLAVE_DIED
+            if running.stop_reason:
                 running.cancel.set()
-        if running.verdict and isinstance(outcome[0], Interrupted):
-            return self._end(record["name"], running, "STOPPED", None, running.verdict)
+        if running.stop_reason and isinstance(outcome[0], Interrupted):
+            return self._end(record["name"], running, "STOPPED", None, running.stop_reason)
         return self._end(record["name"], running, "FAILED" if outcome[0] else "SUCCEEDED", outcome[0])
 
     def _act(self, record: dict, running: Running) -> OracleError | None:
@@ -336,7 +336,7 @@ class Scheduler:
         running.ended.set()
 
     def _after(self, record: dict, status: str, detail: dict) -> dict:
-        """A job after a run: scheduled again if it repeats, else enabled no more and in the state of its run."""
+        """Return a job after a run: scheduled again if it repeats, else not enabled and in the state of its run."""
         counts = {"run_count": record["run_count"] + 1, "failure_count": record["failure_count"] + (status == "FAILED")}
         record = {**record, **counts, "last_run_duration": detail["seconds"], "session_id": None}
         every = step(record["repeat_interval"])
@@ -348,7 +348,7 @@ class Scheduler:
         return {**record, "state": status, "enabled": False, "next_run_date": None}
 
     def details(self) -> list[dict]:
-        """The run details that can be seen by now."""
+        """Return the run details that can be seen by now."""
         if self.database.faults.value("log_purged") is not None:
             return []
         return [detail for detail in self.store.all("detail") if read(detail["log_date"]) <= now()]
@@ -370,7 +370,7 @@ _UNRUN = {
 
 
 def quoted(name: str) -> str:
-    """`OWNER.NAME` as messages show it."""
+    """Return `OWNER.NAME` as messages quote it."""
     return f'"{name}"'
 
 

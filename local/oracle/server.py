@@ -77,7 +77,7 @@ class Server:
         return Connection(self.database, reader, writer, self._workers, self.limits, self.verifier, self._salt_key)
 
     def _welcome(self, connection: Connection) -> bool:
-        """Whether a peer may begin. The longest waiting stranger makes room for the newest."""
+        """Return whether a peer may begin. The stranger that has waited longest makes room for the newest."""
         if self.database.faults.value("listener_down") is not None:
             connection.cut()
             return False

@@ -41,7 +41,7 @@ class Run:
         self.cache: dict[object, list] = {}
 
     def again(self) -> Run:
-        """The same call's next statement: later, and with a snapshot of its own."""
+        """Return the run of the same call's next statement: later, and with a snapshot of its own."""
         return Run(self.session, self.binds, self.cancel, self.frame)
 
     def check(self) -> None:
@@ -62,7 +62,7 @@ class Statement(NamedTuple):
 
 
 def bind_value(bind: Bind) -> object:
-    """A bind as the engine keeps values: '' is NULL, and a NUMBER is Decimal."""
+    """Return a bind as the engine keeps values: '' is NULL, and a NUMBER is Decimal."""
     if bind.value == "":
         return None
     if isinstance(bind.value, int) and not isinstance(bind.value, bool):
@@ -73,14 +73,14 @@ def bind_value(bind: Bind) -> object:
 
 
 def bound(types: list[tuple[str, int]], place: int) -> tuple[str, int]:
-    """Type and size of a bind; ORA-01008 for one that was not sent."""
+    """Return type and size of a bind; ORA-01008 for one that was not sent."""
     if place >= len(types):
         raise OracleError(1008, "not all variables bound")
     return types[place]
 
 
 def bind_expr(types: list[tuple[str, int]]) -> Callable[[str], Expr]:
-    """How a statement names its binds: b0, b1, …"""
+    """Return a bind's name in a statement: b0, b1, …"""
 
     def expr(name: str) -> Expr:
         place = int(name[1:])

@@ -56,11 +56,11 @@ class Store:
             self._apply(list(changes))
 
     def get(self, kind: str, key: str) -> dict | None:
-        """A record, not to be changed in place."""
+        """Return a record, not to be changed in place."""
         return self.records.get(kind, {}).get(key)
 
     def all(self, kind: str) -> list[dict]:
-        """The records of a kind."""
+        """Return the records of a kind."""
         with self.guard:
             return list(self.records.get(kind, {}).values())
 

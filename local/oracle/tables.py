@@ -48,14 +48,14 @@ class Tables:
         self.locks: dict[tuple[Name, int], object] = {}
 
     def find(self, owner: str, name: str) -> Definition:
-        """A table; ORA-00942 if there is none."""
+        """Return a table; ORA-00942 if there is none."""
         found = self.definitions.get((owner, name))
         if found is None:
             raise OracleError(942, "table or view does not exist")
         return found
 
     def create(self, definition: Definition) -> None:
-        """A new, empty table; ORA-00955 if its name is taken."""
+        """Create a new, empty table; ORA-00955 if its name is taken."""
         key = definition.owner, definition.name
         with self.guard:
             if key in self.definitions:
@@ -80,7 +80,7 @@ class Tables:
             self.committed = self.committed._replace(rows={**self.committed.rows, (owner, name): {}})
 
     def close_period(self, period: str, mark: dict) -> None:
-        """Say who closed a period of the books."""
+        """Record who closed a period of the books."""
         with self.guard:
             self.committed = self.committed._replace(closings={**self.committed.closings, period: mark})
 
@@ -97,23 +97,23 @@ class Transaction:
 
     @property
     def open(self) -> bool:
-        """Whether there is something to commit."""
+        """Return whether there is something to commit."""
         return bool(self.changes) or self.locked or self.read_only is not None
 
     @property
     def snapshot(self) -> Snapshot:
-        """What this transaction's next statement sees of the others' work."""
+        """Return what this transaction's next statement sees of the others' work."""
         return self.read_only or self.tables.committed
 
     def rows(self, snapshot: Snapshot, key: Name) -> Rows:
-        """A table's rows as this transaction sees them."""
+        """Return a table's rows as this transaction sees them."""
         committed, own = snapshot.rows.get(key, {}), self.changes.get(key)
         if not own:
             return committed
         return {number: row for number, row in {**committed, **own}.items() if row is not None}
 
     def begin_write(self) -> None:
-        """ORA-01456 in a read-only transaction."""
+        """Raise ORA-01456 in a read-only transaction."""
         if self.read_only is not None:
             raise OracleError(1456, "may not perform insert/delete/update operation inside a READ ONLY transaction")
 
@@ -142,7 +142,7 @@ class Transaction:
         self.indexes = None
 
     def _keys(self, definition: Definition) -> list[tuple[tuple[str, tuple[int, ...]], set]]:
-        """Each unique key of a table with its values, as this transaction sees them; kept until another one commits."""
+        """Return each unique key of a table with its values, as this transaction sees them; kept until a commit."""
         if self.indexes is None or self.indexes[0] is not self.tables.committed:
             self.indexes = self.tables.committed, {}
         key = definition.owner, definition.name
@@ -202,5 +202,5 @@ class TableSource:
         self.columns = definition.columns
 
     def rows(self, run, equal: dict[int, object]) -> Iterable[tuple]:
-        """The rows that the running statement sees."""
+        """Return the rows that the running statement sees."""
         return run.session.transaction.rows(run.snapshot, (self.definition.owner, self.definition.name)).values()

@@ -30,7 +30,7 @@ MICROSECONDS = 86_400_000_000
 
 
 def family(type_name: str) -> str:
-    """The kind of a type: types of one family compare without conversion."""
+    """Return the kind of a type: types of one family compare without conversion."""
     return FAMILIES[type_name]
 
 
@@ -41,7 +41,7 @@ def use_numbers() -> None:
 
 
 def number(value: object) -> Decimal | None:
-    """Anything that Oracle takes for a NUMBER; ORA-01722 if it is not one."""
+    """Convert anything that Oracle takes for a NUMBER; ORA-01722 if it is not one."""
     if value is None or isinstance(value, Decimal):
         return value
     if isinstance(value, str):
@@ -58,7 +58,7 @@ def number(value: object) -> Decimal | None:
 
 
 def number_text(value: Decimal) -> str:
-    """A NUMBER as TO_CHAR without a format shows it: no zero before the point, at most 40 digits."""
+    """Format a NUMBER as TO_CHAR without a format does: no zero before the point, at most 40 digits."""
     value = NUMBERS.normalize(value)
     if value == 0:
         return "0"
@@ -70,7 +70,7 @@ def number_text(value: Decimal) -> str:
 
 
 def text(value: object, nls: dict[str, str]) -> str | None:
-    """Anything as text, dates in the session's formats."""
+    """Format anything as text, dates in the session's formats."""
     if value is None or isinstance(value, str):
         return value or None
     if isinstance(value, Decimal):
@@ -93,14 +93,14 @@ def _format_of(value: datetime) -> str:
 
 
 def interval_text(value: timedelta) -> str:
-    """An interval as Oracle shows it: +DD HH:MI:SS.FFFFFF."""
+    """Format an interval as Oracle does: +DD HH:MI:SS.FFFFFF."""
     sign, value = ("-", -value) if value < timedelta() else ("+", value)
     minutes, seconds = divmod(value.seconds, 60)
     return f"{sign}{value.days:02d} {minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}.{value.microseconds:06d}"
 
 
 def date(value: object, nls: dict[str, str], kind: str = "DATE") -> datetime | None:
-    """Anything that Oracle takes for a date; text is read in the session's format of that kind."""
+    """Convert anything that Oracle takes for a date; text is read in the session's format of that kind."""
     if value is None or isinstance(value, datetime):
         return value
     if isinstance(value, str):
@@ -110,7 +110,7 @@ def date(value: object, nls: dict[str, str], kind: str = "DATE") -> datetime | N
 
 
 def type_of(value: object) -> str:
-    """The type that a value would have as a bind."""
+    """Return the type that a value would have as a bind."""
     if isinstance(value, datetime):
         return "DATE" if value.tzinfo is None else "TIMESTAMP WITH TIME ZONE"
     kinds = {str: "VARCHAR2", Decimal: "NUMBER", int: "NUMBER", float: "BINARY_DOUBLE", bytes: "RAW"}
@@ -118,24 +118,24 @@ def type_of(value: object) -> str:
 
 
 def local(value: datetime | None) -> datetime | None:
-    """A time with a zone: the session's, where it had none."""
+    """Return a time with a zone: the session's, if it had none."""
     return value if value is None or value.tzinfo is not None else value.astimezone()
 
 
 def whole_seconds(value: datetime | None) -> datetime | None:
-    """A time as DATE keeps it: local, without a fraction."""
+    """Cut a time to what DATE keeps: local, without a fraction."""
     if value is None:
         return None
     return value.replace(microsecond=0, tzinfo=None)
 
 
 def naive(value: datetime | None) -> datetime | None:
-    """A time as TIMESTAMP keeps it: without its zone."""
+    """Cut a time to what TIMESTAMP keeps: without its zone."""
     return None if value is None else value.replace(tzinfo=None)
 
 
 def convert(value: object, type_name: str, nls: dict[str, str]) -> object:
-    """A value as another type keeps it; raises what Oracle raises where that cannot be."""
+    """Convert a value to another type; raises what Oracle raises if that cannot be."""
     if value is None or type_name == "NULL":
         return value
     if type_name in TEXTS:
@@ -155,10 +155,10 @@ def convert(value: object, type_name: str, nls: dict[str, str]) -> object:
 
 
 def days(value: timedelta) -> Decimal:
-    """A span as DATE arithmetic gives it: a NUMBER of days."""
+    """Return a span as DATE arithmetic gives it: a NUMBER of days."""
     return Decimal(value // timedelta(microseconds=1)) / MICROSECONDS
 
 
 def span(value: Decimal) -> timedelta:
-    """A NUMBER of days as a span, to the second, as DATE arithmetic rounds it."""
+    """Return a NUMBER of days as a span, to the second, as DATE arithmetic rounds it."""
     return timedelta(seconds=int((value * 86_400).to_integral_value(decimal.ROUND_HALF_UP)))

@@ -39,7 +39,7 @@ class Reader:
         self.memo = {} if memo is None else memo
 
     def take(self, count: int) -> bytes:
-        """The next `count` bytes."""
+        """Read the next `count` bytes."""
         end = self.pos + count
         if end > len(self.data):
             raise Short(end)
@@ -62,7 +62,7 @@ class Reader:
         return int.from_bytes(self.take(4), "big")
 
     def ub(self) -> int:
-        """An integer that brings its own length; the length's top bit is the sign."""
+        """Read an integer that brings its own length; the length's top bit is the sign."""
         head = self.u8()
         size = head & 0x7F
         if size > 8:
@@ -71,7 +71,7 @@ class Reader:
         return -value if head & 0x80 else value
 
     def clr(self) -> bytes | None:
-        """Bytes with their length, in chunks where they are long. FD 01 is a null of thick clients."""
+        """Read bytes with their length, in chunks if they are long. FD 01 is a null of thick clients."""
         size = self.u8()
         if size == 0 or size == 255:
             return None
@@ -100,7 +100,7 @@ class Reader:
             self.memo[start] = (whole, self.pos)
 
     def dalc(self) -> bytes:
-        """Bytes behind two lengths."""
+        """Read bytes behind two lengths."""
         return (self.clr() or b"") if self.ub() else b""
 
     def skip(self, form: str) -> None:
@@ -126,7 +126,7 @@ _SMALL = [_ub(value) for value in range(256)]
 
 
 def ub(value: int) -> bytes:
-    """An integer that brings its own length."""
+    """Encode an integer with its own length."""
     return _SMALL[value] if 0 <= value < 256 else _ub(value)
 
 
@@ -134,7 +134,7 @@ LENGTH = [bytes((size,)) for size in range(256)]
 
 
 def clr(value: bytes | None) -> bytes:
-    """Bytes with their length; empty is null."""
+    """Encode bytes with their length; empty is null."""
     if not value:
         return NULL
     if len(value) <= LONGEST_SHORT:
@@ -144,10 +144,10 @@ def clr(value: bytes | None) -> bytes:
 
 
 def dalc(value: bytes) -> bytes:
-    """Bytes behind two lengths."""
+    """Encode bytes behind two lengths."""
     return ub(len(value)) + clr(value) if value else NULL
 
 
 def pair(key: str, value: str, flags: int = 0) -> bytes:
-    """One key and value of a login."""
+    """Encode one key and value of a login."""
     return dalc(key.encode()) + dalc(value.encode()) + ub(flags)

@@ -44,6 +44,6 @@ def connection(running: ConnectableServer) -> Iterator[oracledb.Connection]:
 
 @pytest.fixture
 def exact_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers as Decimal, CLOBs as text, as our handler reads them."""
+    """Read numbers as Decimal and CLOBs as text, as our handler does."""
     monkeypatch.setattr(oracledb.defaults, "fetch_decimals", True)
     monkeypatch.setattr(oracledb.defaults, "fetch_lobs", False)

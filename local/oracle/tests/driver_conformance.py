@@ -1,8 +1,8 @@
 """What every version of the thin driver must be able to do; run in a venv of its own by test_drivers.py.
 
-Usage: DRIVE_PASSWORD=... drive.py PORT    Needs: oracledb, a server with the engine of net_kit.py
-With ORACLE_CLIENT_LIB, a folder, it drives that Oracle client (thick mode) and leaves out what facts/oracle-net.md,
-section 7, says does not work there: RETURNING, CLOBs, time-outs; an event loop needs thin mode.
+Usage: DRIVE_PASSWORD=... driver_conformance.py PORT    Needs: oracledb, a server with the engine of net_helpers.py
+With ORACLE_CLIENT_LIB, a folder, it runs that Oracle client (thick mode) and leaves out what does not work there with
+the stand-in: RETURNING, CLOBs, time-outs; an event loop needs thin mode.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class FakeSession:
         return Result(rowcount=count, returned=[list(range(count)), [f"r{i}" for i in range(count)]])
 
     def _block(self, found: re.Match, binds: list[Bind], cancel: threading.Event) -> Result:
-        """`:a := :b` and `:a := twice(:b)`, one after another; lists of numbers too."""
+        """Run `:a := :b` and `:a := twice(:b)`, one after another; lists of numbers too."""
         values = {bind.name: bind.value for bind in binds}
         places = {bind.name: place for place, bind in enumerate(binds)}
         out = {}
@@ -148,7 +148,7 @@ class ConnectableServer(in_process_server.InProcessServer):
 
 
 def one(connection: oracledb.Connection, *values: object) -> tuple:
-    """The values, there and back: bound, echoed by the engine, fetched."""
+    """Return the values, there and back: bound, echoed by the engine, fetched."""
     places = ", ".join(f":{index}" for index in range(1, len(values) + 1))
     with connection.cursor() as cursor:
         return cursor.execute(f"select {places} from dual", values).fetchone()

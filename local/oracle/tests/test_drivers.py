@@ -18,7 +18,7 @@ VENVS = HERE.parents[2] / "build" / "drivers"
 
 
 def python_with(version: str) -> Path:
-    """The interpreter of a venv that has that driver; it is made once and kept."""
+    """Return the interpreter of a venv that has that driver; it is made once and kept."""
     home = VENVS / version
     python = home / "bin" / "python"
     if subprocess.run([python, "-c", "import oracledb"], capture_output=True).returncode if python.exists() else True:
@@ -49,7 +49,7 @@ def test_a_thick_client(running: ConnectableServer):
 
 
 def drive(running: ConnectableServer, version: str, **environment: str) -> str:
-    """What drive.py prints in a process of its own."""
+    """Return the output of driver_conformance.py in a process of its own."""
     inherited = {name: value for name, value in os.environ.items() if name != "ORACLE_CLIENT_LIB"}
     driven = subprocess.run(
         [python_with(version), HERE / "driver_conformance.py", str(running.port)],

@@ -29,7 +29,7 @@ def failure(session, sql, *values) -> OracleError:
 
 
 def computed(session, declarations: str, body: str) -> object:
-    """What a block assigns to :r, as text."""
+    """Return what a block assigns to :r, as text."""
     return run(session, f"DECLARE {declarations} BEGIN {body} END;", "").out[0]
 
 
@@ -64,7 +64,7 @@ def computed(session, declarations: str, body: str) -> object:
         ("b BOOLEAN := FALSE;", "IF NOT b THEN RETURN; END IF; :r := 'not reached';", None),
         ("n NUMBER;", "EXECUTE IMMEDIATE 'SELECT :a + :b FROM dual' INTO n USING 2, 3; :r := n;", "5"),
         ("n NUMBER;", "EXECUTE IMMEDIATE 'BEGIN :x := :y * 2; END;' USING OUT n, 4; :r := n;", "8"),
-        ("v VARCHAR2(99) := q'[say 'hi';]';", ":r := v; /* END; */ -- BEGIN\n", "say 'hi';"),
+        ("v VARCHAR2(99) := q'[print 'hi';]';", ":r := v; /* END; */ -- BEGIN\n", "print 'hi';"),
         ("v VARCHAR2(30);", "v := CASE WHEN 1 = 1 THEN 'case' END; :r := v;", "case"),
         ("n NUMBER := 2;", "CASE n WHEN 1 THEN :r := 'a'; WHEN 1 + 1 THEN :r := 'b'; ELSE :r := 'c'; END CASE;", "b"),
         ("n NUMBER := 7;", "CASE WHEN n < 5 THEN :r := 'a'; WHEN n > 5 THEN NULL; :r := 'b'; END CASE;", "b"),

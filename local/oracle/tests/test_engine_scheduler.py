@@ -1,4 +1,4 @@
-"""The scheduler's jobs in 11.2's terms: what CREATE_JOB's arguments, a job's block and a look's predicate change."""
+"""The scheduler's jobs in 11.2's terms: what CREATE_JOB's arguments, a job's block and a query's predicate change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine import CREATE_JOB, eventually, job_state, opened, outcome, procedure
 from local.oracle.database import Database
 from local.oracle.model import OracleError
 
-# A job that marks its own start, looks for another one of its period, and only then runs the procedure.
+# A job that marks its own start, searches another one of its period, and only then runs the procedure.
 GUARDED = r"""
 DECLARE
   v_status VARCHAR2(4000); v_message VARCHAR2(4000); v_other VARCHAR2(30);
@@ -55,7 +55,7 @@ def session(database):
 
 
 def create(session, name: str, action: str, **arguments: str) -> None:
-    """CREATE_JOB with arguments in PL/SQL's words."""
+    """Call CREATE_JOB with arguments in PL/SQL's words."""
     arguments = {"job_type": "'PLSQL_BLOCK'", "enabled": "TRUE", "auto_drop": "FALSE", **arguments}
     text = ", ".join(f"{key} => {word}" for key, word in arguments.items())
     run(session, f"BEGIN DBMS_SCHEDULER.CREATE_JOB(job_name => :n, job_action => :a, {text}); END;", name, action)
@@ -321,7 +321,7 @@ os._exit(9)
 
 @pytest.fixture
 def killed(tmp_path):
-    """A folder whose database died with a job running."""
+    """Return a folder whose database died with a job running."""
     here = Path(__file__).parent
     paths = [str(here), str(here.parents[2])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

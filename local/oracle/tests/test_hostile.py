@@ -62,7 +62,7 @@ def read_packet(peer: socket.socket, wide: bool = True) -> tuple[int, bytes]:
 
 
 def accepted(running: ConnectableServer) -> socket.socket:
-    """A peer that has got as far as ACCEPT."""
+    """Return a peer that has got as far as ACCEPT."""
     peer = call(running)
     peer.sendall(connect_packet())
     assert read_packet(peer, wide=False)[0] == packets.ACCEPT
@@ -71,7 +71,7 @@ def accepted(running: ConnectableServer) -> socket.socket:
 
 @pytest.fixture
 def bystander(running: ConnectableServer) -> Iterator[None]:
-    """Somebody else's session, which must not notice."""
+    """Check that another client's session does not notice."""
     with running.connect() as connection:
         yield
         assert one(connection, 1) == (1,)
@@ -129,7 +129,7 @@ def test_a_message_without_end_before_login(running: ConnectableServer, bystande
 
 
 def negotiated(running: ConnectableServer) -> socket.socket:
-    """A peer that has got as far as the login."""
+    """Return a peer that has got as far as the login."""
     peer = accepted(running)
     peer.sendall(data_packet(b"\x01\x06\x00driver\0"))
     assert read_packet(peer)[0] == packets.DATA
@@ -201,7 +201,7 @@ def test_a_thousand_silent_peers(running: ConnectableServer, bystander: None):
 
 
 class Tap:
-    """Stands between the driver and the server and can speak for the driver once it has logged in."""
+    """Passes bytes between the driver and the server, and can send in the driver's place once it has logged in."""
 
     def __init__(self, running: ConnectableServer):
         self.server = call(running)
@@ -230,7 +230,7 @@ class Tap:
         self.server.sendall(data)
 
     def dropped(self) -> bool:
-        """Whether the server ends the session: the driver's next call fails."""
+        """Return whether the server ends the session: the driver's next call fails."""
         with pytest.raises(oracledb.Error):
             for _ in range(3):
                 self.connection.ping()

@@ -17,7 +17,7 @@ from local.oracle.model import Column
 
 pytestmark = pytest.mark.usefixtures("exact_values")
 WAIT = 10
-# A smaller case is not looked for: where bytes are missing each try would wait for the call's time-out.
+# A smaller case is not searched: if bytes are missing, each try would wait for the call's time-out.
 over_a_socket = settings(
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     report_multiple_bugs=False,
@@ -231,7 +231,7 @@ def test_many_rows_come_fast_and_cost_no_memory(connection: oracledb.Connection,
 
 
 def peak() -> int:
-    """The most memory this process has ever held, in KiB."""
+    """Return the most memory this process has ever held, in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

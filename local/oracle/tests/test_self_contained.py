@@ -20,7 +20,7 @@ OTHERS = (
 
 
 def imports(tree: ast.Module, depth: int) -> Iterator[str]:
-    """The modules that a file imports, relative ones under `local.oracle`; depth: its folders below the package."""
+    """Return the modules that a file imports, relative ones under `local.oracle`; depth: its folders in the package."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -28,7 +28,7 @@ exact = st.builds(
 
 
 def back(kind: str, value: object) -> object:
-    """A value encoded as a column and parsed as a bind."""
+    """Return a value encoded as a column and parsed as a bind."""
     reader = Reader(ENCODERS[kind](value))
     data = reader.clr()
     assert reader.pos == len(reader.data)
