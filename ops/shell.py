@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import environment, terminal
+from ops import aws_cli, environment, terminal
 from ops.progress import waiting_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,6 +121,12 @@ def run(command: str, environ: dict[str, str], seconds: float | None = None) -> 
 
     Not Invoke's own `run`: its settings, such as INVOKE_RUN_PTY, come from the user and would change the output.
     """
+    with waiting_for(f"`{first_words(command)} …`"):
+        words = aws_cli.words_of(command, environ)
+        return Done(*aws_cli.run(words, environ, ROOT, seconds)) if words else in_bash(command, environ, seconds)
+
+
+def in_bash(command: str, environ: dict[str, str], seconds: float | None) -> Done:
     process = subprocess.Popen(
         [bash(environ), "-c", command],
         cwd=ROOT,
@@ -133,8 +139,7 @@ def run(command: str, environ: dict[str, str], seconds: float | None = None) -> 
         errors="replace",
     )
     try:
-        with waiting_for(f"`{first_words(command)} …`"):
-            output, errors = process.communicate(timeout=seconds)
+        output, errors = process.communicate(timeout=seconds)
     except BaseException:
         # Not `with`, which would wait for a command that does not end.
         process.kill()

@@ -1,0 +1,133 @@
+"""ops/aws_cli.py: a command in this process has the result of a shell, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from support.helpers import ROOT
+
+from ops import aws_cli, shell
+
+CFG = {
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_PROFILE": "",
+    "AWS_REGION": "eu-west-1",
+    "RESTATE_ADMIN_URL": "http://127.0.0.1:9",
+    "RESTATE_AUTH_TOKEN": "",
+}
+
+
+@pytest.fixture
+def environ() -> dict[str, str]:
+    return shell.command_environment(CFG) | {"AWS_MAX_ATTEMPTS": "1"}
+
+
+@pytest.fixture
+def silent(environ):
+    """The environment of a CLI whose endpoint accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield environ | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}"}
+
+
+def surroundings() -> tuple:
+    return dict(os.environ), os.getcwd(), signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--version",
+        "lambda get-function",
+        "--region eu-west-1 lambda invoke --function-name f --payload fileb://no/such/file build/answer.json",
+        "--region eu-west-1 lambda get-alias --function-name f --name live --query '[RevisionId, Nàme]' --output text",
+        "--profile no-such sts get-caller-identity",
+    ],
+)
+def test_result_is_that_of_a_shell(words, environ):
+    command = f"aws {words}"
+    assert aws_cli.words_of(command, environ)
+    before = surroundings()
+    assert shell.run(command, environ) == shell.in_bash(command, environ, 60)
+    assert surroundings() == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "restate deployments list",
+        "aws sts get-caller-identity > build/x",
+        'aws lambda publish-version --revision-id "$(cut -f1 build/x)"',
+        "aws lambda update-function-configuration --vpc-config SubnetIds=[],SecurityGroupIds=[]",
+        "aws sts get-caller-identity; aws --version",
+        "aws s3 ls s3://*",
+        "aws s3 cp ~/a b",
+        "mkdir -p build && aws --version",
+        "aws x --name 'it'\"'\"'s'",
+        "awsome --version",
+        "aws lambda invoke --name $NAME",
+        "aws --version\naws --version",
+        "aws --version & aws --version",
+        "aws x #y",
+    ],
+)
+def test_command_that_needs_a_shell_gets_one(command, environ):
+    assert aws_cli.words_of(command, environ) is None
+
+
+def test_other_aws_cli_on_path_is_started_as_a_program(environ, tmp_path):
+    (tmp_path / "aws").write_text("#!/bin/sh\necho other\n")
+    (tmp_path / "aws").chmod(0o755)
+    environ["PATH"] = f"{tmp_path}{os.pathsep}{environ['PATH']}"
+    assert shell.run("aws --version", environ).stdout == "other\n"
+
+
+def test_thread_starts_a_program(environ):
+    """The environment of a process is that of all its threads."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(aws_cli.words_of("aws --version", environ)))
+    thread.start()
+    thread.join()
+    assert found == [None]
+
+
+def test_options_of_one_command_do_not_change_the_next(silent):
+    """A session keeps the time-outs that it was given."""
+    first = shell.run("aws lambda get-alias --function-name f --name live --cli-read-timeout 1", silent)
+    assert "Read timeout" in first.stderr
+    with pytest.raises(subprocess.TimeoutExpired):
+        shell.run("aws lambda get-alias --function-name f --name live", silent, seconds=2.5)
+
+
+def test_command_ends_in_time_and_leaves_nothing_behind(silent):
+    before = surroundings()
+    with pytest.raises(subprocess.TimeoutExpired):
+        shell.run("aws lambda get-alias --function-name f --name live", silent, seconds=1)
+    assert surroundings() == before
+
+
+def test_interrupt_ends_the_task_and_not_the_command_alone(silent):
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    before = surroundings()
+    with pytest.raises(KeyboardInterrupt):
+        shell.run("aws lambda get-alias --function-name f --name live", silent)
+    assert surroundings() == before
+
+
+def test_cli_that_something_else_has_imported_finds_its_models(environ, monkeypatch):
+    import awscli  # noqa: F401
+
+    monkeypatch.setattr(aws_cli, "_shared", {})
+    assert shell.run("aws --version", environ).stdout.startswith("aws-cli/")
+
+
+def test_files_of_a_command_are_those_of_the_repository(environ, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = shell.run("aws lambda invoke --function-name f --payload fileb://README.md answer.json", environ)
+    assert (ROOT / "README.md").exists() and not Path("README.md").exists()
+    assert 'Could not connect to the endpoint URL: "http://127.0.0.1:9' in done.stderr
