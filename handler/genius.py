@@ -75,7 +75,7 @@ BEGIN
 END;"""
 DISABLE_JOB = "BEGIN DBMS_SCHEDULER.DISABLE(name => :job, force => TRUE); END;"
 # Times in UTC: times of the database's own zone cannot be compared across a change of its offset, and a named zone
-# ends in ORA-01805 or DPY-3022 where client and database have other time-zone files.
+# ends in ORA-01805 or DPY-3022 if client and database have different time-zone files.
 RUNS_OF_JOB = """
 SELECT status, error# AS error_number, additional_info, SYS_EXTRACT_UTC(actual_start_date), run_duration,
        SYS_EXTRACT_UTC(log_date)
@@ -87,8 +87,8 @@ SELECT job_name FROM user_scheduler_jobs
 
 CHARACTER_SET = "SELECT value FROM nls_database_parameters WHERE parameter = 'NLS_CHARACTERSET'"
 PACKAGE = "PACKAGE_RPT_AC_FI806"
-# In a job a role's rights do not count, so EXECUTE has to be the user's own; its own package needs no grant. SELECT is
-# used in a session, where a role's rights count: ALL_TAB_PRIVS has those, too.
+# In a job a role's rights do not count, so EXECUTE must be the user's own; its own package needs no grant. SELECT is
+# used in a session, in which a role's rights count: ALL_TAB_PRIVS has those, too.
 RIGHTS = f"""
 SELECT 'CREATE JOB' FROM session_privs WHERE privilege IN ('CREATE JOB', 'CREATE ANY JOB')
 UNION SELECT 'EXECUTE' FROM all_tab_privs

@@ -29,7 +29,7 @@ def run(target: Target) -> None:
     state = State()
     port = kept_port(state)
     if answers(port):
-        raise Exit(f"port {port} is taken: another `inv dev` may be running. End it first.")
+        raise Exit(f"port {port} is taken, perhaps by another `inv dev`; stop that one, then run this again")
     # The server inherits all of it: what a command of a task gets, the settings of the function, and the mark by which
     # `inv local.down` finds it.
     environ = shell.command_environment(target.cfg) | config.function_environment(target.cfg)

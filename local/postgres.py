@@ -55,7 +55,7 @@ def programs() -> Path:
 
 
 def copy_programs() -> None:
-    """Copy the server's programs to where they run, if they do not run where they are; raises LocalError."""
+    """Copy the server's programs to a folder in which they run, if they do not run in place; raises LocalError."""
     package, wanted = _package(), programs()
     if wanted == package / PROGRAMS or wanted.exists():
         return

@@ -80,7 +80,10 @@ def describe(cfg: dict, row: dict, behind: str | None) -> tuple[str, str, str]:
 
 
 def ask(target: Target, date: str, progress: dict) -> tuple[str, str, float | None]:
-    """Return the job's state in Genius, the next command, and the median duration, as far as the function answers."""
+    """Return (the job's state in Genius, the next command, the median duration).
+
+    If the function does not answer, state and duration are empty, and the command is that of the doctor.
+    """
     try:
         known = next_command.known_state(target.cfg, date)
     except Exit as error:
@@ -108,7 +111,7 @@ def moment(text: str) -> float:
 
 
 def lines(view: View, now: float) -> list[str]:
-    """Return the view as plain lines, without what is not there; the last one has the next command."""
+    """Return the view as plain lines, without its empty parts; the last line has the next command."""
     found = []
     for at, (call, status, error) in enumerate(view.calls):
         found.append(f"{'' if at else 'Restate':<9} {call}: {status}{f'; {error}' if error else ''}")
@@ -124,7 +127,7 @@ def lines(view: View, now: float) -> list[str]:
 
 def watch(target: Target, date: str) -> None:
     """Follow a closing until it ends: a live view on a terminal, plain lines elsewhere; Exit if it failed."""
-    # Imported here: no other task waits for it.
+    # Imported here, because other tasks do not need it and it takes time.
     from rich.console import Console
     from rich.live import Live
 
@@ -144,7 +147,7 @@ def watch(target: Target, date: str) -> None:
 
 
 def step_states(step: str) -> list[tuple[str, str]]:
-    """Return the state of each step of a closing, given the words of what it does now; all wait in a queue."""
+    """Return the state of each step of a closing; step: the current one's words, "" for a closing in the queue."""
     name = step.partition(" ")[0]
     # Whatever is not a later step belongs to the procedure: a submit, a wait, the job of an earlier closing.
     current = STEPS.index(name) if name in STEPS else 0 if step else -1

@@ -38,7 +38,7 @@ def one_line_on_failure() -> Iterator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and "/" not in str(error.filename or "/"):
             raise Exit(f"This needs the program {error.filename}, which PATH does not have; install it.") from None
-        raise Exit(f"{error}. Is the state folder of another user, or the disk full?", code=1) from None
+        raise Exit(f"{error}; check the owner of the state folder and the free disk, then try again", code=1) from None
 
 
 @task(group="local", changes=MACHINE, help={"procedure_seconds": "how long Genius' closing procedure takes; default 8"})

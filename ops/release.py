@@ -291,7 +291,7 @@ def wanted_at_alias(cfg: dict) -> str:
 def ensure_alias(target: Target, version_arn: str) -> str:
     """Point the alias `live` to a version, so that pings and keep-warm calls reach the version that Restate invokes.
 
-    Returns its description: what must be attached to it, and what was attached before and may have to be removed.
+    Returns its description: what must be attached to it, and what was attached before and must perhaps be removed.
     """
     version, wanted = version_arn.rpartition(":")[2], wanted_at_alias(target.cfg)
     found = target.query_json(get_alias(target.cfg), missing="ResourceNotFoundException")

@@ -1,4 +1,4 @@
-"""Passwords, checked the way Oracle checks them: neither side sends one in the clear (facts, section 3)."""
+"""Passwords, checked as Oracle checks them: neither side sends one in plain text."""
 
 from __future__ import annotations
 

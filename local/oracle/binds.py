@@ -1,7 +1,7 @@
 """What the wire leaves out of a statement: its kind and the names of its binds.
 
 Clients send bind values without names, in the order in which they find the names in the text; this is the same
-scan (facts, 4.3), so that both sides count alike.
+scan, so that both sides count alike.
 """
 
 from __future__ import annotations

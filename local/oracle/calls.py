@@ -268,7 +268,7 @@ class Calls:
     def _query(
         self, cursor: Cursor, head: Execute, result: Result, cancel: threading.Event, send: Send, described: bool
     ) -> bytes:
-        """Describe a query that has just run, and fetch where the client wants that at once."""
+        """Describe a query that has just run, and fetch if the client wants that at once."""
         header = b"" if described and result.columns == cursor.columns else replies.describe(self.caps, result.columns)
         cursor.columns, cursor.rows, cursor.fetched = result.columns, iter(result.rows or ()), 0
         undefined_clobs = not cursor.defines and any(column.type == "CLOB" for column in cursor.columns)

@@ -1,7 +1,7 @@
 """Package_Rpt_Ac_Fi806.get_master_data: the closing procedure that everything else here exists for.
 
 Each start is written to DATA/procedure.log, synced to the disk, before anything else happens, so a test can count the
-starts whatever dies afterwards. The faults `procedure_seconds`, `procedure_holds`, `procedure_status`,
+starts even if something dies afterwards. The faults `procedure_seconds`, `procedure_holds`, `procedure_status`,
 `procedure_message` and `procedure_error` change how long it takes and how it ends.
 """
 

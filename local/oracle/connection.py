@@ -125,7 +125,7 @@ class Connection:
     async def _accept(self) -> bool:
         packet = await self._read()
         if packet.kind != packets.CONNECT:
-            raise Malformed(f"packet {packet.kind} where CONNECT was due")
+            raise Malformed(f"packet {packet.kind}, expected CONNECT")
         call = packets.parse_connect(packet.body)
         if call.text_follows:
             text = (await self._data())[: call.text_follows]
@@ -181,7 +181,7 @@ class Connection:
         """Read the next DATA packet's payload before login; None for the end-of-file packet."""
         packet = await self._read()
         if packet.kind != packets.DATA or len(packet.body) < 2:
-            raise Malformed(f"packet {packet.kind} where DATA was due")
+            raise Malformed(f"packet {packet.kind}, expected DATA")
         return None if packet.body[1] & packets.END_OF_FILE else packet.body[2:]
 
     def _verifier(self) -> str:

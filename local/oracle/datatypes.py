@@ -1,7 +1,7 @@
 """Values of Oracle's data types as bytes, both ways.
 
-Encoded values bring their length along, as a column of a row carries them; None is the null of all types. Parsers
-get the bytes without it, and raise `Malformed` for what is no value of their type.
+An encoded value begins with its length, as in a row; None is the null of all types. Parsers get the bytes without the
+length, and raise `Malformed` for bytes that are no value of their type.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ _SMALL_NUMBERS: list[bytes] = []
 def number(value: int | Decimal | float | None, text: str = "") -> bytes:
     """Encode NUMBER: an exponent and pairs of digits; exact up to 38 digits, rounded beyond 40.
 
-    text: the value's own without an exponent, where it is known.
+    text: the value as text without an exponent, if it is known.
 
-    Raises ORA-01426 for what does not fit, ValueError for what is no number, which text is not even where it has
-    only digits. The hot spot of a fetch: all digits are read at once, as hexadecimal, which fails on an exponent.
+    Raises ORA-01426 for a value that does not fit, and ValueError for what is no number; a str is none, even if it has
+    only digits. This is the hot spot of a fetch: all digits are read at once, as hexadecimal, which fails on an
+    exponent.
     """
     if value is None:
         return NULL

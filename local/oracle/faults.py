@@ -17,7 +17,7 @@ KNOWN = {
     "procedure_seconds": "seconds that the closing procedure takes",
     "procedure_holds": "it does not end before this is cleared",
     "procedure_status": "what it gives as its status, such as 0 or NULL; the balances then stay stale",
-    "procedure_message": "what it gives as its message, where procedure_status is injected",
+    "procedure_message": "what it gives as its message, if procedure_status is injected",
     "procedure_error": "an error inside it, such as ORA-01555: snapshot too old",
     "open_balances": 'more rows in AC_GLOPENBALANCE, as JSON: [["2025-01", account, name, branch, 6 amounts], …]',
     "slave_dies": "once: the process under the running, or else the next, job is gone, and the job STOPPED",

@@ -1,7 +1,7 @@
 """Oracle's scalar functions: each by name, with the types it takes and gives.
 
 A function gets its arguments already converted to the types in `takes` (the last one repeats; 'ANY' leaves a value
-as it is) and, where it `needs_run`, the running statement first. A NULL argument is a NULL result, unless `nulls`.
+as it is) and, if it `needs_run`, the running statement first. A NULL argument is a NULL result, unless `nulls`.
 """
 
 from __future__ import annotations

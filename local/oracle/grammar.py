@@ -73,7 +73,7 @@ class Parsed(NamedTuple):
 def parse(sql: str, numbers: dict[str, int] | None = None) -> Parsed:
     """Parse one SQL statement; binds are numbered by occurrence unless `numbers` has their names.
 
-    Raises what Oracle raises, with the position where that is known.
+    Raises what Oracle raises, with the position if that is known.
     """
     words = tokens(sql)
     if not words or words[0].bare not in STARTS:

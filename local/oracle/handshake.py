@@ -1,4 +1,4 @@
-"""What both sides agree on before a login: protocol, data types, and pairs of the login itself (facts, section 3)."""
+"""The messages before and during a login: protocol, data types, and the login's pairs of key and value."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pairs(parts: list[bytes]) -> bytes:
 def parse_protocol(reader: Reader) -> None:
     """Parse the client's first message: versions and its name, neither of which matters here."""
     if reader.u8() != PROTOCOL:
-        raise Malformed("no protocol message where one was due")
+        raise Malformed("expected a protocol message")
     while reader.u8():
         pass
     while reader.u8():
@@ -57,7 +57,7 @@ def protocol() -> bytes:
 def parse_types(reader: Reader) -> Types:
     """Parse the client's capabilities and data types."""
     if reader.u8() != TYPES:
-        raise Malformed("no data types where they were due")
+        raise Malformed("expected data types")
     reader.take(4)
     flags = reader.u8()
     theirs, _ = reader.clr() or b"", reader.clr()

@@ -53,7 +53,7 @@ def _then(fn: Callable, after: Callable) -> Callable:
 
 
 def compared(test: Callable, left: Expr, right: Expr, offset: int = 0) -> Callable:
-    """Return the closure of a comparison: of converted values, and None where one is NULL."""
+    """Return the closure of a comparison: of converted values, and None if one is NULL."""
     first, second = aligned(left, right, offset)
 
     def comparison(row, run):

@@ -1,4 +1,4 @@
-"""The packets of Oracle Net: taken off a stream, built as bytes (facts, section 2)."""
+"""The packets of Oracle Net: read from a stream, built as bytes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def read(stream: asyncio.StreamReader, longest: int, wide: bool) -> Packet
     header = await stream.readexactly(HEADER)
     size = int.from_bytes(header[: 4 if wide else 2], "big")
     if not HEADER <= size <= longest:
-        raise Malformed(f"a packet of {size} bytes, where {longest} is the most")
+        raise Malformed(f"a packet of {size} bytes, the most is {longest}")
     return Packet(header[4], await stream.readexactly(size - HEADER))
 
 

@@ -41,7 +41,7 @@ class UserException(OracleError):
 
 
 class Jump(Exception):
-    """Ends a loop's turn: the innermost loop's where label is empty."""
+    """Ends a loop's turn: the innermost loop's if label is empty."""
 
     def __init__(self, label: str):
         super().__init__(label)

@@ -40,7 +40,7 @@ class Privileges:
         self.grants = list(dict.fromkeys([*self.grants, *new]))
 
     def revoke(self, privileges: list[str], target: str, grantees: list[str]) -> bool:
-        """Take privileges away; False where none of them was there."""
+        """Revoke privileges; returns False if none of them was granted."""
         left = [
             one
             for one in self.grants

@@ -1,4 +1,4 @@
-"""The messages of the server as bytes (facts, sections 4.1 and 4.2)."""
+"""The messages of the server as bytes."""
 
 from __future__ import annotations
 

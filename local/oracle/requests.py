@@ -1,7 +1,7 @@
-"""What a client asks for: messages taken apart, without side effects (facts, section 4).
+"""The requests of a client: messages parsed without side effects.
 
 There is no mark for the end of a message, so its bytes are parsed as they come: `Requests` keeps what it has
-understood, the head and then row by row, and waits for more where they run out.
+understood, the head and then row by row, and waits for more if they run out.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Execute(NamedTuple):
 
 
 class Reexecute(NamedTuple):
-    """Run a cursor again. count: rows to fetch where `fetch`, else executions."""
+    """A request to run a cursor again. count: rows to fetch if `fetch`, else executions."""
 
     cursor: int
     count: int
@@ -155,7 +155,7 @@ def _value(reader: Reader, slot: Slot) -> object:
 
 def _row(reader: Reader, plan: Plan) -> list[object]:
     if (kind := reader.u8()) != ROW:
-        raise Malformed(f"message {kind} where a row was due")
+        raise Malformed(f"message {kind}, expected a row")
     values: list[object] = [None] * plan.width
     for index in plan.order:
         values[index] = _value(reader, plan.slots[index])
@@ -265,7 +265,7 @@ def _call(reader: Reader, function: int, caps: Caps) -> Execute | Reexecute | Fe
 class Requests:
     """The bytes of one session, turned into requests as they become whole.
 
-    plan: what follows a re-execution, by cursor; known: a cursor's statement, where it has one.
+    plan: what follows a re-execution, by cursor; known: a cursor's statement, if it has one.
     """
 
     def __init__(self, caps: Caps, plan: Callable[[int], Plan | None], known: Callable[[int], Statement | None]):
@@ -326,7 +326,7 @@ class Requests:
             function, _ = reader.u8(), reader.u8()
             closed += _piggyback(reader, function)
         if kind != FUNCTION:
-            raise Malformed(f"message {kind} where a call was due")
+            raise Malformed(f"message {kind}, expected a call")
         function, _ = reader.u8(), reader.u8()
         head = _call(reader, function, self.caps)
         return head, closed, self._plan_for(head)

@@ -35,7 +35,7 @@ class Server:
         self._listener: asyncio.Server | None = None
 
     async def start(self, port: int = 0) -> int:
-        """Listen; 0 takes a free port. Returns the port. Raises OSError where it is taken."""
+        """Listen, at 0 on a free port. Returns the port. Raises OSError if it is taken."""
         self._listener = await asyncio.start_server(self._serve, HOST, port, backlog=BACKLOG)
         self.port = self._listener.sockets[0].getsockname()[1]
         return self.port

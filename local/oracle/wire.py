@@ -1,7 +1,7 @@
 """The building blocks of Oracle Net's messages: integers and bytes with their lengths. No sockets, no state.
 
-`Reader` takes the bytes of one message apart and raises `Short` where they end too early. The functions below it
-build bytes. Layouts: shared/facts/oracle-net.md, section 1.
+`Reader` takes the bytes of one message apart and raises `Short` if they end too early. The functions below it
+build bytes.
 """
 
 from __future__ import annotations

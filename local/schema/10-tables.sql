@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS financial_report.calculation_runs (
     finished_at timestamptz
 );
 
--- One value per period and metric: a later run replaces an earlier one. NULL where it would divide by zero.
+-- One value per period and metric: a later run replaces an earlier one. NULL if it would divide by zero.
 CREATE TABLE IF NOT EXISTS financial_report.financial_metrics (
     year integer NOT NULL,
     month integer NOT NULL CHECK (month BETWEEN 1 AND 12),

@@ -65,7 +65,7 @@ AS $$
 $$;
 
 -- Compute and store the metrics of a period as run p_run_id. The same run may be made again and gives the same rows;
--- a later run replaces an earlier one's. Raises where the period has no balances; then nothing is changed.
+-- a later run replaces an earlier one's. Raises an error if the period has no balances; then nothing is changed.
 CREATE OR REPLACE FUNCTION financial_report.calculate_financial_metrics(
     p_run_id uuid, p_year integer, p_month integer
 ) RETURNS text

@@ -54,7 +54,7 @@ def test_task_works_from_a_hostile_shell_in_a_subfolder(deployed, hostile, words
 
 
 def test_copied_commands_work_from_a_hostile_shell(deployed, hostile):
-    """The restate CLI and curl among them, neither of which the tasks above call."""
+    """This covers the restate CLI and curl, which the tasks above do not call."""
     script = f'eval "$({INV} env.shell --env local)" && restate deployments list && {{}} && {{}}'.format(
         'aws --region "$AWS_REGION" lambda get-alias --function-name "$FUNCTION_NAME" --name live',
         'curl --silent --show-error --fail "$RESTATE_ADMIN_URL/deployments"',
@@ -66,7 +66,7 @@ def test_copied_commands_work_from_a_hostile_shell(deployed, hostile):
 
 
 def test_restarts_of_restate_leave_the_folders_of_one_start(local):
-    """restate-server makes a folder for each invoker, by default in the folder of all users, and removes none."""
+    """restate-server makes a folder for each invoker, by default in /tmp, and deletes none."""
     folder = local.state.path / "restate" / "tmp"
 
     def folders() -> set[str]:

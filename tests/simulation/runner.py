@@ -8,7 +8,7 @@ from .oracle_model import Plan
 from .world import DATES, DAY, HOUR, STEP_FAULTS, Broken, Script, World, install
 
 install()
-# What an operator or the world does, with the way to draw its arguments.
+# The actions of an operator and of the world, each with a function that draws its arguments.
 ACTIONS = {
     "close": lambda draw: (draw.choice(DATES),),
     "cancel": lambda draw: (draw.choice(DATES),),
@@ -62,7 +62,7 @@ def when(draw: random.Random) -> float:
 
 
 def run(script: Script) -> str:
-    """Run a script; returns "" or what broke."""
+    """Run a script; returns the invariant that it breaks, or ""."""
     try:
         World(script).run()
     except Broken as error:

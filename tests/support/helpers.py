@@ -1,6 +1,6 @@
-"""What the tests share: tasks run as an operator runs them, and questions to the databases of the tests' cloud.
+"""Shared by all tests: run tasks as an operator does, and query the databases of the tests' cloud.
 
-ROOT is the copy of the checkout that the run works on (plugin.py); a test may edit it if it puts back what it edits.
+ROOT is the copy of the checkout that the run works on (plugin.py); a test that edits it must restore it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def environment_file(name: str, **changes: str):
 
 
 def as_superuser(local) -> native.Connection:
-    """Yield a connection of PostgreSQL's superuser to the finance database."""
+    """Return a connection of PostgreSQL's superuser to the finance database."""
     given = local.settings()
     return native.Connection(
         "postgres",

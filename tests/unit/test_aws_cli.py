@@ -30,7 +30,7 @@ def environ() -> dict[str, str]:
 
 @pytest.fixture
 def silent(environ):
-    """The environment of a CLI whose endpoint accepts connections and never answers."""
+    """Return the environment of a CLI whose endpoint accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield environ | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}"}
 
