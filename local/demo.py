@@ -70,7 +70,7 @@ def connect(cfg: dict[str, str]) -> native.Connection:
             cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
         )
     except (native.InterfaceError, native.DatabaseError) as error:
-        raise LocalError(f"PostgreSQL of the local cloud does not answer: {error}") from None
+        raise LocalError(f"PostgreSQL of the local cloud does not answer: {error}; run `inv local.up`") from None
     connection.run(f'SET search_path = "{cfg["PG_SCHEMA"]}"')
     return connection
 

@@ -113,7 +113,7 @@ def purge(target: Target, invocation: str) -> None:
     """Make Restate forget a completed invocation, and wait until it has."""
     status, answer = execute(target, "PATCH", f"{target.cfg['RESTATE_ADMIN_URL']}/invocations/{invocation}/purge")
     if status >= 300:
-        raise Exit(f"Restate did not purge {invocation}: {status}: {message(answer)}")
+        raise Exit(f"Restate did not purge {invocation}: {status}: {message(answer)}; run the command again")
     if not target.dry:
         wait_until_purged(target.cfg, invocation)
 

@@ -78,7 +78,7 @@ def completed(target: Target) -> Target:
     if lacking:
         cause = f"{cfg['FUNCTION_NAME']} does not have them" if found else f"there is no {cfg['FUNCTION_NAME']} yet"
         raise Exit(
-            f"env/{env}.env has no value of {', '.join(lacking)}, and {cause}; deploy once from where the values are."
+            f"env/{env}.env has no value of {', '.join(lacking)}, and {cause}; deploy once from a machine with them."
             " Nothing was changed."
         )
     return target.having(**{name: present[name] for name in names if name in present})

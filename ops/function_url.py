@@ -57,7 +57,10 @@ def ensure(target: Target) -> str:
     """Create the URL and its permissions if they are missing; returns its address, "" if a dry run has created none."""
     found = target.query_json(get_url(target.cfg), missing="ResourceNotFoundException")
     if found and found["AuthType"] != "NONE":
-        raise Exit("somebody has given the Function URL another AuthType than NONE, and Restate cannot call it")
+        raise Exit(
+            f"the Function URL has the AuthType {found['AuthType']}, so Restate cannot call it; delete the URL with"
+            f" `{delete_url(target.cfg)}`, and the next deploy creates it again"
+        )
     permitted = permissions(target)
     for statement in STATEMENTS:
         if statement not in permitted:
@@ -90,6 +93,7 @@ def refuse_open(url: str) -> None:
     except urllib.error.HTTPError as error:
         status = error.code
     except OSError as error:
-        raise Exit(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
+        reason = getattr(error, "reason", error)
+        raise Exit(f"{url} does not answer: {reason}; a new URL takes up to a minute: run it again") from None
     if status not in (401, 403):
         raise Exit(f"{url} answered {status} to a call that Restate has not signed; set FUNCTION_URL=off and deploy")

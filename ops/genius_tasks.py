@@ -52,7 +52,7 @@ def connected():
 
     settings = State().settings()
     if not settings:
-        raise Exit("There is no local cloud here yet: `inv local.up` makes it.", code=1)
+        raise Exit("There is no local cloud here yet; run `inv local.up`.", code=1)
     oracledb.defaults.fetch_decimals = True
     oracledb.defaults.fetch_lobs = False
     dsn = f"{HOST}:{settings['LOCAL_ORACLE_PORT']}/{ORACLE_SERVICE}"

@@ -122,5 +122,5 @@ def log_files(service: str) -> list[Path]:
     files = [Path(one["log"]) for name, one in found.items() if service in ("", name)]
     existing = [file for file in files if file.exists()]
     if not existing:
-        raise LocalError("No logs yet: `inv local.up` makes them.")
+        raise LocalError("No service has written a log yet; run `inv local.up`.")
     return existing

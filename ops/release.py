@@ -230,7 +230,7 @@ def refuse_public(target: Target) -> None:
         target.cfg, "GET", f"{target.cfg['RESTATE_ADMIN_URL']}/services/ClosingPeriod/handlers/close"
     )
     if status != 200 or found.get("public") is not False:
-        raise Exit("Restate has ClosingPeriod/close as public, so that anybody could close a period past its checks")
+        raise Exit("Restate lists ClosingPeriod/close as public, so anybody could close a period without its checks")
 
 
 def check_live(target: Target, version_arn: str) -> None:

@@ -104,7 +104,8 @@ def write(target: Target, period: str) -> tuple[Path, Path]:
             for text in render(target, header, accounts):
                 html.write(text)
     except OSError as error:
-        raise Exit(f"{target.env}: the report cannot be written to {FOLDER}: {error.strerror}") from None
+        fix = "check its owner and the free disk, then run it again"
+        raise Exit(f"{target.env}: the report cannot be written to {FOLDER}: {error.strerror}; {fix}") from None
     return page, table
 
 

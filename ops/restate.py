@@ -156,4 +156,4 @@ def delete_deployment(target: Target, identity: str) -> None:
     url = f"{target.cfg['RESTATE_ADMIN_URL']}/deployments/{identity}?force=true"
     status, answer = execute(target, "DELETE", url)
     if status not in (200, 202, 204, 404):
-        raise Exit(f"Restate did not delete {identity}: {status}: {one_line(message(answer))}")
+        raise Exit(f"Restate did not delete {identity}: {status}: {one_line(message(answer))}; run the command again")

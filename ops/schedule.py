@@ -87,13 +87,14 @@ def call(target: Target, verb: str, body: object = None) -> dict:
     """Call a handler of the scheduler and return its answer, {} under --dry; Exit in one line if it fails."""
     blocking = blocking_call(target.cfg)
     if blocking:
-        raise Exit(f"nothing was sent, because the call would wait for {blocking}")
+        raise Exit(f"nothing was sent, because the call would wait for {blocking}; see `inv doctor --env {target.env}`")
     status, answer = execute(target, "POST", url(target.cfg, verb), body)
     if status == 404:
         fix = f"run `inv deploy --env {target.env}` first"
         raise Exit(f"Restate has no handler {SERVICE}/{verb}: {message(answer)}; {fix}")
     if status >= 300 or not isinstance(answer, dict):
-        raise Exit(f"Restate refused {SERVICE}/{verb} with status {status}: {message(answer)}")
+        fix = f"see `inv doctor --env {target.env}`"
+        raise Exit(f"Restate refused {SERVICE}/{verb} with status {status}: {message(answer)}; {fix}")
     return answer
 
 

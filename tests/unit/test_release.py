@@ -105,7 +105,7 @@ def test_a_version_that_something_else_was_registered_after_is_registered_again(
 def test_deploy_fails_unless_restate_has_close_as_private(restate, answer):
     release.refuse_public(TARGET)
     restate["GET", "close"] = [answer]
-    with pytest.raises(Exit, match="ClosingPeriod/close as public"):
+    with pytest.raises(Exit, match="lists ClosingPeriod/close as public"):
         release.refuse_public(TARGET)
 
 
