@@ -6,17 +6,17 @@ import re
 
 from handler.client import ERRORS
 from handler.settings import SETTINGS
-from ops import alarms, config, listing, manual_commands
+from ops import alarms, config, listing
 from ops.shell import ROOT
 from ops.task import MACHINE, task
 
-PAGES = (ROOT / "README.md", ROOT / "docs" / "reference.md")
+PAGES = (ROOT / "docs" / "reference.md",)
 GENERATED = re.compile(r"(?<=<!-- generated: )([\w ]+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 @task(group="develop", changes=MACHINE)
 def docs(c):
-    """Generate the tables and the manual commands of README.md and docs/ again."""
+    """Generate the tables of docs/reference.md again."""
     for page in PAGES:
         before = page.read_text()
         after = generate(before)
@@ -27,18 +27,7 @@ def docs(c):
 def generate(text: str) -> str:
     """Return a page's text with its generated parts renewed."""
     parts = {"tasks": tasks_table, "settings": settings_table, "errors": errors_table, "signals": signals_table}
-    parts |= {name: lambda name=name: manual(name) for name in manual_commands.ENTRIES}
     return GENERATED.sub(lambda match: f"{match[1]}{match[2]}{parts[match[1]]()}\n", text)
-
-
-def manual(entry: str) -> str:
-    """Format the commands of an entry as a part of the page that opens with a click.
-
-    The mark of a block is not in its text: an interactive zsh takes a comment for a command.
-    """
-    body = "\n".join(manual_commands.lines(entry))
-    mark = " aws-only" if entry in manual_commands.AWS_ONLY else ""
-    return f"<details><summary>Manual commands</summary>\n\n```sh{mark}\n{body}\n```\n\n</details>"
 
 
 def table(*rows: tuple[str, ...]) -> str:

@@ -17,8 +17,8 @@ from ops import attention, ping
 from ops.restate import request
 from ops.target import Target
 
-README = (ROOT / "README.md").read_text()
-CRON_LINE = re.search(r"^\*/\d+ \* \* \* \* (make .*)$", README, re.MULTILINE)
+RUNBOOK = (ROOT / "docs" / "runbook" / "watch.md").read_text()
+CRON_LINE = re.search(r"^\*/\d+ \* \* \* \* (make .*)$", RUNBOOK, re.MULTILINE)
 
 
 def other_function(name: str):
@@ -27,7 +27,7 @@ def other_function(name: str):
 
 
 def cron(env: str, options: str = "") -> subprocess.CompletedProcess:
-    """Run the README's crontab line as cron does, with further options of make."""
+    """Run the runbook's crontab line as cron does, with further options of make."""
     command = CRON_LINE[1].replace("/opt/finance-closing", str(ROOT)).replace("ENV=prod", f"ENV={env} {options}")
     bare = f"env -i PATH=/usr/bin:/bin SHELL=/bin/sh FINANCE_CLOSING_STATE={shlex.quote(str(STATE))} {command}"
     return subprocess.run(["/bin/sh", "-c", bare], cwd="/", capture_output=True, text=True, timeout=60)

@@ -1,7 +1,7 @@
-"""README.md as a script: its blocks of commands in order, the expected output of each, and a shell that runs them.
+"""The pages of the documentation as scripts: blocks of commands, their expected outputs, and a shell that runs them.
 
-A block of `sh` is run, unless its fence has the mark `aws-only`. It must fail if that has the mark `exit-1`. A
-block of `text` right behind it is its expected output: each line must be printed, in that order; `…` is any lines.
+A block of `sh` runs, unless its fence has the mark `aws-only`. It must fail if its fence has the mark `exit-1`. A block
+of `text` directly after it is its expected output: each line must be printed, in that order; `…` is any lines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from support.helpers import ROOT, UNUSED
 
-README = ROOT / "README.md"
+README, RUNBOOK = ROOT / "README.md", ROOT / "docs" / "runbook" / "README.md"
+# The order in which a first reader needs them: the demo, then the shell of the runbook, then all others.
+PAGES = [README, RUNBOOK, *sorted({*ROOT.glob("docs/**/*.md")} - {RUNBOOK})]
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 AWS_ONLY, FAILS, ANYTHING = "aws-only", "exit-1", "…"
@@ -50,8 +52,12 @@ VOLATILE = [
 
 
 class Block(NamedTuple):
-    """heading: the nearest one above; output: None if the README shows none; mark: the word after `sh`, or ""."""
+    """number: from 0 on its page; heading: the nearest one above; output: None if the page shows none.
 
+    mark: the word after `sh`, or "".
+    """
+
+    page: Path
     number: int
     heading: str
     text: str
@@ -67,8 +73,9 @@ class Block(NamedTuple):
         return self.mark == FAILS
 
 
-def blocks(text: str) -> list[Block]:
-    """The blocks of commands, in order."""
+def blocks(page: Path) -> list[Block]:
+    """Return the blocks of commands of a page, in order."""
+    text = page.read_text()
     fences = list(FENCE.finditer(text))
     prose = FENCE.sub(lambda fence: re.sub(r"[^\n]", " ", fence[0]), text)
     found, headings = [], [(match.start(), match[1]) for match in HEADING.finditer(prose)]
@@ -77,12 +84,12 @@ def blocks(text: str) -> list[Block]:
             continue
         heading = [title for start, title in headings if start < fence.start()][-1]
         shown = after and after[1] == "text" and not text[fence.end() : after.start()].strip()
-        found.append(Block(len(found), heading, fence[3], after[3] if shown else None, fence[2] or ""))
+        found.append(Block(page, len(found), heading, fence[3], after[3] if shown else None, fence[2] or ""))
     return found
 
 
 def masked(text: str) -> list[str]:
-    """The lines of an output without what differs from run to run and without their columns' widths."""
+    """Return the lines of an output without the text that differs from run to run and without column widths."""
     kept = [line for line in text.splitlines() if line.strip() and not PROGRESS.match(line)]
     lines = []
     for line in kept:
@@ -108,29 +115,44 @@ def difference(expected: str, printed: str) -> str:
 
 
 class Terminal:
-    """The shell of a reader who pastes block after block: a variable that a block exports is set in the next one.
+    """The shells of a reader, one for each page: a variable that a block exports is set in the next one.
 
-    checkout: the folder to paste in; scratch: a folder for the shell's own files; extra: variables of the reader's.
+    The shell of a page starts with the variables that the pages of `first` have exported. checkout: the folder to run
+    the blocks in; scratch: a folder for the shells' own files; extra: variables of the reader's.
     """
 
-    def __init__(self, page: list[Block], checkout: Path, scratch: Path, extra: dict[str, str]):
-        self.page, self.checkout = page, checkout
-        self.exports, self.script = scratch / "exports", scratch / "block"
-        self.exports.write_text("")
+    def __init__(self, first: list[Path], checkout: Path, scratch: Path, extra: dict[str, str]):
+        self.first, self.checkout, self.scratch = first, checkout, scratch
         self.environ = {key: value for key, value in os.environ.items() if key not in UNUSED} | extra
-        self.results: dict[int, tuple[int, str]] = {}
+        self.results: dict[Path, list[tuple[int, str]]] = {}
 
     def result(self, block: Block) -> tuple[int, str]:
         """Return the exit code and the output of a block; the first call runs it, after all blocks before it."""
-        for one in self.page[: block.number + 1]:
-            if one.runs and one.number not in self.results:
-                self.results[one.number] = self.run(one)
-        return self.results[block.number]
+        if block.page not in self.results:
+            self.open(block.page)
+        done = self.results[block.page]
+        for one in blocks(block.page)[len(done) : block.number + 1]:
+            done.append(self.run(one, self.exports(block.page)) if one.runs else (0, ""))
+        return done[block.number]
 
-    def run(self, block: Block) -> tuple[int, str]:
-        """Run a block; returns the exit code and all that was printed."""
-        self.script.write_text(block.text)
-        command = f"set -eo pipefail; . {self.exports}; . {self.script}; export -p > {self.exports}"
+    def open(self, page: Path) -> None:
+        """Start the shell of a page, after the last block of each page before it."""
+        exported = ""
+        for one in self.first[: self.first.index(page)] if page in self.first else self.first:
+            self.result(blocks(one)[-1])
+            exported = self.exports(one).read_text()
+        self.results[page] = []
+        self.exports(page).write_text(exported)
+
+    def exports(self, page: Path) -> Path:
+        """Return the file of a shell's variables."""
+        return self.scratch / str(page.relative_to(ROOT)).replace("/", "-")
+
+    def run(self, block: Block, exports: Path) -> tuple[int, str]:
+        """Run a block; return the exit code and all that was printed."""
+        script = self.scratch / "block"
+        script.write_text(block.text)
+        command = f"set -eo pipefail; . {exports}; . {script}; export -p > {exports}"
         typed = "".join(f"{word}\n" for word in ASKED.findall(block.text))
         done = subprocess.run(
             ["bash", "-c", command],

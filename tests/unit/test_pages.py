@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
-from support import readme_script as readme
+from support import pages
 from support.helpers import ROOT
 
 import tasks
 from ops import docs
 from ops.config import ALL_SETTINGS
 
-TEXT = readme.README.read_text()
-PAGE = readme.blocks(TEXT)
+README = pages.README.read_text()
+BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page)]
+ALL_PAGES = [*pages.PAGES, ROOT / ".github" / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 # In prose a command stands in backticks and may be broken over two lines.
-PROSE = readme.FENCE.sub("", TEXT)
-OTHER_PAGES = "".join((ROOT / name).read_text() for name in (".github/CONTRIBUTING.md", "CHANGELOG.md"))
-SPANS = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", PROSE + OTHER_PAGES)]
-LINES = [line for block in PAGE for line in block.text.replace("\\\n", " ").splitlines()]
+PROSE = "".join(pages.FENCE.sub("", page.read_text()) for page in ALL_PAGES)
+SPANS = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", PROSE)]
+LINES = [line for block in BLOCKS for line in block.text.replace("\\\n", " ").splitlines()]
 CODE = r"\b(?:(?:DPI|DPY|ORA)-\d+|META\d+|[A-Z]\w+(?:Exception|OutOfMemory|Accepted))\b"
-# Names in capitals that are no keys of an environment.
-OTHER_NAMES = {
-    "AC_GLOPENBALANCE",
-    "AWS_DEPLOY_ROLE_ARN",
-    "AWS_INVOKE_ROLE_ARN",
-    "CREATE_JOB",
-    "DBMS_SCHEDULER",
-    "ENV_FILE",
-    "EXPIRE_TIME",
-    "INSTANT_CLIENT",
-}
+SOURCES = [
+    *(path for folder in ("ops", "handler", "local", "layer", "tests") for path in (ROOT / folder).rglob("*.py")),
+    *(ROOT / "env").glob("*.env"),
+    *(ROOT / "alarms").glob("*.json"),
+    *(ROOT / ".github" / "workflows").glob("*.yml"),
+    ROOT / "Makefile",
+]
+SOURCES_TEXT = "".join(source.read_text() for source in SOURCES)
 
 
 @pytest.mark.parametrize("page", docs.PAGES, ids=lambda page: page.name)
@@ -45,7 +43,7 @@ def test_generated_parts_are_up_to_date(page):
     [("a\n…\nc 1.2 s\n", "a\nb\nc 9.9 s\n"), ("…\nb\n", "a\nb\n"), ("a\n…\n", "a\nb\n"), ("a\n…\n", "a\n"), ("", "\n")],
 )
 def test_output_that_is_as_shown_has_no_difference(expected, printed):
-    assert readme.difference(expected, printed) == ""
+    assert pages.difference(expected, printed) == ""
 
 
 @pytest.mark.parametrize(
@@ -53,19 +51,19 @@ def test_output_that_is_as_shown_has_no_difference(expected, printed):
     [("a\nd\n", "a\nb\n"), ("b\na\n", "a\nb\n"), ("a\n", "a\nb\n"), ("…\na\n", "a\nb\n"), ("a\nb", "a")],
 )
 def test_output_that_differs_has_a_difference(expected, printed):
-    assert readme.difference(expected, printed)
+    assert pages.difference(expected, printed)
 
 
 def test_block_must_fail_if_the_page_says_so():
-    failing = readme.Block(0, "", "false\n", None, "exit-1")
-    assert readme.fault(failing, 0, "")
-    assert not readme.fault(failing, 1, "")
+    failing = pages.Block(pages.README, 0, "", "false\n", None, "exit-1")
+    assert pages.fault(failing, 0, "")
+    assert not pages.fault(failing, 1, "")
 
 
 def test_blocks_have_no_comments_and_only_known_marks():
     """An interactive zsh takes a comment for a command, or for arguments of the one before it."""
     assert [line for line in LINES if re.search(r"(^|\s)#", line)] == []
-    assert {block.mark for block in PAGE} == {"", readme.AWS_ONLY, readme.FAILS}
+    assert {block.mark for block in BLOCKS} == {"", pages.AWS_ONLY, pages.FAILS}
 
 
 def words_after(name: str) -> list[list[str]]:
@@ -94,24 +92,38 @@ def test_every_verb_of_make_exists():
 def test_reference_lists_exactly_the_settings():
     names = {setting.name for setting in ALL_SETTINGS}
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", REFERENCE, re.MULTILINE)) == names
-    used = set(re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", PROSE))
-    assert used - names == OTHER_NAMES
+
+
+def test_every_name_in_capitals_is_a_setting_or_a_word_of_the_sources():
+    used = set(re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", PROSE)) - {setting.name for setting in ALL_SETTINGS}
+    assert [name for name in sorted(used) if name not in SOURCES_TEXT] == []
 
 
 def test_every_error_of_the_table_is_raised_by_a_test_or_its_source_is_named():
-    tested = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py") if "readme" not in path.name)
-    rows = TEXT.partition("## Troubleshooting")[2].partition("\n## ")[0].splitlines()
+    tested = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__))
+    rows = README.partition("## Troubleshooting")[2].partition("\n## ")[0].splitlines()
     for row in rows:
         for code in re.findall(CODE, row.split("|")[1] if "|" in row else ""):
             assert code in tested or "documents)" in row, f"{code} is raised by no test"
 
 
-def test_every_heading_that_is_linked_to_exists():
-    for page in docs.PAGES:
-        for file, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text()):
-            assert anchor in anchors(page.parent / file if file else page), f"{page.name} links to {file}#{anchor}"
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_to_a_file_and_a_heading(page):
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file).resolve() if file else page
+        assert there.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name} links to {target}"
+
+
+def test_every_page_that_a_program_names_exists():
+    """Messages, help, comments and settings of the product that name a page, with or without a heading."""
+    for source in SOURCES:
+        for file, anchor in re.findall(r"\b((?:README|docs/[\w/-]+|CHANGELOG)\.md)(?:#([\w-]+))?", source.read_text()):
+            assert (ROOT / file).exists(), f"{source.relative_to(ROOT)} names {file}"
+            assert not anchor or anchor in anchors(ROOT / file), f"{source.relative_to(ROOT)} names {file}#{anchor}"
 
 
 def anchors(page) -> set[str]:
-    headings = readme.HEADING.findall(readme.FENCE.sub("", page.read_text()))
+    headings = pages.HEADING.findall(pages.FENCE.sub("", page.read_text()))
     return {re.sub(r"[^\w\- ]", "", one).lower().replace(" ", "-") for one in headings}
