@@ -21,7 +21,7 @@ def name(block: pages.Block) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A reader's shell in a copy of the repository, with a cloud of its own that is `local` and `prod`."""
+    """Yield a reader's shell in a copy of the repository, with a cloud of its own that is `local` and `prod`."""
     from local import cloud
 
     folder, own = tmp_path_factory.mktemp("reader") / "finance-closing", STATE.with_name("test-pages")
@@ -36,7 +36,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cfg(run) -> dict[str, str]:
-    """The settings of the reader's environment, once its cloud is up."""
+    """Return the settings of the reader's environment, once its cloud is up."""
     run.result(BLOCKS[0])
     return config.load("local", run.environ)
 

@@ -15,8 +15,10 @@ from ops.config import ALL_SETTINGS
 
 BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page)]
 ALL_PAGES = [*pages.PAGES, ROOT / ".github" / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+# The first page of the runbook is its index.
+ENTRIES = [page for page in pages.PAGES if page.parent.name == "runbook" and page != pages.RUNBOOK]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
-# In prose a command stands in backticks and may be broken over two lines.
+# In prose a command is in backticks and may be broken over two lines.
 PROSE = "".join(pages.FENCE.sub("", page.read_text()) for page in ALL_PAGES)
 SPANS = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", PROSE)]
 LINES = [line for block in BLOCKS for line in block.text.replace("\\\n", " ").splitlines()]
@@ -63,8 +65,28 @@ def test_blocks_have_no_comments_and_only_known_marks():
     assert {block.mark for block in BLOCKS} == {"", pages.AWS_ONLY, pages.FAILS}
 
 
+def test_blocks_mean_the_same_in_bash_and_zsh():
+    """zsh takes `$NAME:live` for `$NAME` in lower case and `ive`, and does not split an expansion into words."""
+    assert [line for line in LINES if re.search(r"\$\w+:", line)] == []
+    assert [line for line in LINES if re.search(r"\$\{\w+:\+-[\w-]+ ", line)] == []
+
+
+def test_every_entry_of_the_runbook_has_when_do_verify_and_undo():
+    for page in ENTRIES:
+        prose = pages.FENCE.sub("", page.read_text())
+        for entry in prose.split("\n## ")[1:] or [prose]:
+            for word in ("**When**", "**Do**", "**Verify**", "**Undo**"):
+                assert word in entry, f"{page.name}: {entry.splitlines()[0]} has no {word}"
+
+
+def test_manual_commands_need_no_task():
+    for page in ENTRIES:
+        for part in re.findall(r"<details><summary>Manual commands.*?</details>", page.read_text(), re.DOTALL):
+            assert not re.search(r"^(inv|make) ", part, re.MULTILINE), f"{page.name}: {part}"
+
+
 def words_after(name: str) -> list[list[str]]:
-    """The words of each command of this name, wherever it stands."""
+    """Return the words of each command of this name, in blocks and in prose."""
     given = [line.split(" # ")[0] for line in LINES] + [re.sub(r"[\[\]]", " ", span) for span in SPANS]
     found = [re.search(rf"(?:^|&& |\$\(){name} ([^>)]*)", line) for line in given]
     return [shlex.split(match[1].replace("'", "").replace('"', "")) for match in found if match]
