@@ -35,7 +35,7 @@ def retries(ends: str) -> InvocationRetryPolicy:
 
 
 class Body(Serde):
-    """JSON on the way out. On the way in the bytes as they came: an error in a serde would end as a 500."""
+    """Writes an answer as JSON, and leaves a request as bytes: an error in a serde would end as a 500."""
 
     def serialize(self, value: object) -> bytes:
         return b"" if value is None else json.dumps(value).encode()
@@ -51,7 +51,7 @@ def checked(check: Callable, pauses: bool = False, refusal: str = ""):
     if it asks for it. The handler gets what check returns.
     pauses: an error in our own code stays an error, so that Restate pauses the invocation after a few tries and a
     fixed version can resume it. Otherwise it ends the invocation at once, and no key is held.
-    refusal: the event to log for a request that is not accepted, if somebody must learn of it.
+    refusal: the event to log for a request that is not accepted, for an alarm.
     """
     wanted = list(inspect.signature(check).parameters)
 
@@ -107,7 +107,7 @@ def own_error(error: Exception, pauses: bool, /, **about) -> Exception:
 
 
 def pausing(error: str, /, **about) -> RetryableError:
-    """Return the error after whose last retry Restate pauses the invocation, and log the last one for an alarm.
+    """Return an error that Restate retries; log the last try, after which Restate pauses the invocation, for an alarm.
 
     Restate itself sends the function no event when it pauses.
     """

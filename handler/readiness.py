@@ -14,7 +14,7 @@ from .errors import Refused, Unavailable
 from .oracle import connected, driver, first_line
 
 CONNECT_SECONDS, CALL_SECONDS = 5, 5
-# So many balances are read to measure how long it takes.
+# The number of balances that are read to measure how long reading takes.
 SAMPLE = 1000
 
 EXPIRY = "SELECT account_status, expiry_date FROM user_users"
@@ -31,7 +31,7 @@ SELECT attribute_name, value FROM all_scheduler_global_attribute
 def read() -> dict[str, dict]:
     """Return {fact: {"value": …} or {"unreadable": the error in one line}}; {} if Genius cannot be reached.
 
-    Why it cannot is the deep ping's finding.
+    The deep ping reports the reason.
     """
     found: dict[str, dict] = {}
     try:
@@ -78,7 +78,7 @@ def scheduler(cursor) -> dict[str, str | None]:
 
 
 def current_period(back: int = 0) -> str:
-    """Return the period of the date that a schedule time of now closes, or of so many months before it."""
+    """Return the period of the date that a closing scheduled for now would close; back: so many months earlier."""
     now = settings.current()
     day = datetime.now(now.schedule_zone).date() + timedelta(days=now.closing_day_offset)
     for _ in range(back):
@@ -87,7 +87,7 @@ def current_period(back: int = 0) -> str:
 
 
 def live(cursor) -> dict:
-    """Return the jobs of the current period that run or still can: {"period", "jobs"}."""
+    """Return the jobs of the current period that run or can still start: {"period", "jobs"}."""
     period = current_period()
     names = cursor.execute(genius.LIVE_JOBS, genius.names_of_period(period) | {"job": "NONE"}).fetchall()
     jobs = [name for (name,) in names if genius.read_mark(cursor, name) != genius.GIVEN_UP]

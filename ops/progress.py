@@ -13,9 +13,9 @@ FIRST_SECONDS, NEXT_SECONDS = 10.0, 20.0
 
 @contextmanager
 def waiting_for(what: str) -> Iterator[None]:
-    """Print after FIRST_SECONDS, and then every NEXT_SECONDS, how long the body has been waiting, until it ends.
+    """Print how long the body has been running, after FIRST_SECONDS and then every NEXT_SECONDS, until it ends.
 
-    On stderr, and only if that is a terminal: cron sends a mail about each line.
+    It prints on stderr, and only if that is a terminal: cron sends a mail about each line.
     """
     ended, begin = threading.Event(), time.monotonic()
     # The body can redirect it.

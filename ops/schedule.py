@@ -87,7 +87,7 @@ def call(target: Target, verb: str, body: object = None) -> dict:
     """Call a handler of the scheduler and return its answer, {} under --dry; Exit in one line if it fails."""
     blocking = blocking_call(target.cfg)
     if blocking:
-        raise Exit(f"nothing was sent, because the call would wait for {blocking}; see `inv doctor --env {target.env}`")
+        raise Exit(f"nothing was sent, because the call would wait for {blocking}")
     status, answer = execute(target, "POST", url(target.cfg, verb), body)
     if status == 404:
         fix = f"run `inv deploy --env {target.env}` first"
@@ -122,10 +122,10 @@ def blocking_call(cfg: dict) -> str:
 def check(cfg: dict, state: dict, env: str) -> tuple[bool, str]:
     """Return whether a next run is planned and alive, and one line about it.
 
-    The state alone does not show it: it remains if somebody cancels the planned invocation.
+    The state alone is not enough: it stays as it is if somebody cancels the planned invocation.
     """
     fix = f"start it with `inv schedule start --env {env}`"
-    # In the moment of a schedule time the run that was read has ended, and the state has the next one already.
+    # At a schedule time the planned run that was read can just have ended; then the state already has the next one.
     for _ in range(READS):
         planned = state.get("next")
         if not planned:
@@ -147,7 +147,7 @@ def check(cfg: dict, state: dict, env: str) -> tuple[bool, str]:
 
 
 def past(cfg: dict, state: dict) -> list[str]:
-    """Describe what is, one line each: the hold, the last run, covered and left-out dates, the last closing."""
+    """Describe, one line each, what exists of: the hold, the last run, covered and left-out dates, the last closing."""
     lines = [describe_hold(state["hold"])] if state.get("hold") else []
     if last := state.get("last"):
         lines.append(f"last run {last['at']}, closed {', '.join(last['dates'])}")

@@ -54,7 +54,6 @@ FIXES = (
 READS_ENDPOINT = (2, 13)
 # Options of Invoke's own `run`, for commands whose output goes to the screen: neither INVOKE_… nor a style changes it.
 PLAIN = {"pty": False, "echo_format": "{command}", "replace_env": True}
-# The styles of a terminal.
 # The number of changes that this process has made or, under --dry, has printed.
 changes = 0
 

@@ -55,7 +55,7 @@ class Target:
         return shell.execute(self.c, self.cfg, command)
 
     def print_account(self, command: str) -> None:
-        """Print, before the first change of AWS, the account that receives it, as whom, and another endpoint."""
+        """Print, before the first change in AWS, the account, the identity and the endpoint if it is not AWS's."""
         if shell.is_aws(command) and self.env not in accounts:
             accounts.add(self.env)
             found = self.query_json(shell.get_account(self.cfg))
@@ -64,7 +64,7 @@ class Target:
             print(f"{self.env}: AWS account {found['Account']} in {region} as {found['Arn']}{endpoint}", flush=True)
 
     def run_local(self, command: str) -> str:
-        """Run a command that only writes or removes a file of this machine which the next command needs."""
+        """Run a command that only writes or removes a file on this machine, for the next command."""
         self.print_account(command)
         return shell.run_local(self.c, self.cfg, command)
 

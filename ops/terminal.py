@@ -1,6 +1,6 @@
-"""Tables and colours by rich; text without either for a pipe, NO_COLOR or a terminal that has none.
+"""Tables and colours by rich; plain text for a pipe, with NO_COLOR, and on a terminal without colours.
 
-rich is imported where it draws, because most tasks draw nothing.
+rich is imported in the functions that use it, because most tasks do not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def styled(text: str, style: str) -> str:
 
 
 def table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), right: Sequence[int] = (), indent: int = 0) -> str:
-    """Return rows of words below each other; right: the columns that end where their numbers end.
+    """Format rows as a table; right: the numbers of the columns that are aligned to the right.
 
     On a terminal a text that does not fit is folded within its column.
     """
