@@ -1,4 +1,4 @@
-"""What the checks of a step find, in words without amounts: plain values in, plain values out."""
+"""The findings of a step's checks, as text without amounts: pure functions of plain values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from .errors import clean
 
-# Places that a message names; closing_findings has the rest.
+# The most accounts and branches that a message names; closing_findings has the rest.
 SHOWN = 10
-# The most places of one kind of finding that closing_findings gets.
+# The most accounts and branches of one kind of finding that closing_findings gets.
 KEPT = 1000
 
 
@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 def place_names(rows: Sequence) -> str:
-    """Return the first places of a finding in words."""
+    """Return the first accounts and branches of a finding as text."""
     names = []
     for account, branch, _ in rows[:SHOWN]:
         parts = [f"account {account or 'without a code'}"] if account is not None or branch is None else []

@@ -69,8 +69,8 @@ def check_committed(digest: str) -> None:
     """
     if os.environ.get("CI") and committed() != digest:
         raise Exit(
-            f"layer: it was made of a ZIP with sha256 {digest}, which is not in a committed layer/client.sha256, and CI"
-            f" has no other way to know Oracle's file: compare it with {PAGE}, commit `{digest}  {PINNED}` as that"
+            f"layer: it was made of a ZIP with sha256 {digest}, which no committed layer/client.sha256 has, so CI"
+            f" cannot verify that it is Oracle's; compare the sha256 with {PAGE}, commit `{digest}  {PINNED}` as that"
             " file, and run it again. Nothing was published."
         )
 

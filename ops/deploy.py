@@ -87,9 +87,7 @@ def completed(target: Target) -> Target:
 def ensure_function(target: Target, role_arn: str, made: Bundle) -> dict:
     """Create the function, or update its code and configuration; returns its configuration after that.
 
-    If nothing has changed, it has the function's Tags, too.
-
-    Under --dry a changed function has no configuration yet: {}.
+    If nothing has changed, the configuration has the function's Tags, too. Under --dry a change returns {}.
     """
     found = target.query_json(get_function(target.cfg), missing="ResourceNotFoundException")
     before = shell.changes
@@ -136,9 +134,9 @@ def upload(target: Target, made: Bundle) -> None:
 
 
 def save_revision(target: Target, expected: dict) -> str:
-    """Return a file with the function's revision, to which the next command is bound; a finished update changes it.
+    """Return a file with the function's revision: AWS refuses the next command if the revision has changed.
 
-    expected: a configuration of the function, or its CodeSha256 alone; raises Exit if it is another one by now.
+    expected: a configuration of the function, or its CodeSha256 alone; raises Exit if the function has another one.
     """
     file = target.scratch("revision")
     target.run_local(get_revision(target.cfg, file))
@@ -219,7 +217,7 @@ def in_vpc(configuration: dict) -> bool:
 
 
 def differs_from_file(target: Target, configuration: dict) -> list[str]:
-    """Return the names of what differs between a version and the file; without a pinned layer, its own one counts."""
+    """Return the names of what differs between a version and the file; a layer counts only if the file pins it."""
     layer = target.cfg["LAYER_VERSION_ARN"] or "".join(layers_of(configuration))
     return differs(configuration, target.having(LAYER_VERSION_ARN=layer).cfg, configuration["Role"])
 
@@ -317,7 +315,7 @@ def bucket_key(cfg, made) -> str:
 
 
 def tags(made):
-    """Return a bundle's tags: the digest is the same on every host, and counts only for the ZIP it was sent with."""
+    """Return a bundle's tags: the digest is the same on every host, and valid only with this checksum of the ZIP."""
     return f"bundle-digest={made.digest},bundle-sha256={made.sha256}"
 
 

@@ -28,7 +28,7 @@ OF_PIP = {
     "proxy": "ALL_PROXY",
 }
 INDEXES = {"UV_DEFAULT_INDEX", "UV_INDEX"}
-# A person who gives uv an index means that one.
+# An index that the user gave to uv has priority over pip's.
 OWN_INDEX = {*INDEXES, "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_CONFIG_FILE", "UV_NO_INDEX"}
 # Where Linux systems keep the certificates that they trust; an old pip does not read these files.
 SYSTEM_CERTIFICATES = (
@@ -38,7 +38,7 @@ SYSTEM_CERTIFICATES = (
     "/etc/ssl/cert.pem",
 )
 NETWORK = "the package index does not answer"
-# What installers print, its cause and the next step; the first match is reported.
+# A pattern of an installer's output, and its cause with the next step; the first match is reported.
 CAUSES = (
     (
         r"UnknownIssuer|invalid peer certificate|(?i:certificate.verify.failed)|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)",
@@ -67,7 +67,7 @@ def environ() -> dict[str, str]:
 
 @functools.lru_cache
 def pip_settings() -> dict[str, str]:
-    """Return pip's settings without their sections, the strongest of each name; none if there is no pip."""
+    """Return pip's settings by name; of several sections the one that pip itself uses; {} if there is no pip."""
     command = [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"]
     done = subprocess.run(command, env=environment.clean(), capture_output=True, text=True, check=False)
     found = dict(re.findall(r"^(\S+?)=(.*)$", done.stdout, re.MULTILINE)) if done.returncode == 0 else {}
@@ -82,7 +82,7 @@ def pip_settings() -> dict[str, str]:
 def from_pip(settings: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """Return uv's variables for pip's settings, without an index if uv has been given one.
 
-    pip ignores a folder that is missing and prefers no index; uv needs a setting for both.
+    pip ignores an index folder that is missing, and treats all indexes alike; uv needs a setting for both.
     """
     wanted = {}
     for name, variable in OF_PIP.items():
