@@ -1,7 +1,7 @@
 """The function's environment, read once, by name.
 
 SETTINGS is the one list of what the function reads: the tasks send exactly these keys, check them before a
-deploy with the same parsers, and the README's table is made from it.
+deploy with the same parsers, and the table of docs/reference.md is made from it.
 """
 
 from __future__ import annotations

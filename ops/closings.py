@@ -15,7 +15,7 @@ from handler import findings
 from handler.plan import describe_hold
 from handler.request import DESPITE_HOLD, check_request, protocol, real_date
 from ops.config import ENV_HELP
-from ops.restate import curl, execute, first_line, message, sql
+from ops.restate import execute, first_line, message, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
@@ -79,10 +79,6 @@ def holding(cfg: dict) -> dict | None:
 
 def submit_url(cfg: dict, date: str) -> str:
     return f"{cfg['RESTATE_INGRESS_URL']}/DailyClosing/{date}/run/send"
-
-
-def submit_command(cfg: dict, date: str, body: dict) -> str:
-    return curl(cfg, "POST", submit_url(cfg, date), body)
 
 
 def submit(target: Target, date: str, body: dict) -> None:

@@ -175,8 +175,7 @@ def discover(cfg: dict, version_arn: str) -> dict[str, set[str]]:
 def invoke_role(cfg: dict, version_arn: str) -> str:
     """Return the ARN of the role that Restate assumes, "" if there is none; a name is one of the function's account."""
     role = cfg["RESTATE_INVOKE_ROLE_ARN"]
-    # In the README's manual commands the value is a variable.
-    if not role or role.startswith(("arn:", "$")):
+    if not role or role.startswith("arn:"):
         return role
     _, partition, _, _, account, *_ = version_arn.split(":")
     return f"arn:{partition}:iam::{account}:role/{role}"

@@ -137,7 +137,7 @@ def state_of_deploy(cfg: dict) -> dict:
 
 
 def paste(lines: list[str]) -> str:
-    """Paste lines into a shell as the README describes it: one `eval`, then each line."""
+    """Paste lines into a shell as the runbook describes it: one `eval`, then each line."""
     script = "\n".join([f'eval "$({INV} env.shell --env {ENV})"', *lines])
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PG_", "ORACLE_"))}
     environ |= {"FINANCE_CLOSING_STATE": str(OWN)}

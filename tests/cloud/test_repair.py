@@ -111,7 +111,7 @@ def test_closed_date_stays_closed_after_restate_has_forgotten_it(deployed):
 
 
 def test_job_with_unknown_result_blocks_its_period_until_resolved(deployed):
-    """Resolved as succeeded; the README's own run has one that failed."""
+    """Resolved as succeeded; the runbook's own run has one that failed."""
     date, result = "2025-08-01", "succeeded"
     FAULTS.inject("procedure_seconds", "30")
     inv("close", "--env", "local", "--date", date)

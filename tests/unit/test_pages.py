@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 
+import botocore.session
 import pytest
+from botocore import xform_name
 from support import pages
 from support.helpers import ROOT
 
@@ -99,6 +101,33 @@ def test_every_task_and_option_exists():
         assert task == "TASK" or task in known, words
         options = {word.partition("=")[0] for word in rest if word.startswith("--")}
         assert task == "TASK" or options <= known[task].flags.keys(), words
+
+
+def test_every_command_and_option_of_aws_exists():
+    """Also in the blocks that need an account, which no test runs."""
+    session = botocore.session.get_session()
+    # The CLI's own, and two that it renames.
+    general = {"query", "output", "cli-input-json", "zip-file", "notification-endpoint"}
+    checked = 0
+    for words in words_after("aws"):
+        words = words[2:] if words[:1] == ["--profile"] else words
+        words = words[: words.index("$(aws")] if "$(aws" in words else words
+        options = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+        if len(words) < 2 or words[0] in ("configure", "sso") or words[0].startswith("-"):
+            continue
+        service, operation = words[:2]
+        model = session.get_service_model(service)
+        if operation == "wait":
+            waiters = session.get_waiter_model(service).waiter_names
+            assert words[2] in {xform_name(name, "-") for name in waiters}, words
+            continue
+        names = {xform_name(name, "-"): name for name in model.operation_names}
+        assert operation in names, words
+        taken = model.operation_model(names[operation]).input_shape
+        known = {xform_name(name, "-") for name in taken.members} if taken else set()
+        assert options <= known | general, words
+        checked += 1
+    assert checked > 40
 
 
 def test_every_verb_of_make_exists():
