@@ -1,10 +1,11 @@
 -- The block of a closing job. The service fills in the values in braces; each is checked before.
 -- The job guards itself, because any query from outside can be overtaken before the procedure starts: the start mark
--- {job}_S decides. Whoever takes it first, this job or the service that gives the job up, has decided whether the
--- procedure runs. The marker in the guard's errors separates them from errors of the same number in the procedure.
--- The end is stored as schedule {job}_R, "outcome status", because a job of 11.2 has no channel for an OUT value and its
--- log can be purged; an error of that changes nothing. CREATE_SCHEDULE commits, so the procedure's work is ended before
--- it. ORA-01013 is a stopped job, whose outcome is unknown.
+-- {job}_S decides. If this job takes it first, the procedure runs. If the service takes it first, to give the job up,
+-- the procedure never runs. The marker in the guard's errors separates them from the procedure's errors of the same
+-- number.
+-- The end is stored as schedule {job}_R, "outcome status", because a job of 11.2 has no channel for an OUT value, and
+-- its log can be purged; an error there changes nothing. CREATE_SCHEDULE commits, so the procedure's work is committed
+-- or rolled back before it. ORA-01013 is a stopped job, whose outcome is unknown.
 DECLARE
   v_status  VARCHAR2(4000);
   v_message VARCHAR2(4000);

@@ -21,7 +21,7 @@ from .settings import source_of
 
 # Two attempts of a call stay within the bound of a deep ping if the network drops them.
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 2, 4, 2
-# A value is in rotation for so long after it was stored: the database may still have the value before it.
+# For so many seconds after a value was stored, the database may still have the value before it.
 ROTATION_SECONDS = 86400
 # The services' error codes -> the kind of a SecretError. Other errors can pass.
 KINDS = {
@@ -54,7 +54,7 @@ class SecretError(LoginRefused):
 
 
 class SecretUnavailable(Unavailable):
-    """No login now; kind: "refused", and another value may be stored soon, or "unreachable" for the store itself."""
+    """No login now; kind: "refused" until another value is stored, or "unreachable" if AWS's store does not answer."""
 
     def __init__(self, message: str, kind: str):
         super().__init__(message)
@@ -84,7 +84,7 @@ class Credentials:
 
 
 class Login:
-    """The credentials of one database in this process: those in use, and the refused ones with their moments."""
+    """The credentials of one database in this process: those in use, and the refused ones with the time of refusal."""
 
     def __init__(self, database: str, user: str, password: str):
         self.database, self.user, self.password = database, user, password
@@ -93,14 +93,14 @@ class Login:
         self.used: Credentials | None = None
         self.accepted = self.was_accepted = False
         self.refused: dict[Credentials, float] = {}
-        # A ping that was given up may still log in: the second thread must see what the first one was refused.
+        # A ping whose time is over can still log in: a second thread must know what the first one was refused.
         self.lock = threading.Lock()
 
     def open(self, connect: Callable[[str, str], Opened]) -> Opened:
         """Log in with the credentials in use; if the database refuses them, with the stored ones if they differ.
 
-        Raises LoginRefused if none is accepted, but Unavailable for the first LOGIN_RETRY_SECONDS: whoever rotates may
-        have changed the database first.
+        Raises LoginRefused if none is accepted, but Unavailable for the first LOGIN_RETRY_SECONDS: a rotation can
+        change the database before the secret.
         """
         with self.lock:
             # An accepted value that is refused now is older than the database's; the version before it is older still.
@@ -139,7 +139,7 @@ class Login:
         return self.credentials(self.stored)
 
     def before(self) -> Credentials:
-        """Return the credentials before a rotation that has not ended: the database may come after the secret."""
+        """Return the credentials before the last rotation: the database still has them if the secret changed first."""
         return self.credentials({source: version_before(source, one) for source, one in self.stored.items()})
 
     def credentials(self, stored: dict[str, Stored]) -> Credentials:

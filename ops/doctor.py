@@ -99,7 +99,7 @@ def walk(c, env: str, test_job: bool = False) -> Iterator[Finding]:
 
 
 def examine(target: Target, checks: Checks) -> Iterator[Finding]:
-    """Run every check; an Exit is its failure, with the fix beside it. A part that is down is one finding."""
+    """Run every check; an Exit is its failure, with the fix beside it. A part that is down gives only one finding."""
     known = set()
     for name, (check, fix) in checks.items():
         try:

@@ -1,7 +1,7 @@
 """Oracle's words, for SQL and PL/SQL alike: where strings, binds and names begin and end.
 
-The SQL grammar itself is sqlglot's. What it does not do is done here, on tokens: binds become `:b0`, `:b1`, …,
-q'[…]' becomes a plain literal, comments go, and the INTO that PL/SQL and RETURNING add to a statement is cut out.
+The SQL grammar itself is sqlglot's. This module prepares a text for it: binds become `:b0`, `:b1`, …, q'[…]' becomes
+a plain literal, comments are removed, and the INTO that PL/SQL and RETURNING add to a statement is cut out.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def tokens(text: str) -> list[Token]:
     while at < len(text):
         match = _PATTERN.match(text, at)
         if match is None:
-            raise _stray(text, at)
+            raise _unknown_character(text, at)
         kind = match.lastgroup if match.lastgroup != "q" else "qstring"
         if kind != "space":
             kind = "string" if kind == "qstring" else kind
@@ -67,7 +67,7 @@ def tokens(text: str) -> list[Token]:
     return found
 
 
-def _stray(text: str, at: int) -> OracleError:
+def _unknown_character(text: str, at: int) -> OracleError:
     if text[at] == "'" or text[at : at + 2].lower() in ("q'", "n'"):
         return OracleError(1756, "quoted string not properly terminated", at)
     return OracleError(911, "invalid character", at)

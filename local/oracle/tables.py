@@ -1,8 +1,8 @@
-"""Tables that sessions make, and how they see each other's rows.
+"""Tables that sessions create, with their transactions.
 
-A committed state is one immutable Snapshot; a commit replaces it whole, so a statement, or a read-only transaction,
-keeps reading the one it began with. A transaction's own rows lie over it until then. These tables live as long as
-the process: what must outlive it is in the store.
+A committed state is an immutable Snapshot. A commit replaces it by a new one, so a statement, or a read-only
+transaction, reads the one with which it began. Until the commit only the transaction itself sees its own rows. These
+tables live as long as the process: what must survive it is in the store.
 """
 
 from __future__ import annotations
