@@ -32,8 +32,8 @@ SOCKET_GRACE_SECONDS = 2
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 # The class of our advisory locks, so that they cannot meet those of the report's own programs.
 LOCK_CLASS = 806
-# The keepalives let a server that has lost us (a frozen function sends no goodbye) end our transaction, and with it
-# its locks, after about two minutes. Deferred constraints are checked by the statement that breaks them.
+# A frozen function does not close its connection: by the keepalives the server detects that after about two minutes,
+# and ends the transaction with its locks. Deferred constraints are checked by the statement that breaks them.
 BEGIN = """
 START TRANSACTION;
 SET LOCAL client_encoding = 'UTF8';
@@ -45,7 +45,7 @@ TIME_LIMITS = (
 )
 # SQLSTATEs that no retry can change: the data do not fit the tables, or a function of the report refuses them.
 HOPELESS = ("22", "23", "P0")
-# Of these, messages that quote the value that does not fit, which may be an amount.
+# Of these, the ones whose message quotes the value that does not fit, perhaps an amount.
 QUOTES_VALUES = "22"
 HINTS = {
     "42501": "`inv schema` names the grants that are missing",
@@ -99,7 +99,7 @@ def open_line(seconds: float) -> socket.socket:
 
 
 def verifying(ca_file: str | None) -> ssl.SSLContext:
-    """Return what verifies the server; a relative path starts at the bundle, which ships the file."""
+    """Return the TLS context that verifies the server; a relative path starts at the bundle, which has the file."""
     try:
         return ssl.create_default_context(cafile=ca_file and BUNDLE / ca_file)
     except OSError as error:
@@ -109,7 +109,7 @@ def verifying(ca_file: str | None) -> ssl.SSLContext:
 
 
 class Session:
-    """A connection on which each statement ends, with an error that names the cause, before the invocation does.
+    """A connection whose statements end before the invocation does, if need be with an error that names the cause.
 
     A statement outside transaction() gets a transaction of its own. row_count and columns are those of the last
     statement; codec is Python's name of the database's encoding.
@@ -121,7 +121,7 @@ class Session:
         # The server's limit of a statement in this transaction, in seconds.
         self.allowed = 0.0
         self.in_transaction = False
-        # Protocol and server are not in step any more: a dead line, or a COPY whose source failed.
+        # The connection cannot be used any more: it is dead, or the source of a COPY failed.
         self.broken = False
         self.row_count = 0
         self.columns: list[dict] = []

@@ -1,6 +1,6 @@
-"""The tables of our own, and what this service needs of the tables and the function that it finds in PG_SCHEMA.
+"""This service's own tables, and its needs of the existing tables and the function in PG_SCHEMA.
 
-One check for `inv schema`, the deep ping and the doctor: find_faults.
+find_faults is the one check of `inv schema`, the deep ping and the doctor.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ SELECT relname, privilege FROM pg_class JOIN pg_namespace ON pg_namespace.oid = 
 def apply() -> str:
     """Create what is missing of our own tables, and return the schema that has them.
 
-    Raises Refused with everything that this service needs and does not find; what could be made is made even so.
+    Raises Refused with a list of all that is missing; the tables that could be created stay.
     """
     schema = settings.current().pg_schema
     with connected() as session:
@@ -94,7 +94,7 @@ def apply() -> str:
 def create(session: Session, schema: str) -> list[str]:
     """Run schema.sql if the user is allowed to; return why it failed, if it did."""
     rights = session.run(RIGHTS, schema=schema)
-    # A table that is there needs no CREATE, which an administrator may have taken back since.
+    # An existing table needs no CREATE privilege, which an administrator can have revoked since.
     if not rights or not rights[0][0] or not (rights[0][1] or not absent(session, schema, OWN_TABLES)):
         return []
     try:
@@ -104,7 +104,7 @@ def create(session: Session, schema: str) -> list[str]:
     except (Refused, Unavailable) as error:
         if session.broken:
             raise
-        # An administrator may own our tables; whether they are as needed is what find_faults reports.
+        # An administrator can own our tables; find_faults reports whether they are as needed.
         return [] if "must be owner of" in str(error) else [str(error)]
     return []
 
@@ -116,7 +116,7 @@ def ping() -> dict:
 
 
 def find_faults(session: Session) -> list[str]:
-    """Return what this service needs of database and schema and does not find, one line each with its remedy."""
+    """Return one line, with its fix, for each need of this service that database or schema do not meet."""
     now = settings.current()
     rights = session.run(RIGHTS, schema=now.pg_schema)
     if not rights:
@@ -132,7 +132,7 @@ def find_faults(session: Session) -> list[str]:
     elif not functions[METRICS_ARGUMENTS]:
         grants.append(f"EXECUTE ON FUNCTION {now.pg_schema}.{METRICS}({METRICS_ARGUMENTS})")
     if grants:
-        # Asked for: the setting can be a reference.
+        # Queried, because PG_USER can be a reference.
         ((user,),) = session.run("SELECT session_user")
         wanted = "; ".join(f"GRANT {grant} TO {user}" for grant in grants)
         faults.append(f"{user} lacks grants; the schema's owner must run: {wanted}")

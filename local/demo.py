@@ -76,7 +76,7 @@ def connect(cfg: dict[str, str]) -> native.Connection:
 
 
 def next_date(cfg: dict[str, str]) -> str:
-    """Return the business date after the newest one begun, or that one if its closing still runs."""
+    """Return the business date after the newest one of closing_runs, or that one if its closing still runs."""
     connection = connect(cfg)
     made = connection.run("SELECT to_regclass('closing_runs')")[0][0]
     newest = connection.run("SELECT max(closing_date) FROM closing_runs")[0][0] if made else None

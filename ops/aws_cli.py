@@ -57,7 +57,7 @@ def call(words: list[str]) -> int:
     try:
         return driver.main(words)
     except SystemExit as stop:
-        # Of argparse, for words that the CLI does not know.
+        # argparse raises it for words that the CLI does not know.
         return stop.code if isinstance(stop.code, int) else 1
 
 

@@ -34,7 +34,7 @@ def find(runtime: str) -> Interpreter | None:
 
 
 def candidates(runtime: str) -> Iterator[str]:
-    """Yield candidates: this interpreter, PATH, the folders of pyenv and uv; shims of pyenv fail unless activated."""
+    """Yield candidates: this interpreter, PATH without pyenv's shims, which may fail, the folders of pyenv and uv."""
     if runtime == f"python{sys.version_info[0]}.{sys.version_info[1]}":
         yield sys.executable
     minor = runtime.removeprefix("python")

@@ -72,7 +72,7 @@ def counted(rows: int) -> str:
 
 
 def aligned(names: list[str], rows: Iterable[tuple]) -> str:
-    """Format rows under their columns' names; numbers end where their column ends, NULL is left blank."""
+    """Format rows under their columns' names; numbers are aligned to the right, NULL is left blank."""
     rows = list(rows)
     numbers = [at for at in range(len(names)) if any(isinstance(row[at], (int, float, Decimal)) for row in rows)]
     return terminal.table([[format_value(value) for value in row] for row in rows], names, right=numbers)

@@ -17,7 +17,7 @@ from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
 GITHUB = "token.actions.githubusercontent.com"
-# The key of a target's settings under which with_references puts what it finds, with spaces between.
+# The key under which with_references stores the references in a target's settings, separated by spaces.
 REFERENCES = "SECRET_REFERENCES"
 
 
