@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from pg8000 import native
+from support import warm
 from support.api_recorder import task_of
 from support.checkout import STATE
 from support.plugin import UNUSED
@@ -41,7 +42,9 @@ def inv(*words: str, check: bool = True, **extra: str) -> subprocess.CompletedPr
     """Run a task as an operator would, from a folder of the repository; extra: environment variables."""
     environ = {key: value for key, value in os.environ.items() if key not in UNUSED}
     environ |= {"AWS_CSM_CLIENT_ID": task_of(words), **extra}
-    command = [str(INV), "--search-root", str(ROOT), *words]
+    # Variables can change how Python starts.
+    program = INV if extra else warm.started().bin / "inv"
+    command = [str(program), "--search-root", str(ROOT), *words]
     done = subprocess.run(command, cwd=ROOT / "policies", env=environ, capture_output=True, text=True, timeout=180)
     if check and done.returncode:
         pytest.fail(f"inv {' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
