@@ -73,12 +73,13 @@ def run(script: Script) -> str:
 
 
 def shrink(script: Script) -> Script:
-    """Return the shortest script that still breaks something, by leaving out its parts one by one."""
-    while True:
-        for name, number in script.parts():
+    """Return a script that still breaks something and of which no part can be left out."""
+    before = None
+    while script != before:
+        before = script
+        # From the last one, so that a number stays the one of its part.
+        for name, number in reversed(before.parts()):
             shorter = script.without(name, number)
             if run(shorter):
                 script = shorter
-                break
-        else:
-            return script
+    return script

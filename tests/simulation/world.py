@@ -67,8 +67,8 @@ class Script:
         return dataclasses.replace(self, **{name: tuple(kept)})
 
 
-class Broken(AssertionError):
-    """An invariant does not hold."""
+class Broken(BaseException):
+    """An invariant does not hold. No handler catches it, also not one that catches every Exception."""
 
 
 class World:
