@@ -213,8 +213,7 @@ SETTINGS = [
         "LEDGER_UNKNOWN_LIMIT",
         percent,
         "a percentage from 0 to 100, such as 1 or 0.5",
-        "the largest share in percent of unknown accounts in the gross sum of all balances that is reported; above it"
-        " the ledger is refused",
+        "the share of unknown accounts in the gross sum of all balances, in percent, above which the ledger is refused",
         "1",
     ),
     Setting(
@@ -249,7 +248,7 @@ SETTINGS = [
         "CLOSING_DAY_OFFSET",
         day_offset,
         "a whole number of days from -31 to 0",
-        "the date that a schedule time closes: 0 its own, -1 the day before",
+        "the date that the scheduled closing closes: 0 the date of its schedule time, -1 the day before",
         "0",
     ),
     Setting(
@@ -272,12 +271,12 @@ SETTINGS = [
     Setting(
         "POLL_FACTOR", factor, "a number from 1 to 10", "by how much each wait is longer than the one before", "1.5"
     ),
-    Setting("POLL_CAP_SECONDS", seconds, "seconds above 0", "the longest wait between two polls at the job", "360"),
+    Setting("POLL_CAP_SECONDS", seconds, "seconds above 0", "the longest wait between two polls of the job", "360"),
     Setting(
         "START_LIMIT_SECONDS",
         seconds,
         "seconds above 0",
-        "how long a job may wait for a job slave before a person is asked",
+        "how long a job may wait for its start before it is given up",
         "1800",
     ),
     Setting(

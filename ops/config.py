@@ -114,7 +114,9 @@ RETENTIONS = [
 ]
 # How the function is deployed. The function itself only receives handler.settings.SETTINGS.
 DEPLOY_SETTINGS = [
-    Setting("SECRETS_FILE", optional, "a file's path, or empty", "a file of values that this one refers to", ""),
+    Setting(
+        "SECRETS_FILE", optional, "a file's path, or empty", "the file with the secrets that this one refers to", ""
+    ),
     Setting("AWS_REGION", text, "a region such as ap-southeast-3", "the region of the function"),
     Setting("AWS_PROFILE", optional, "a profile's name, or empty", "the CLI profile every command runs as", ""),
     Setting(
@@ -162,7 +164,7 @@ DEPLOY_SETTINGS = [
         "LOG_RETENTION_DAYS",
         one_of("", *RETENTIONS),
         f"one of {', '.join(RETENTIONS)}, or empty",
-        "how many days the function's log is kept; empty: as it is",
+        "how many days the function's log is kept; empty: unchanged",
         "90",
     ),
     Setting(
@@ -201,17 +203,21 @@ DEPLOY_SETTINGS = [
         "RESTATE_INVOKE_ROLE_ARN",
         role,
         "a role's name or ARN, or empty",
-        "the role that Restate assumes to invoke the function; a name means one of the function's account",
+        "the role that Restate assumes to invoke the function; a name means a role of the function's account",
         "",
     ),
     Setting(
-        "RESTATE_EXTERNAL_ID", optional, "such as env_…, or empty", "what Restate names itself by to that role", ""
+        "RESTATE_EXTERNAL_ID",
+        optional,
+        "such as env_…, or empty",
+        "the external ID with which Restate assumes that role",
+        "",
     ),
     Setting(
         "RESTATE_SERVER_ROLE_ARN",
         optional,
         "a role's ARN, or empty",
-        "the role of a server of one's own; empty: Restate Cloud",
+        "the role of your own Restate server; empty: Restate Cloud",
         "",
     ),
 ]
