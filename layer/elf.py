@@ -7,9 +7,6 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from elftools.elf.dynamic import DynamicSection
-from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection
 from invoke import Exit
 
 MACHINE = "x86-64"
@@ -40,6 +37,9 @@ def is_elf(path: Path) -> bool:
 
 def read(path: Path) -> Elf:
     """Read one ELF file; raises Exit with its name if it is damaged."""
+    # Here, because every task imports this module, and few read a library.
+    from elftools.elf.elffile import ELFFile
+
     try:
         with path.open("rb") as file:
             return read_open(path.name, ELFFile(file))
@@ -52,10 +52,11 @@ def read(path: Path) -> Elf:
         ) from error
 
 
-def read_open(name: str, elf: ELFFile) -> Elf:
+def read_open(name: str, elf) -> Elf:
+    """Return what is needed of an ELFFile of pyelftools."""
     machine = MACHINES.get(elf["e_machine"], str(elf["e_machine"]))
     sections = list(elf.iter_sections())
-    dynamic = next((one for one in sections if isinstance(one, DynamicSection)), None)
+    dynamic = section_of(sections, "SHT_DYNAMIC")
     if dynamic is None:
         segment = next((one for one in elf.iter_segments() if one["p_type"] == "PT_DYNAMIC"), None)
         tags = list(segment.iter_tags()) if segment else []
@@ -76,25 +77,29 @@ def read_open(name: str, elf: ELFFile) -> Elf:
     )
 
 
+def section_of(sections, kind: str):
+    return next((one for one in sections if one["sh_type"] == kind), None)
+
+
 def is_program(tag) -> bool:
     """Return whether DF_1_PIE is set: a position-independent program, not a shared object."""
     return bool(tag["d_val"] & 0x08000000)
 
 
 def defined_versions(sections) -> list[str]:
-    found = next((one for one in sections if isinstance(one, GNUVerDefSection)), None)
+    found = section_of(sections, "SHT_GNU_verdef")
     return [aux.name for _, names in found.iter_versions() for aux in names][:100_000] if found else []
 
 
 def symbols_of(sections) -> tuple[dict, frozenset[str]]:
     """Return ({(library, version): its symbols}, undefined symbols without a version)."""
     versions: dict[int, tuple[str, str]] = {}
-    needed = next((one for one in sections if isinstance(one, GNUVerNeedSection)), None)
+    needed = section_of(sections, "SHT_GNU_verneed")
     if needed:
         for library, names in needed.iter_versions():
             for aux in names:
                 versions[aux["vna_other"] & 0x7FFF] = (library.name, aux.name)
-    table = next((one for one in sections if one["sh_type"] == "SHT_DYNSYM"), None)
+    table = section_of(sections, "SHT_DYNSYM")
     found: dict[tuple[str, str], list[str]] = {version: [] for version in versions.values()}
     plain = set()
     for index, symbol in undefined(table, sections):

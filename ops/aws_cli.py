@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import shlex
@@ -19,29 +20,57 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 # A command that bash would pass on as it is: words of these characters, or in single quotes.
 PLAIN = re.compile(r"aws (?:[\w@%+=:,./ -]|'[^']*')+", re.ASCII)
+# The two forms of bash that our commands of the AWS CLI have: output into a file, and the first field of a file.
+INTO = re.compile(r"mkdir -p ([\w./-]+) && (aws .*) > ([\w./-]+)", re.ASCII)
+FIELD = re.compile(r'"\$\(cut -f1 ([\w./-]+)\)"', re.ASCII)
 INTERRUPTED = 128 + signal.SIGINT
 # The models of AWS's services that this process has read: the larger part of a command's time.
 _shared: dict[str, object] = {}
 
 
-def words_of(command: str, environ: Mapping[str, str]) -> list[str] | None:
-    """Return the arguments of a command that can run here; None for one that needs a shell, or another CLI."""
-    if not PLAIN.fullmatch(command) or threading.current_thread() is not threading.main_thread():
+class Parsed(NamedTuple):
+    """The arguments of a command, and the file for its output, which `mkdir -p` prepares; "" for none."""
+
+    words: list[str]
+    file: str
+
+
+def parse(command: str, environ: Mapping[str, str], folder: Path) -> Parsed | None:
+    """Return a command that can run here, its files in a folder; None for one that needs bash, or another CLI."""
+    into = INTO.fullmatch(command)
+    file = into[3] if into and str(Path(into[3]).parent) == into[1] else ""
+    try:
+        plain = FIELD.sub(lambda found: shlex.quote(first_field(folder / found[1])), into[2] if file else command)
+    except OSError:
         return None
     own = Path(sys.executable).with_name("aws")
-    return shlex.split(command)[1:] if shutil.which("aws", path=environ["PATH"]) == str(own) else None
+    if not PLAIN.fullmatch(plain) or shutil.which("aws", path=environ["PATH"]) != str(own):
+        return None
+    # The environment of a process is that of all its threads.
+    alone = threading.current_thread() is threading.main_thread()
+    return Parsed(shlex.split(plain)[1:], file) if alone else None
 
 
-def run(words: list[str], environ: Mapping[str, str], folder: Path, seconds: float | None) -> tuple[int, str, str]:
+def first_field(file: Path) -> str:
+    return "\n".join(line.partition("\t")[0] for line in file.read_text().splitlines())
+
+
+def run(command: Parsed, environ: Mapping[str, str], folder: Path, seconds: float | None) -> tuple[int, str, str]:
     """Return (exit code, output, errors) of the CLI in a folder; raises TimeoutExpired after `seconds`."""
-    with surroundings(environ, folder) as (output, errors), time_limit(words, seconds):
-        code = call(words)
+    with surroundings(environ, folder) as (output, errors), time_limit(command.words, seconds):
+        code = call(command.words)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
-    return code, text_of(output), text_of(errors)
+    printed = text_of(output)
+    if command.file:
+        (folder / command.file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / command.file).write_text(printed, encoding="utf-8")
+        printed = ""
+    return code, printed, text_of(errors)
 
 
 def call(words: list[str]) -> int:
@@ -57,14 +86,18 @@ def call(words: list[str]) -> int:
     try:
         return driver.main(words)
     except SystemExit as stop:
-        # argparse raises it for words that the CLI does not know.
-        return stop.code if isinstance(stop.code, int) else 1
+        # argparse refuses words by 2; a signal that ends the task raises its number plus 128.
+        if not isinstance(stop.code, int) or stop.code >= 128:
+            raise
+        return stop.code
 
 
 @contextlib.contextmanager
 def surroundings(environ: Mapping[str, str], folder: Path) -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
     """Give the body a process's environment, folder and output; yields stdout and stderr, and puts all of it back."""
     before, here, arguments = dict(os.environ), os.getcwd(), sys.argv
+    log = logging.getLogger("awscli")
+    level, handlers = log.level, log.handlers[:]
     output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace") for _ in range(2))
     try:
         replace_environment(environ)
@@ -77,6 +110,9 @@ def surroundings(environ: Mapping[str, str], folder: Path) -> Iterator[tuple[io.
         replace_environment(before)
         os.chdir(here)
         sys.argv = arguments
+        # Each session adds a handler that writes to its own stderr.
+        log.setLevel(level)
+        log.handlers[:] = handlers
 
 
 def replace_environment(environ: Mapping[str, str]) -> None:

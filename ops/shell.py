@@ -121,8 +121,8 @@ def run(command: str, environ: dict[str, str], seconds: float | None = None) -> 
     Not Invoke's own `run`: its settings, such as INVOKE_RUN_PTY, come from the user and would change the output.
     """
     with waiting_for(f"`{first_words(command)} …`"):
-        words = aws_cli.words_of(command, environ)
-        return Done(*aws_cli.run(words, environ, ROOT, seconds)) if words else in_bash(command, environ, seconds)
+        parsed = aws_cli.parse(command, environ, ROOT)
+        return Done(*aws_cli.run(parsed, environ, ROOT, seconds)) if parsed else in_bash(command, environ, seconds)
 
 
 def in_bash(command: str, environ: dict[str, str], seconds: float | None) -> Done:

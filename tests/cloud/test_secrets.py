@@ -131,9 +131,11 @@ def start(cfg: dict[str, str], date: str, seconds: int) -> None:
     wait_for(lambda: closings.state_of(cfg, "ClosingPeriod", date[:7]).get("progress", {}).get("state") == "RUNNING")
 
 
-def await_end(local, date: str) -> dict:
-    wait_for(lambda: [row["status"] for row in rows(local, date)] not in ([], ["running"]))
-    return rows(local, date)[-1]
+def await_end(rotation, date: str) -> dict:
+    """Return a date's last row when its closing has ended, so that a check meets a sandbox which is free."""
+    wait_for(lambda: [row["status"] for row in rows(rotation.local, date)] not in ([], ["running"]))
+    wait_for(lambda: closings.ended(rotation.cfg, date))
+    return rows(rotation.local, date)[-1]
 
 
 def live_version(cfg: dict[str, str]) -> str:
@@ -180,7 +182,7 @@ def test_secret_first_closes_on_the_old_version(rotation, refusals):
     assert refusals() == {"postgres": 0, "genius": 0}
     assert not all(passed for passed, *_ in findings()), "stored, and not yet accepted by the databases"
     rotation.in_databases(password)
-    row = await_end(rotation.local, date)
+    row = await_end(rotation, date)
     assert (row["status"], live_version(rotation.cfg)) == ("succeeded", version)
     # The check used the new value once, and the closing the old one once.
     assert_refused_once(rotation.cfg, refusals(), values=2)
@@ -194,7 +196,7 @@ def test_database_first_closes_if_the_secret_follows_in_time(rotation, refusals)
     wait_for(lambda: refusals()["genius"])
     time.sleep(1)
     rotation.in_store(password)
-    row = await_end(rotation.local, date)
+    row = await_end(rotation, date)
     assert (row["status"], live_version(rotation.cfg)) == ("succeeded", version)
     assert_refused_once(rotation.cfg, refusals())
 
@@ -212,7 +214,7 @@ def test_database_that_stays_ahead_pauses_the_closing_after_one_refused_login(ro
     rotation.in_store(password)
     assert all(passed for passed, *_ in findings())
     inv("resume", "--env", ENV, "--date", date)
-    assert "could not be observed" in await_end(rotation.local, date)["message"]
+    assert "could not be observed" in await_end(rotation, date)["message"]
     inv("rerun", "--env", ENV, "--date", date, "--adopt", "--yes", "--watch")
     assert rows(rotation.local, date)[-1]["status"] == "succeeded"
     assert_refused_once(cfg, refusals())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -36,7 +39,9 @@ def silent(environ):
 
 
 def surroundings() -> tuple:
-    return dict(os.environ), os.getcwd(), signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    log = logging.getLogger("awscli")
+    alarm = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    return dict(os.environ), os.getcwd(), sys.argv, alarm, log.level, [*log.handlers]
 
 
 @pytest.mark.parametrize(
@@ -51,10 +56,34 @@ def surroundings() -> tuple:
 )
 def test_result_is_that_of_a_shell(words, environ):
     command = f"aws {words}"
-    assert aws_cli.words_of(command, environ)
+    assert aws_cli.parse(command, environ, ROOT)
     before = surroundings()
     assert shell.run(command, environ) == shell.in_bash(command, environ, 60)
     assert surroundings() == before
+
+
+def test_output_goes_into_a_file_and_a_field_comes_from_one_as_in_a_shell(environ):
+    """The two forms of bash that a deploy needs."""
+    file = ROOT / "build" / "testcli" / "out"
+    field = file.with_name("field")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    field.write_text("no such  service\tsecond\n")
+    name = str(field.relative_to(ROOT))
+    command = f'mkdir -p build/testcli && aws --region "$(cut -f1 {name})" --version > build/testcli/out'
+    refused = f'aws --region eu-west-1 lambda get-alias --function-name "$(cut -f1 {name})" --name live'
+    try:
+        found = []
+        for run in (shell.run, lambda *words: shell.in_bash(*words, 60)):
+            file.write_text("before")
+            found.append((run(command, environ), file.read_text(), run(refused, environ)))
+        assert aws_cli.parse(command, environ, ROOT) == (
+            ["--region", "no such  service", "--version"],
+            "build/testcli/out",
+        )
+        assert aws_cli.parse(refused, environ, ROOT) and found[0] == found[1]
+        assert found[0][1].startswith("aws-cli/") and found[0][0] == (0, "", "")
+    finally:
+        shutil.rmtree(file.parent)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +91,9 @@ def test_result_is_that_of_a_shell(words, environ):
     [
         "restate deployments list",
         "aws sts get-caller-identity > build/x",
-        'aws lambda publish-version --revision-id "$(cut -f1 build/x)"',
+        'aws lambda publish-version --revision-id "$(cut -f1 build/no-such)"',
+        'aws lambda publish-version --revision-id "$(cut -f2 README.md)"',
+        "mkdir -p other && aws --version > build/x",
         "aws lambda update-function-configuration --vpc-config SubnetIds=[],SecurityGroupIds=[]",
         "aws sts get-caller-identity; aws --version",
         "aws s3 ls s3://*",
@@ -77,7 +108,7 @@ def test_result_is_that_of_a_shell(words, environ):
     ],
 )
 def test_command_that_needs_a_shell_gets_one(command, environ):
-    assert aws_cli.words_of(command, environ) is None
+    assert aws_cli.parse(command, environ, ROOT) is None
 
 
 def test_other_aws_cli_on_path_is_started_as_a_program(environ, tmp_path):
@@ -90,7 +121,7 @@ def test_other_aws_cli_on_path_is_started_as_a_program(environ, tmp_path):
 def test_thread_starts_a_program(environ):
     """The environment of a process is that of all its threads."""
     found = []
-    thread = threading.Thread(target=lambda: found.append(aws_cli.words_of("aws --version", environ)))
+    thread = threading.Thread(target=lambda: found.append(aws_cli.parse("aws --version", environ, ROOT)))
     thread.start()
     thread.join()
     assert found == [None]
@@ -124,6 +155,17 @@ def test_cli_that_something_else_has_imported_finds_its_models(environ, monkeypa
 
     monkeypatch.setattr(aws_cli, "_shared", {})
     assert shell.run("aws --version", environ).stdout.startswith("aws-cli/")
+
+
+def test_signal_that_ends_the_task_is_no_exit_of_the_command(silent):
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            shell.run("aws lambda get-alias --function-name f --name live", silent)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 def test_files_of_a_command_are_those_of_the_repository(environ, tmp_path, monkeypatch):
