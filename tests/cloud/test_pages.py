@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from support import checkout, pages
+from support import checkout, pages, warm
 from support.checkout import STATE
 from support.helpers import run_rows
 
@@ -26,6 +26,8 @@ def run(tmp_path_factory):
 
     folder, own = tmp_path_factory.mktemp("reader") / "finance-closing", STATE.with_name("test-pages")
     checkout.copy(folder)
+    (folder / ".venv").unlink()
+    (folder / ".venv").symlink_to(warm.started().folder)
     shutil.copy(folder / "env" / "local.env", folder / "env" / "prod.env")
     there = cloud.Cloud(own, report=lambda line: None)
     there.reset()

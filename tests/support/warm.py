@@ -67,6 +67,9 @@ class Warm:
             place = self.folder / path.relative_to(BIN.parent)
             if path != BIN and path.name not in PROGRAMS:
                 place.symlink_to(path)
+        # As ops/venv.sh has it, so that make does not make this .venv again.
+        (self.folder / "made-for").unlink()
+        (self.folder / "made-for").write_text(f"{self.folder.resolve()} {(self.bin / 'python').resolve()}\n")
         (self.folder / "client.py").write_text(CLIENT)
         for name, program in PROGRAMS.items():
             words = f'"{sys.executable}" -IS "{self.folder}/client.py" "{self.folder}/socket" "{program}" "$@"'
