@@ -35,13 +35,15 @@ WORDS = {
     r"told|tell(?:s|ing)?|said|say(?:s|ing)?": "report, print, name",
     r"warmth": "keep-warm",
     r"bears?|borne": "have, accept",
-    r"stand(?:s|ing)?(?!-in)|stood": "is, stays, means",
+    r"stand(?:s|ing)?(?![- ]in\b)|stood": "is, stays, means",
     r"let go|lets go|take away|takes away": "delete, release",
     r"(?:keep|keeps|kept|leave|leaves|left) (?:it |them )?whole": "unchanged",
     r"no news": "not reported",
     r"comes? to (?:its|their) end": "finish",
 }
 USED = re.compile(rf"(?<![\w-])(?:{'|'.join(f'({word})' for word in WORDS)})(?![\w-])", re.IGNORECASE)
+# The name of a function or a class where it is defined.
+NAME = re.compile(r"(?<=def )\w+|(?<=class )\w+")
 # Where such a word is right, and why.
 EXCEPTIONS = {
     "ops/english.py": "the list itself",
@@ -75,9 +77,9 @@ def files(root: Path) -> Iterator[Path]:
 
 
 def unused_words(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (line, message) for each word of WORDS in a text."""
+    """Yield (line, message) for each word of WORDS in a text; also within a name, such as that of a test."""
     for number, line in enumerate(text.splitlines(), 1):
-        for match in USED.finditer(line):
+        for match in USED.finditer(NAME.sub(lambda name: name[0].replace("_", " "), line)):
             plain = list(WORDS.values())[match.lastindex - 1]
             yield number, f"{match[0]!r}: use a plain word, such as {plain}"
 

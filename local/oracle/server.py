@@ -60,13 +60,13 @@ class Server:
             if self._welcome(connection):
                 await connection.serve(lambda: self._admit(connection))
         except Malformed as error:
-            self._say(peer, str(error))
+            self._print(peer, str(error))
         except asyncio.TimeoutError:
-            self._say(peer, f"no login within {self.limits.login_seconds:g} s")
+            self._print(peer, f"no login within {self.limits.login_seconds:g} s")
         except (asyncio.IncompleteReadError, OSError):
             pass
         except Exception as error:  # one peer's trouble, such as a fault file that makes no sense
-            self._say(peer, f"{type(error).__name__}: {error}")
+            self._print(peer, f"{type(error).__name__}: {error}")
         finally:
             self._strangers.pop(connection, None)
             self._sessions.discard(connection)
@@ -105,6 +105,6 @@ class Server:
             pass
 
     @staticmethod
-    def _say(peer: tuple | None, text: str) -> None:
+    def _print(peer: tuple | None, text: str) -> None:
         where = f"{peer[0]}:{peer[1]}" if peer else "a peer"
         print(f"genius: dropped {where}: {text}", file=sys.stderr, flush=True)

@@ -63,7 +63,7 @@ def test_the_metrics_are_there_and_belong_to_this_run(closed, deployed, database
     assert database.run("SELECT status FROM calculation_runs WHERE id = CAST(:id AS uuid)", id=runs) == [["completed"]]
 
 
-def test_the_log_says_that_the_date_is_closed(closed, deployed, database):
+def test_log_has_the_event_of_a_closed_date(closed, deployed, database):
     row = run_row(deployed, "2025-01-30")
     steps = ("status", "genius", "ledger", "metrics", "user_id")
     assert [row[name] for name in steps] == ["succeeded"] * 4 + ["siti"]
@@ -71,11 +71,11 @@ def test_the_log_says_that_the_date_is_closed(closed, deployed, database):
     assert row["ended_at"] > row["started_at"]
 
 
-def test_the_state_is_let_go_of(closed, deployed):
+def test_closing_clears_its_state(closed, deployed):
     assert closings.state_of(deployed, "ClosingPeriod", "2025-01") == {}
 
 
-def test_get_status_tells_the_result(closed, deployed):
+def test_get_status_returns_the_result(closed, deployed):
     url = f"{deployed['RESTATE_INGRESS_URL']}/DailyClosing/2025-01-30/getStatus"
     code, answer = request(deployed, "POST", url)
     assert (code, answer["status"], answer["genius"]["outcome"]) == (200, "succeeded", "succeeded")

@@ -103,7 +103,7 @@ def test_a_key_with_a_slip_is_named_with_its_neighbour():
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
-def test_a_stray_file_in_handler_stops_the_bundle_by_name(deployed):
+def test_foreign_file_in_handler_stops_the_bundle_by_name(deployed):
     foreign = ROOT / "handler" / "notes.ipynb"
     foreign.write_text("{}")
     try:

@@ -163,7 +163,7 @@ def test_task_declares_what_it_changes(task):
 
 
 @pytest.mark.parametrize("task", declaring(ENVIRONMENT))
-def test_dry_run_of_task_that_changes_an_environment_prints_commands_and_only_looks(run, task):
+def test_dry_run_of_task_that_changes_an_environment_prints_commands_and_only_queries(run, task):
     done = run(task, dry=True)
     assert done.changed == []
     reported = done.printed + done.failure
@@ -181,7 +181,7 @@ def test_task_that_changes_the_machine_refuses_dry_run(task, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("task", [name for name in declaring(NOTHING) if name not in ONLY_DRY])
-def test_task_that_changes_nothing_only_looks(run, task):
+def test_task_that_changes_nothing_only_queries(run, task):
     done = run(task, dry=False)
     assert set(done.changed) <= ({"lambda:InvokeFunction"} if task in INVOKING else set())
     assert not done.failure or task in FAILING, done.failure

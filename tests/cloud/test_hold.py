@@ -83,7 +83,7 @@ def test_running_closing_is_left_alone(scheduler):
     assert [row["status"] for row in run_rows(scheduler.cfg, "2025-10-08")] == ["succeeded"]
 
 
-def test_hold_is_shown_where_people_look(scheduler):
+def test_hold_is_printed_by_each_view(scheduler):
     inv("hold", *ENV, "--reason", "network move")
     for words in (("status",), ("schedule", "status"), ("doctor",), ("ping", "--quiet", "--closings")):
         done = inv(*words, *ENV, check=False)

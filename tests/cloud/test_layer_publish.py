@@ -58,7 +58,7 @@ def test_a_thick_function_without_a_layer_is_refused_before_anything_is_touched(
     assert "LAYER_VERSION_ARN is left out" in shell.stderr
 
 
-def test_a_layer_says_what_it_is_and_whom_it_suits(published, cfg):
+def test_layer_version_has_content_and_runtimes(published, cfg):
     (version,) = asked(cfg, publish.list_layer_versions(cfg))["LayerVersions"]
     about = build.about_layer()
     assert published == version["LayerVersionArn"]

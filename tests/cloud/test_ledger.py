@@ -180,7 +180,7 @@ def test_an_earlier_job_does_not_replace_a_later_one(session, old):
     assert written(session) == expected(CHART, OLD)
 
 
-def test_a_closing_without_a_job_copies_what_stands_and_still_bars_earlier_jobs(session, old):
+def test_closing_without_a_job_copies_the_balances_and_still_refuses_earlier_jobs(session, old):
     late = begin(session, "late", "GNS_202501_B", "2025-02-01T10:00:00")
     early = begin(session, "early", "GNS_202501_A", "2025-02-01T09:00:00")
     skipped = begin(session, "skipped", genius="skipped")
@@ -191,7 +191,7 @@ def test_a_closing_without_a_job_copies_what_stands_and_still_bars_earlier_jobs(
         replace(OLD, owner=early)
 
 
-def test_a_rerun_stands_for_the_job_of_the_earlier_run_of_its_date(session, old):
+def test_rerun_counts_as_the_job_of_the_earlier_run_of_its_date(session, old):
     begin(session, "first", "GNS_202501_A", "2025-02-01T09:00:00")
     again = begin(session, "again", genius="reused")
     assert replace(NEW, owner=again)["job"] == "GNS_202501_A"
@@ -232,7 +232,7 @@ def two_seconds():
     deadline.begin(None)
 
 
-def test_a_statement_that_waits_is_told_before_the_invocation_ends(session, old, admin, two_seconds):
+def test_waiting_statement_is_an_error_before_the_invocation_ends(session, old, admin, two_seconds):
     admin.run("SELECT pg_advisory_lock(806, 202501)")
     begun = time.monotonic()
     try:
@@ -243,7 +243,7 @@ def test_a_statement_that_waits_is_told_before_the_invocation_ends(session, old,
     assert time.monotonic() - begun < 2.9
 
 
-def test_a_server_that_falls_silent_is_told_before_the_invocation_ends(session, monkeypatch, two_seconds):
+def test_silent_server_is_an_error_before_the_invocation_ends(session, monkeypatch, two_seconds):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(ledger.settings.current(), "pg_port", silent.getsockname()[1])
         begun = time.monotonic()
@@ -256,7 +256,7 @@ def test_genius_gets_no_more_time_than_the_invocation_has(two_seconds):
     assert 1000 < oracle.call_milliseconds(300) <= 2000
 
 
-def test_rows_that_come_too_slowly_are_told_before_the_invocation_ends(session, old, chunks, two_seconds):
+def test_slow_rows_are_an_error_before_the_invocation_ends(session, old, chunks, two_seconds):
     def slow(rows):
         for row in rows:
             time.sleep(0.1)
@@ -286,7 +286,7 @@ def test_grants_that_are_missing_are_named(own_schema, admin):
         admin.run(f"ALTER TABLE {SCHEMA}.legacy_trial_balances OWNER TO finance")
 
 
-def test_a_schema_that_is_not_the_reports_is_told(own_schema, monkeypatch):
+def test_schema_without_the_reports_tables_is_reported(own_schema, monkeypatch):
     monkeypatch.setattr(ledger.settings.current(), "pg_schema", "no_such")
     with pytest.raises(Refused, match="no schema no_such in database finance; correct PG_SCHEMA"):
         app.schema.apply()

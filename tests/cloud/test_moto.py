@@ -244,7 +244,7 @@ def test_the_urls_two_permissions_and_their_end(cfg):
     assert not function_url.permissions(Target(C, cfg, "local")) & set(function_url.STATEMENTS)
 
 
-def test_warmth_and_alarms_and_old_versions_go(cfg):
+def test_keep_warm_alarms_and_prune_work(cfg):
     inv(cfg, "keep-warm", "on")
     assert "keeps the live version warm" in inv(cfg, "keep-warm", "status")
     files = list((ROOT / "alarms").glob("*.json"))

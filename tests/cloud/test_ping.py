@@ -80,7 +80,7 @@ def test_ping_from_cron_names_what_only_restate_knows(quiet):
         Schedule(quiet).forget()
 
 
-def test_ping_from_cron_tells_a_function_from_a_restate_that_does_not_answer(quiet):
+def test_ping_from_cron_names_the_part_that_does_not_answer(quiet):
     with environment_file("testaway", RESTATE_ADMIN_URL="http://127.0.0.1:1") as env:
         (line,) = ours(cron(env))
     assert line.startswith("testaway: Restate at 127.0.0.1:1 does not answer") and "inv local.up" in line

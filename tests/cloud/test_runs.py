@@ -111,7 +111,7 @@ def test_a_decision_on_a_job_of_another_program_is_recorded(session):
     assert runs.record_job("GNS_2501_OTHER", "unknown", {}, None) == "succeeded"
 
 
-def test_a_run_succeeds_only_if_its_row_says_so_of_each_step(session):
+def test_run_succeeds_only_if_each_step_of_its_row_has(session):
     """A copy of the database without the last seconds: the row is there, its ledger is not."""
     begin(session, "owner")
     with pytest.raises(Refused, match=r"closing_runs has ledger pending, metrics pending for run .* failed over"):
@@ -126,7 +126,7 @@ def row_status(session) -> str:
     return session.run("SELECT status FROM closing_runs WHERE owner = 'owner'")[0][0]
 
 
-def test_the_first_end_stands(session):
+def test_first_end_of_a_run_stays(session):
     begin(session, "owner")
     assert finish("cancelled", "by siti")["status"] == "cancelled"
     assert finish("failed", "late") == {"status": "cancelled", "message": "by siti"}

@@ -72,7 +72,7 @@ def test_a_changed_time_takes_effect_with_the_next_start(stopped, morning):
     assert len(stopped.planned()) == 1
 
 
-def test_a_changed_time_takes_effect_with_the_next_tick(stopped):
+def test_changed_time_takes_effect_after_the_next_run(stopped):
     """The run planned for 20:00 on a version that has 21:30: no date is due yet, and none is closed twice."""
     generation = stopped.call("start")["generation"]
     evening = f"2025-08-04@{int(time.time()) - 13 * 3600 - 30}*1"
@@ -92,7 +92,7 @@ def test_another_key_is_refused(stopped):
     assert stopped.planned() == []
 
 
-def test_a_tick_of_an_older_generation_does_nothing(stopped):
+def test_run_of_an_older_generation_does_nothing(stopped):
     old = stopped.call("start")["generation"]
     stopped.call("stop")
     assert stopped.call("trigger", {"generation": old}) == {"stale": old}
@@ -124,7 +124,7 @@ def test_a_stop_ends_the_chain_and_leaves_a_running_closing_alone(stopped):
     assert stopped.call("status")["closing"]["status"] == "succeeded"
 
 
-def test_a_manual_trigger_closes_the_same_date_as_a_tick(stopped):
+def test_manual_trigger_closes_the_same_date_as_the_schedule(stopped):
     stopped.deploy(clock_of("2025-08-12"), CLOSING_DAY_OFFSET="-1")
     assert stopped.call("start")["date"] == "2025-08-11"
     assert stopped.call("trigger", {}) == {"date": "2025-08-11"}
@@ -140,7 +140,7 @@ def test_a_trigger_with_another_payload_is_refused(stopped):
     assert "closing" not in stopped.state()
 
 
-def test_a_start_makes_up_at_once_for_a_killed_tick(stopped):
+def test_start_replaces_a_killed_run_at_once(stopped):
     stopped.call("start")
     (planned,) = stopped.planned()
     stopped.ask("PATCH", f"{stopped.cfg['RESTATE_ADMIN_URL']}/invocations/{planned}/kill")

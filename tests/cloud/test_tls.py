@@ -104,7 +104,7 @@ def test_a_server_without_tls_is_refused(reach, local):
         reach(pg_port=int(local.settings()["LOCAL_PG_PORT"]))
 
 
-def test_plain_text_is_spoken_only_where_the_settings_say_so(reach):
+def test_plain_text_needs_the_setting(reach):
     with pytest.raises(Unavailable):
         reach(pg_sslmode="disable")
 

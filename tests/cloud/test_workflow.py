@@ -124,7 +124,7 @@ def test_every_action_is_pinned_by_its_commit():
     assert [step["uses"].partition("@")[0] for step in STEPS if "uses" in step] == ACTIONS
 
 
-def test_the_layer_is_built_by_hand_only_and_no_deploy_is_cancelled():
+def test_layer_is_built_only_on_request_and_no_deploy_is_cancelled():
     (layer,) = (step for step in STEPS if "layer" in step.get("run", ""))
     assert layer["if"] == "inputs.layer" and STEPS.index(layer) < [step.get("name") for step in STEPS].index("Deploy")
     # YAML 1.1 reads the word `on` as a truth.

@@ -246,7 +246,7 @@ def test_the_lock_pins_with_hashes_all_that_is_asked_for():
     )
 
 
-def test_uv_is_told_to_copy():
+def test_uv_copies_and_does_not_link():
     """A file that is linked from uv's cache and edited in place damages every later installation."""
     command = packages.install_command(packages.Platform("python3.13", "", "thin"), Path("r"), Path("t"))
     assert "--link-mode copy" in command

@@ -158,7 +158,7 @@ def for_arm(lib: Path) -> None:
     ],
     ids=["no_library", "no_libaio", "no_data", "no_target", "arm"],
 )
-def test_a_damaged_layer_is_told_apart(layers, tmp_path, damage, cause):
+def test_each_damage_of_a_layer_has_its_message(layers, tmp_path, damage, cause):
     lib = shutil.copytree(layers["19"], tmp_path / "lib", symlinks=True)
     damage(lib)
     seen, log = check_client(lib)

@@ -30,7 +30,7 @@ def test_submitting_twice_is_one_job_and_one_run(owner):
     assert len(genius.poll_job(job)["runs"]) == 1
 
 
-def test_a_job_says_who_owns_it(owner):
+def test_comments_of_a_job_name_its_owner(owner):
     job = submit(owner)
     ((comments, auto_drop, kind),) = ask(
         "SELECT comments, auto_drop, job_type FROM user_scheduler_jobs WHERE job_name = :job", job=job
@@ -46,7 +46,7 @@ def test_a_name_that_is_taken_by_something_else_is_an_error(owner):
         submit(owner)
 
 
-def test_a_look_at_what_is_not_there(handler_settings):
+def test_poll_of_a_missing_job_finds_nothing(handler_settings):
     seen = genius.poll_job("GNS_202501_NEVER")
     assert (seen["reachable"], seen["state"], seen["runs"]) == (True, None, [])
 
@@ -144,7 +144,7 @@ def test_a_job_that_started_cannot_be_given_up(stand_in, owner):
     assert genius.give_up(job) == "started"
 
 
-def test_a_lost_reply_of_giving_up_is_told_by_the_mark(stand_in, owner):
+def test_lost_reply_of_giving_up_is_decided_by_the_mark(stand_in, owner):
     stand_in.faults.inject("jobs_never_start")
     job = submit(owner)
     stand_in.faults.inject("cut_after", "create_schedule")
@@ -322,7 +322,7 @@ def test_the_statuses_of_success_can_be_listed(stand_in, owner, monkeypatch, lis
 
 
 @pytest.mark.parametrize("listed", ["0", "1,0", "1,", "a b", "'", "x" * 31])
-def test_a_list_of_statuses_that_cannot_stand_in_a_job_is_malformed(listed):
+def test_list_of_statuses_that_cannot_be_in_a_job_is_malformed(listed):
     with pytest.raises(ValueError, match=r".*"):
         settings.statuses(listed)
 

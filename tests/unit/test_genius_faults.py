@@ -199,7 +199,7 @@ def test_a_submission_whose_line_is_cut(stand_in, owner, fault, there):
 
 
 @pytest.mark.parametrize("fault", ["cut_before", "cut_during", "cut_after"])
-def test_a_look_whose_line_is_cut(stand_in, owner, fault):
+def test_poll_whose_connection_is_cut_is_unreachable(stand_in, owner, fault):
     job = submit(owner)
     evaluated(job)
     stand_in.faults.inject(fault, "user_scheduler_job_run_details")

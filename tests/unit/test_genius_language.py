@@ -9,7 +9,7 @@ from handler import genius
 from handler.errors import Refused
 
 
-def test_another_predicate_of_the_look_sees_other_jobs(stand_in, owner, monkeypatch):
+def test_another_predicate_of_the_query_sees_other_jobs(stand_in, owner, monkeypatch):
     job, other = submit(owner), submit(f"{owner}x", "2025-02")
     evaluated(job), evaluated(other)
     monkeypatch.setattr(genius, "RUNS_OF_JOB", genius.RUNS_OF_JOB.replace("job_name = :job", "job_name <> :job"))
@@ -19,7 +19,7 @@ def test_another_predicate_of_the_look_sees_other_jobs(stand_in, owner, monkeypa
     assert genius.poll_job(job)["state"] is None
 
 
-def test_a_look_without_escapes_sees_too_much(stand_in, handler_settings, monkeypatch):
+def test_query_without_escapes_sees_too_much(stand_in, handler_settings, monkeypatch):
     create("GNSX202501XNO")
     assert genius.live_jobs(PERIOD, "NONE") == []
     unescaped = {"long_name": "GNS_202501_%", "short_name": "GNS_2501_%"}

@@ -44,12 +44,12 @@ def test_the_run_details_decide(runs, outcome):
     assert poll(seen("FAILED", *runs))["outcome"] == outcome
 
 
-def test_genius_own_message_is_kept_whole():
+def test_genius_own_message_is_kept_complete():
     message = "ORA-20806: " + "x" * 3000
     assert poll(seen("FAILED", run("FAILED", 20806, message)))["message"] == message
 
 
-def test_a_job_that_is_gone_is_unknown_only_after_several_looks():
+def test_missing_job_is_unknown_only_after_several_polls():
     known = START
     for _ in range(MISSES - 1):
         known = poll(seen(None), known)
@@ -66,7 +66,7 @@ def test_a_job_seen_again_starts_the_count_anew():
 @pytest.mark.parametrize(
     ("state", "outcome"), [("SUCCEEDED", "succeeded"), ("FAILED", "unknown"), ("STOPPED", "unknown")]
 )
-def test_without_a_run_in_the_log_the_jobs_state_counts_after_several_looks(state, outcome):
+def test_without_a_run_in_the_log_the_jobs_state_counts_after_several_polls(state, outcome):
     known = START
     for _ in range(MISSES):
         known = poll(seen(state), known)
@@ -81,7 +81,7 @@ def test_a_state_nobody_knows_is_waited_for_up_to_the_deadline():
     assert poll(seen("WEIRD", at=1301.0), known)["outcome"] == "unknown"
 
 
-def test_a_look_that_fails_says_since_when_and_decides_nothing():
+def test_failed_poll_records_since_when_and_decides_nothing():
     down = {"at": 1020.0, "reachable": False, "error": "ORA-12541"}
     known = poll(down)
     assert known["unreachableSince"] == 1020.0
@@ -114,13 +114,13 @@ def test_limits_count_from_the_submission():
     assert poll(seen("RUNNING", at=1300.1))["outcome"] == "unknown"
 
 
-def test_a_job_of_others_has_its_limits_from_the_first_look():
+def test_job_of_others_has_its_limits_from_the_first_poll():
     known = poll(seen("RUNNING", at=5000.0), {})
     assert "outcome" not in known
     assert poll(seen("RUNNING", at=5300.1), known)["outcome"] == "unknown"
 
 
-def test_six_hours_take_few_looks():
+def test_six_hours_take_few_polls():
     waited, polls = 0.0, 0
     while waited < 6 * 3600:
         waited += interval(polls, 10, 1.5, 360)

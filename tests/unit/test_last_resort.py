@@ -62,14 +62,14 @@ def test_secrets_of_the_shell_are_redacted(monkeypatch):
     assert entry.redacted(given) == f"{hidden} {hidden} {hidden} harmless {{'Authorization': '{hidden}'}}"
 
 
-def test_without_a_writable_folder_the_line_says_so(monkeypatch, tmp_path):
+def test_without_a_writable_folder_the_line_names_no_file(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setattr(entry, "FOLDER", tmp_path / "file" / "errors")
     monkeypatch.setattr(entry.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
     assert entry.stored("text") == "no file, because none could be written"
 
 
-def test_task_that_changes_something_says_that_its_reader_has_ended():
+def test_task_that_changes_something_reports_that_its_reader_has_ended():
     """Without a traceback, but not in silence: it ended half way."""
     read, write = os.pipe()
     os.close(read)

@@ -108,7 +108,7 @@ def test_the_same_input_gives_the_same_bytes(zips, target, tmp_path):
     assert target.read_bytes() == first
 
 
-def test_what_it_was_made_of_is_said(zips, target, capsys):
+def test_build_prints_its_sources(zips, target, capsys):
     about = make(zips["19"], target)
     assert (about["client"], about["kind"]) == ("19.28.0.0.0", "Basic Lite")
     assert about["zip"] == subprocess.run(["sha256sum", zips["19"]], capture_output=True, text=True).stdout.split()[0]
@@ -256,7 +256,7 @@ def test_a_download_that_is_no_whole_zip_leaves_nothing(tmp_path, checksum, answ
     assert list(tmp_path.iterdir()) == []
 
 
-def test_offline_one_line_says_where_to_get_it_and_where_to_put_it(tmp_path, checksum):
+def test_offline_one_line_names_the_page_and_the_folder(tmp_path, checksum):
     with pytest.raises(Exit) as caught:
         client.download("http://127.0.0.1:9/client.zip", tmp_path / "client.zip")
     assert "https://www.oracle.com/" in str(caught.value)

@@ -55,7 +55,7 @@ def test_output_that_differs_has_a_difference(expected, printed):
     assert pages.difference(expected, printed)
 
 
-def test_block_must_fail_if_the_page_says_so():
+def test_block_must_fail_if_it_is_marked_so():
     failing = pages.Block(pages.README, 0, "", "false\n", None, "exit-1")
     assert pages.fault(failing, 0, "")
     assert not pages.fault(failing, 1, "")

@@ -67,7 +67,7 @@ def test_folder_that_cannot_be_written_is_one_line(machine):
 
 
 @pytest.mark.parametrize("system", ["Darwin", "Windows"])
-def test_other_systems_are_told_to_use_linux(system, machine, monkeypatch):
+def test_other_systems_get_one_line_that_names_linux(system, machine, monkeypatch):
     monkeypatch.setattr(platform, "system", lambda: system)
     assert "Run it in a Linux container or, on Windows, in WSL" in fault(machine)
     if system == "Darwin":

@@ -71,7 +71,7 @@ def test_a_role_that_is_not_yet_there_is_waited_for(restate, capsys):
     assert capsys.readouterr().out.count("a new role takes about a minute") == 2
 
 
-def test_without_a_role_nothing_is_waited_for_and_the_line_says_what_is_live(restate, monkeypatch):
+def test_without_a_role_nothing_is_waited_for_and_the_line_names_the_live_version(restate, monkeypatch):
     restate["POST", "deployments"] = [(500, {"message": "[META0003] no such function"})]
     restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_1"})]
     monkeypatch.setattr(Target, "query_json", lambda *words, **options: {"FunctionVersion": "1"})
@@ -153,7 +153,7 @@ def test_an_update_in_progress_is_waited_for_and_nothing_else(tmp_path, monkeypa
     assert len(count.read_text().split()) == 1
 
 
-def test_a_function_that_somebody_else_has_changed_is_said_so():
+def test_function_that_somebody_else_has_changed_is_reported():
     with pytest.raises(Exit, match="somebody else has changed the function"):
         shell.execute(Context(), CFG, "echo '(PreconditionFailedException) The RevisionId' >&2; exit 254")
 
@@ -193,7 +193,7 @@ def changes(monkeypatch):
         ("3", "PROVISIONED_CONCURRENCY=2", [("READY", 2), ("READY", 3)], ["put-provisioned", "get-provisioned"]),
     ],
 )
-def test_provisioned_concurrency_is_set_as_the_environment_says(changes, monkeypatch, asked, attached, states, verbs):
+def test_provisioned_concurrency_is_that_of_the_environment(changes, monkeypatch, asked, attached, states, verbs):
     answers = [one and dict(zip(("Status", "RequestedProvisionedConcurrentExecutions"), one)) for one in states]
     monkeypatch.setattr(Target, "query_json", lambda *words, **options: answers.pop(0))
     release.ensure_concurrency(TARGET.having(PROVISIONED_CONCURRENCY=asked), attached)

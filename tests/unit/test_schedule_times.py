@@ -51,7 +51,7 @@ def changes(zone: ZoneInfo, first: date, days: int) -> list[date]:
 
 
 @pytest.mark.parametrize("name", ZONES)
-def test_every_day_of_four_years_ticks_when_its_clocks_first_show_the_time(name):
+def test_every_day_of_four_years_is_due_when_its_clocks_first_show_the_time(name):
     first, days, zone = ZONES[name], 1461, ZoneInfo(name)
     shown = first_shown(zone, first, days)
     for at in TIMES:
@@ -62,7 +62,7 @@ def test_every_day_of_four_years_ticks_when_its_clocks_first_show_the_time(name)
 
 @pytest.mark.parametrize("name", ZONES)
 @pytest.mark.parametrize("at", TIMES)
-def test_a_chain_of_ticks_has_each_date_of_four_years_once(name, at):
+def test_chain_of_runs_has_each_date_of_four_years_once(name, at):
     first, zone = ZONES[name], ZoneInfo(name)
     moment, seen = schedule_times.moment_of(first, at, zone), [first]
     for _ in range(1460):
@@ -76,7 +76,7 @@ def test_a_chain_of_ticks_has_each_date_of_four_years_once(name, at):
 
 @pytest.mark.parametrize("name", ZONES)
 @pytest.mark.parametrize("at", [(20, 0), (0, 0), (0, 30), (2, 15)])
-def test_the_next_tick_after_any_moment_is_the_first_one_that_lies_after_it(name, at):
+def test_next_run_after_any_moment_is_the_first_one_that_lies_after_it(name, at):
     first, zone, chance = ZONES[name], ZoneInfo(name), random.Random(f"{name} {at}")
     days = [first + n * DAY for n in range(-2, 1464)]
     planned = [(schedule_times.moment_of(day, at, zone), day) for day in days]
@@ -130,7 +130,7 @@ def days(*texts: str) -> list[date]:
     return [date.fromisoformat(text) for text in texts]
 
 
-def test_the_usual_tick_closes_one_date_and_covers_none():
+def test_usual_run_closes_one_date_and_covers_none():
     assert schedule_times.due(*days("2025-01-30", "2025-01-31")) == (days("2025-01-31"), [], None)
 
 

@@ -83,7 +83,7 @@ def test_blocks(session, declarations, body, expected):
     assert computed(session, declarations, body) == expected
 
 
-def test_a_block_may_bear_a_label(session):
+def test_block_can_have_a_label(session):
     assert run(session, "<<main>> DECLARE n NUMBER := 2; BEGIN NULL; END main;").out == {}
 
 

@@ -120,7 +120,7 @@ def test_a_guard_backs_off_only_from_what_its_own_predicate_names(session, datab
     ("status", "message", "text"),
     [("0", "period is locked", "period is locked"), ("NULL", None, "the procedure gave no message")],
 )
-def test_a_status_that_means_failure_is_the_blocks_to_judge(session, database, status, message, text):
+def test_block_decides_which_status_is_a_failure(session, database, status, message, text):
     database.faults.inject("procedure_status", status)
     if message:
         database.faults.inject("procedure_message", message)

@@ -173,7 +173,7 @@ def test_queries(session, sql, expected):
         ("EXPLAIN PLAN FOR SELECT 1 FROM dual", 900, 0),
     ],
 )  # fmt: skip
-def test_errors_say_which_and_where(session, sql, code, offset):
+def test_errors_have_their_name_and_position(session, sql, code, offset):
     error = failure(session, sql)
     assert error.code == code, error
     assert offset is None or error.offset == offset
@@ -284,7 +284,7 @@ def test_session_settings_are_the_sessions_own(database):
     assert failure(one, "ALTER SESSION SET nonsense = 1").code == 2248
 
 
-def test_the_dictionary_tells_what_it_is_and_what_one_may_do(database):
+def test_dictionary_has_version_and_privileges(database):
     session = database.session("FIN")
     assert "stand-in" in value(session, "SELECT banner FROM v$version")
     text = "SELECT value FROM nls_database_parameters WHERE parameter = 'NLS_CHARACTERSET'"

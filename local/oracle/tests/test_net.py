@@ -47,7 +47,7 @@ def test_both_kinds_of_verifier(database: FakeDatabase, running: ConnectableServ
 
 
 @pytest.mark.parametrize("who", [{"password": "tiger"}, {"user": "nobody"}, {"password": PASSWORD + " "}])
-def test_a_wrong_password_and_an_unknown_user_look_alike(running: ConnectableServer, who: dict):
+def test_wrong_password_and_unknown_user_get_the_same_error(running: ConnectableServer, who: dict):
     error = failure(running.connect, **who)
     assert (error.full_code, error.message.splitlines()[0]) == (
         "ORA-01017",
@@ -332,7 +332,7 @@ def test_an_array_ends_at_its_first_error(connection: oracledb.Connection):
     assert cursor.execute("select count from t").fetchone() == (4,)
 
 
-def test_an_array_that_is_told_to_go_on(connection: oracledb.Connection):
+def test_array_continues_after_errors_if_the_client_asks(connection: oracledb.Connection):
     cursor = connection.cursor()
     rows = [("a",), ("bad",), ("b",), ("bad",)]
     cursor.executemany("insert into t values (:1)", rows, batcherrors=True, arraydmlrowcounts=True)

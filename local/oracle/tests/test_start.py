@@ -36,7 +36,7 @@ def user_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_starts_says_where_and_ends(tmp_path: Path, user_file: Path):
+def test_stand_in_starts_prints_its_port_and_ends(tmp_path: Path, user_file: Path):
     server = start(tmp_path, "--user-file", str(user_file))
     line = server.stdout.readline()
     found = re.fullmatch(r"Genius stand-in, not an Oracle database: listening on 127\.0\.0\.1:(\d+)/GENIUS\n", line)
@@ -51,7 +51,7 @@ def test_it_starts_says_where_and_ends(tmp_path: Path, user_file: Path):
     assert server.stderr.read() == ""
 
 
-def test_its_books_are_what_the_options_say(tmp_path: Path, user_file: Path):
+def test_books_follow_the_options(tmp_path: Path, user_file: Path):
     server = start(tmp_path, "--user-file", str(user_file), "--periods", "2030-02, 2030-03", "--seed", "7")
     port = server.stdout.readline().rpartition(":")[2].strip()
     with oracledb.connect(user="ADM", password="se:cret", dsn=f"127.0.0.1:{port}") as connection:
@@ -72,7 +72,7 @@ def test_users_may_come_from_the_environment(tmp_path: Path):
     assert server.wait(10) == 0
 
 
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, user_file: Path):
+def test_wrong_options_are_one_line(tmp_path: Path, user_file: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for words, expected in (

@@ -188,7 +188,7 @@ def test_a_scale_is_one_byte_or_an_integer_with_a_sign():
     assert b"\x02\x00\x00\x81\x7f\x01\x16" in describe(Caps(7, False), column)
 
 
-def test_the_end_of_a_call_tells_number_text_and_position():
+def test_end_of_a_call_has_number_text_and_position():
     reader = Reader(end(Caps(12, True), True, OracleError(942, "no table", 14), cursor=5, rows=2))
     assert reader.u8() == 4
     fields = [reader.ub() for _ in range(8)]
