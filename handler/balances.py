@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from typing import NamedTuple
 
 from . import deadline
 from .errors import Unavailable
@@ -23,17 +24,41 @@ COLUMNS = {
 }
 
 
+class Account(NamedTuple):
+    """An account of the chart: its place in the account tree; a root has the depth 1."""
+
+    name: str
+    parent: str | None
+    root: str
+    depth: int
+    is_parent: bool
+
+
 class Copied:
     """Counts the balances that pass on their way to PostgreSQL, and keeps those that cannot be stored."""
 
-    def __init__(self, codec: str):
-        self.codec = codec
+    def __init__(self, codec: str, tree: Mapping[str, Account]):
+        self.codec, self.tree = codec, tree
         self.rows = 0
         # Account, branch, amounts as JSON text, and why.
         self.refused: list[tuple[str | None, str | None, str, str]] = []
+        # Account -> its columns as text, and its name in the chart.
+        self.places: dict[str, tuple[str, str | None]] = {}
+
+    def place(self, account: str) -> tuple[str, str | None]:
+        """Return account, parent, root and depth as text, and the account's name; see rollup.CREATE_LOADED."""
+        found = self.tree.get(account)
+        if not found:
+            columns, name = (account, None, None, None), None
+        elif found.is_parent:
+            columns, name = (None, account, found.root, str(found.depth + 1)), found.name
+        else:
+            columns, name = (account, found.parent, found.root, str(found.depth)), found.name
+        self.places[account] = "\t".join(escaped(column, self.codec) for column in columns), name
+        return self.places[account]
 
     def text(self, balances: Iterable[tuple]) -> Iterator[str]:
-        """Return balances as chunks of COPY text.
+        """Return balances as chunks of COPY text: place, description, branch, amounts.
 
         An account for which Genius has no amount at all is counted and left out; beside another amount a missing one
         is 0, as it is to Oracle's SUM.
@@ -52,7 +77,8 @@ class Copied:
             try:
                 if not finite or not account or not branch:
                     check_balance(account, branch, amounts)
-                columns = (escaped(account, codec), escaped(description, codec), escaped(branch, codec))
+                place, name = self.places.get(account) or self.place(account)
+                columns = (place, escaped(name if description is None else description, codec), escaped(branch, codec))
             except ValueError as error:
                 named = json.dumps(dict(zip(COLUMNS.values(), map(str, amounts))))
                 self.refused.append((account, branch, named, reason(error, codec)))

@@ -361,18 +361,31 @@ def live_jobs(period: str, job: str) -> list[str]:
         return [name for name in names if read_mark(cursor, name) != GIVEN_UP]
 
 
-@contextlib.contextmanager
-def open_balances(period: str) -> Iterator[tuple[dict, Callable[[], Iterator[Balance]]]]:
-    """Open a period's control totals and its balances, both of one read-consistent moment.
+class OpenBalances(NamedTuple):
+    """The functions that read a period's balances of one read-consistent moment, one call at a time."""
 
-    Yields ({"rows": int, "BEGINNING_DEBIT": Decimal, …}, function): the function reads the balances and returns an
-    iterator that fetches as it goes; called again it reads the same moment again.
-    """
+    # Returns an iterator that fetches as it goes; called again it reads the same moment again.
+    read: Callable[[], Iterator[Balance]]
+    # Returns the control totals, {"rows": int, "BEGINNING_DEBIT": Decimal, …}.
+    totals: Callable[[], dict]
+    # Ends the call of another thread with an error.
+    cancel: Callable[[], None]
+
+
+@contextlib.contextmanager
+def open_balances(period: str) -> Iterator[OpenBalances]:
+    """Open a period's balances for one read-consistent moment, that of this call."""
     year, month = year_and_month(period)
     with connected(FETCH_SECONDS) as connection, connection.cursor() as cursor:
         # prefetchrows stays at its default: by the driver's documentation thick mode copies prefetched rows twice.
         cursor.arraysize = 2000
         cursor.execute("SET TRANSACTION READ ONLY")
-        count, *sums = cursor.execute(TOTALS, year=year, month=month).fetchone()
-        totals = {"rows": int(count)} | {name: value or Decimal(0) for name, value in zip(AMOUNTS, sums)}
-        yield totals, lambda: map(Balance._make, cursor.execute(BALANCES, year=year, month=month))
+
+        def totals() -> dict:
+            count, *sums = cursor.execute(TOTALS, year=year, month=month).fetchone()
+            return {"rows": int(count)} | {name: value or Decimal(0) for name, value in zip(AMOUNTS, sums)}
+
+        def read() -> Iterator[Balance]:
+            return map(Balance._make, cursor.execute(BALANCES, year=year, month=month))
+
+        yield OpenBalances(read, totals, connection.cancel)

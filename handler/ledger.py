@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from . import log, rollup, settings
+from .ahead import ahead
 from .errors import Refused
 from .findings import Finding
 from .postgres import LOCK_CLASS, Session, connected, transaction
@@ -47,10 +48,15 @@ def replace_trial_balance(owner: str, period: str, open_balances: Callable[[str]
         session.run("SELECT pg_advisory_xact_lock(:class, :key)", **{"class": LOCK_CLASS}, key=year * 100 + month)
         job, ended_at = job_of(session, owner, period)
         session.run(rollup.PLANNING)
-        findings = rollup.read_tree(session)
-        with open_balances(period) as (totals, read):
-            findings += rollup.load_balances(session, totals, read)
-        findings += rollup.check_balances(session, totals, settings.current())
+        tree, findings = rollup.read_tree(session)
+        with open_balances(period) as source, ahead(*source) as reading:
+            copied = rollup.load(session, "balances", reading.rows(), tree)
+            checked = rollup.check_balances(session, settings.current())
+            if not refusals([*findings, *checked]):
+                rollup.roll_up(session, tree)
+            # Genius has summed its balances meanwhile.
+            totals = reading.result()
+            findings += [*rollup.check_totals(session, copied, totals, source.read), *checked]
         rows = 0
         if not refusals(findings):
             rows, wrong = rollup.replace(session, year, month)

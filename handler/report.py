@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 from . import genius, rollup, runs, settings
+from .ahead import ahead
 from .balances import COLUMNS
 from .errors import Refused, Unavailable, clean
 from .ledger import NEWEST_LEDGER
@@ -294,8 +295,9 @@ def reconcile(asked: object, open_balances=genius.open_balances) -> dict:
         with connected() as session, read_consistent(session):
             found = find_run(session, period)
             session.run(rollup.PLANNING)
-            with open_balances(period) as (totals, read):
-                copied = rollup.load(session, "incoming", read())
+            with open_balances(period) as source, ahead(*source) as reading:
+                copied = rollup.load(session, "incoming", reading.rows(), {})
+                totals = reading.result()
             # From here on PostgreSQL itself refuses a change; the temporary table ends with the transaction.
             session.run("SET TRANSACTION READ ONLY")
             check_read(session, copied, totals)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 
-from .balances import COLUMNS, Copied
+from .balances import COLUMNS, Account, Copied
 from .errors import Refused, clean
 from .findings import KEPT, SHOWN, Finding, finding, place_names
 
@@ -27,13 +27,13 @@ PLANNING = "SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '64MB'"
 # A cycle hangs on no root and is never entered.
 CREATE_TREE = """
 CREATE TEMPORARY TABLE tree ON COMMIT DROP AS
-WITH RECURSIVE walk (code, parent, root, depth) AS (
-  SELECT code, parent_code, code, 1 FROM legacy_chart_of_accounts WHERE parent_code IS NULL
+WITH RECURSIVE walk (code, name, parent, root, depth) AS (
+  SELECT code, name, parent_code, code, 1 FROM legacy_chart_of_accounts WHERE parent_code IS NULL
   UNION ALL
-  SELECT chart.code, chart.parent_code, root, depth + 1
+  SELECT chart.code, chart.name, chart.parent_code, root, depth + 1
     FROM walk JOIN legacy_chart_of_accounts chart ON chart.parent_code = walk.code
 )
-SELECT code, parent, root, depth,
+SELECT code, name, parent, root, depth,
        EXISTS (SELECT FROM legacy_chart_of_accounts child WHERE child.parent_code = walk.code) AS is_parent
   FROM walk"""
 ORPHANS = """
@@ -52,27 +52,33 @@ WITH RECURSIVE climb (code, parent, way) AS (
 )
 SELECT array_to_string(way || parent, ' → ') FROM climb WHERE parent = way[1] ORDER BY way LIMIT 1"""
 
+# The balances of Genius, and then the sums of the parents above them. An account that is not in the chart has no root;
+# a parent's own balance has no account, and counts as one more child of that parent.
 CREATE_LOADED = """
 CREATE TEMPORARY TABLE {table} (
-  account text NOT NULL, description text, branch text NOT NULL, {columns}
+  account text, parent text, root text, depth int, description text, branch text NOT NULL, {columns},
+  summed boolean NOT NULL DEFAULT false
 ) ON COMMIT DROP"""
 
 # One pass over all balances counts for every check; the places of a finding are queried afterwards.
 INCONSISTENT = f"{BALANCES['start']} + {BALANCES['movement']} <> {BALANCES['end']}"
-GROSS = f"abs({BALANCES['start']}) + abs(movement_debit) + abs(movement_credit) + abs({BALANCES['end']})"
+CREATE_BY_ROOT = f"""
+CREATE TEMPORARY TABLE by_root ON COMMIT DROP AS
+SELECT root, branch, {SUMS}, count(*) FILTER (WHERE root IS NULL) AS unknown,
+       count(*) FILTER (WHERE account IS NULL) AS on_parents, count(*) FILTER (WHERE {INCONSISTENT}) AS inconsistent
+  FROM balances GROUP BY root, branch"""
 CREATE_BY_BRANCH = f"""
 CREATE TEMPORARY TABLE by_branch ON COMMIT DROP AS
-SELECT branch, {SUMS}, count(*) FILTER (WHERE code IS NULL) AS unknown, count(*) FILTER (WHERE is_parent) AS on_parents,
-       count(*) FILTER (WHERE {INCONSISTENT}) AS inconsistent,
-       sum({GROSS}) AS gross, sum({GROSS}) FILTER (WHERE code IS NULL) AS unknown_gross
-  FROM incoming LEFT JOIN tree ON code = account GROUP BY branch"""
+SELECT branch, {SUMS}, sum(unknown) AS unknown, sum(on_parents) AS on_parents, sum(inconsistent) AS inconsistent
+  FROM by_root GROUP BY branch"""
 OVERVIEW = f"""
 SELECT {", ".join(f"coalesce(sum({column}), 0)" for column in COLUMNS.values())},
        coalesce(sum(unknown), 0), coalesce(sum(on_parents), 0), coalesce(sum(inconsistent), 0),
        count(*) FILTER (WHERE branch NOT IN (SELECT code FROM branches WHERE code IS NOT NULL)),
-       count(*) FILTER (WHERE {" OR ".join(f"{balance} <> 0" for balance in BALANCES.values())}),
-       coalesce(sum(gross), 0), coalesce(sum(unknown_gross), 0)
+       count(*) FILTER (WHERE {" OR ".join(f"{balance} <> 0" for balance in BALANCES.values())})
   FROM by_branch"""
+GROSS = f"abs({BALANCES['start']}) + abs(movement_debit) + abs(movement_credit) + abs({BALANCES['end']})"
+UNKNOWN_SHARE = f"SELECT sum({GROSS}), sum({GROSS}) FILTER (WHERE root IS NULL) FROM balances"
 
 
 def amounts_object(prefix: str = "") -> str:
@@ -82,7 +88,7 @@ def amounts_object(prefix: str = "") -> str:
 
 def places(source: str) -> str:
     """Return SQL for the first balances or branches of a source: account, branch, amounts as JSON text."""
-    account = "account" if source.startswith("incoming") else "NULL AS account"
+    account = "coalesce(account, parent) AS account" if source.startswith("balances") else "NULL AS account"
     return f"""
 SELECT {account}, branch, CAST({amounts_object()} AS text) FROM {source}
  ORDER BY 1, 2 LIMIT {KEPT}"""
@@ -92,15 +98,15 @@ SELECT {account}, branch, CAST({amounts_object()} AS text) FROM {source}
 BALANCE_CHECKS = {
     "unknown-account": (
         "balances of accounts that are not in the chart",
-        places("incoming WHERE NOT EXISTS (SELECT FROM tree WHERE code = account)"),
+        places("balances WHERE root IS NULL"),
     ),
     "parent-posting": (
         "balances of accounts that have children in the chart",
-        places("incoming WHERE EXISTS (SELECT FROM tree WHERE code = account AND is_parent)"),
+        places("balances WHERE account IS NULL"),
     ),
     "inconsistent-balance": (
         "balances whose start and movement do not make their end",
-        places(f"incoming WHERE {INCONSISTENT}"),
+        places(f"balances WHERE {INCONSISTENT}"),
     ),
     "unknown-branch": (
         "branches that are not in the branch table",
@@ -113,33 +119,24 @@ BALANCE_CHECKS = {
 }
 
 
-# The leaves of the tree, and the accounts that are not in the chart, which have no parent.
-LEAVES = f"""
-SELECT account, description, branch, {AMOUNTS} FROM incoming LEFT JOIN tree ON code = account
- WHERE is_parent IS NOT TRUE"""
-# Parents, a level at a time from the lowest: branch by branch the sum of the level below and of their own postings.
-CREATE_PARENTS = f"""
-CREATE TEMPORARY TABLE parents ON COMMIT DROP AS SELECT account, description, branch, {AMOUNTS} FROM incoming LIMIT 0"""
+# A level of parents: branch by branch the sum of the level below and of their own balances.
 ADD_LEVEL = f"""
-INSERT INTO parents
-SELECT account, max(description), branch, {SUMS} FROM (
-  SELECT parent AS account, NULL AS description, branch, {AMOUNTS}
-    FROM ({LEAVES} UNION ALL SELECT * FROM parents) below JOIN tree ON code = account WHERE depth = :depth + 1
-  UNION ALL
-  SELECT account, description, branch, {AMOUNTS} FROM incoming JOIN tree ON code = account
-   WHERE depth = :depth AND is_parent
-) own_and_below GROUP BY account, branch"""
+INSERT INTO balances (account, parent, root, depth, description, branch, {AMOUNTS}, summed)
+SELECT code, tree.parent, root, depth, coalesce(own, name), branch, {AMOUNTS}, true
+  FROM (SELECT parent AS code, branch, max(description) FILTER (WHERE account IS NULL) AS own, {SUMS}
+          FROM balances WHERE depth = :depth + 1 GROUP BY parent, branch) below
+  JOIN tree USING (code)"""
 
 # In the order of the table's unique key and with ids that grow: an index takes rows in order in half the time.
 WRITE = f"""
 INSERT INTO legacy_trial_balances (
   id, chart_of_account_code, description, branch_code, year, month, currency_code,
   {", ".join(f"{kind}_debit, {kind}_credit, {kind}_balance" for kind in KINDS)}, created_at, updated_at)
-SELECT CAST(CAST(:prefix AS text) || lpad(to_hex(row_number() OVER (ORDER BY account, branch)), 12, '0') AS uuid),
-  account, coalesce(description, name), branch, :year, :month, 'IDR',
-  {", ".join(f"{kind}_debit, {kind}_credit, {kind}_debit - {kind}_credit" for kind in KINDS)}, now(), now()
-  FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance
-  LEFT JOIN legacy_chart_of_accounts chart ON chart.code = account
+SELECT CAST(CAST(:prefix AS text) || lpad(to_hex(number), 12, '0') AS uuid), account, description, branch,
+  :year, :month, 'IDR', {", ".join(f"{kind}_debit, {kind}_credit, {kind}_debit - {kind}_credit" for kind in KINDS)},
+  now(), now()
+  FROM (SELECT account, description, branch, {AMOUNTS}, row_number() OVER (ORDER BY account, branch) AS number
+          FROM balances WHERE account IS NOT NULL) numbered
  ORDER BY account, branch LIMIT CAST(:count AS bigint) OFFSET :skip"""
 WRITTEN = f"""
 (SELECT chart_of_account_code AS account, branch_code AS branch, {AMOUNTS}
@@ -147,8 +144,7 @@ WRITTEN = f"""
 
 
 PLACE = f"""
-SELECT account, branch, CAST({amounts_object()} AS text)
-  FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance
+SELECT account, branch, CAST({amounts_object()} AS text) FROM balances WHERE account IS NOT NULL
  ORDER BY account, branch LIMIT 1 OFFSET :skip"""
 
 
@@ -167,23 +163,30 @@ SELECT account, branch, CAST(jsonb_build_object({objects}) AS text)
 WRITTEN_CHECKS = {
     "rows that are not as rolled up": difference(
         f"SELECT * FROM {WRITTEN} written",
-        f"SELECT account, branch, {AMOUNTS} FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance",
+        f"SELECT account, branch, {AMOUNTS} FROM balances WHERE account IS NOT NULL",
     ),
     "roots that are not the sum of their leaves": difference(
         f"SELECT written.* FROM {WRITTEN} written JOIN tree ON code = account WHERE depth = 1",
-        f"SELECT root AS account, branch, {SUMS} FROM incoming JOIN tree ON code = account GROUP BY root, branch",
+        f"SELECT root AS account, branch, {AMOUNTS} FROM by_root WHERE root IS NOT NULL",
     ),
 }
-RELOADED = difference(
-    f"SELECT account, branch, {AMOUNTS} FROM incoming", f"SELECT account, branch, {AMOUNTS} FROM again"
-)
+LOADED = f"SELECT coalesce(account, parent) AS account, branch, {AMOUNTS} FROM {{}} WHERE NOT summed"
+RELOADED = difference(LOADED.format("balances"), LOADED.format("again"))
 
 
-def read_tree(session) -> list[Finding]:
-    """Make the temporary table tree of the whole chart; an empty chart, orphans and a cycle are findings."""
+def read_tree(session) -> tuple[dict[str, Account], list[Finding]]:
+    """Make the temporary table tree of the whole chart and return it; an empty chart, orphans, a cycle are findings."""
     session.run(CREATE_TREE)
     session.run("ANALYZE tree")
-    ((reached, known),) = session.run("SELECT count(*), (SELECT count(*) FROM legacy_chart_of_accounts) FROM tree")
+    tree = {
+        code: Account(*row) for code, *row in session.run("SELECT code, name, parent, root, depth, is_parent FROM tree")
+    }
+    return tree, check_tree(session, len(tree))
+
+
+def check_tree(session, reached: int) -> list[Finding]:
+    """Compare the number of accounts in the tree with the chart."""
+    ((known,),) = session.run("SELECT count(*) FROM legacy_chart_of_accounts")
     if not known:
         return [Finding("empty-chart", 1, "the chart of accounts is empty; load it", True)]
     if reached == known:
@@ -197,23 +200,53 @@ def read_tree(session) -> list[Finding]:
     return [Finding("chart-cycle", 1, f"the account tree has a cycle: {way}; correct parent_code in the chart", True)]
 
 
-def load(session, table: str, balances: Iterable[tuple]) -> Copied:
+def load(session, table: str, balances: Iterable[tuple], tree: Mapping[str, Account]) -> Copied:
     """Stream balances into a new temporary table; return how many there were and which were left out."""
     columns = ", ".join(f"{column} numeric NOT NULL" for column in COLUMNS.values())
     session.run(CREATE_LOADED.format(table=table, columns=columns))
-    copied = Copied(session.codec)
-    session.run(f"COPY {table} FROM STDIN", stream=copied.text(balances))
+    copied = Copied(session.codec, tree)
+    session.run(
+        f"COPY {table} (account, parent, root, depth, description, branch, {AMOUNTS}) FROM STDIN",
+        stream=copied.text(balances),
+    )
     return copied
 
 
-def load_balances(session, totals: dict, read: Callable[[], Iterable[tuple]]) -> list[Finding]:
-    """Load Genius' balances into the temporary tables incoming and by_branch and compare them with Genius' totals.
+def check_balances(session, rules) -> list[Finding]:
+    """Evaluate every check of the loaded balances; rules: the settings LEDGER_*."""
+    session.run(CREATE_BY_ROOT)
+    session.run(CREATE_BY_BRANCH)
+    ((*_, unknown, on_parents, inconsistent, branches, unbalanced),) = session.run(OVERVIEW)
+    ((gross, unknown_gross),) = session.run(UNKNOWN_SHARE) if unknown else [(0, 0)]
+    # A zero sum has no share.
+    share = unknown_gross * 100 / gross if gross else Decimal(0)
+    above = unknown_gross * 100 > rules.ledger_unknown_limit * gross
+    counts = {
+        "unknown-account": (unknown, above or rules.ledger_unknown_accounts == "refuse"),
+        "parent-posting": (on_parents, False),
+        "inconsistent-balance": (inconsistent, rules.ledger_inconsistent == "refuse"),
+        "unknown-branch": (branches, False),
+        "unbalanced-branch": (unbalanced, False),
+    }
+    notes = {"unknown-account": f", {share:.2f} % of the gross sum (limit {rules.ledger_unknown_limit} %)"}
+    return [
+        finding(kind, int(count), f"{BALANCE_CHECKS[kind][0]}{notes.get(kind, '')}", rows, refused)
+        for kind, (count, refused) in counts.items()
+        if count
+        for rows in [session.run(BALANCE_CHECKS[kind][1])]
+    ]
 
-    read: returns the balances of one moment. If the totals differ, it is called once more, and the places at which
+
+def check_totals(session, copied: Copied, totals: dict, read: Callable[[], Iterable[tuple]]) -> list[Finding]:
+    """Compare the loaded balances with Genius' totals, and debit with credit.
+
+    read: returns the balances of the same moment once more. It is called if the totals differ, and the places at which
     the two readings differ are named.
     """
-    copied = load(session, "incoming", read())
-    session.run(CREATE_BY_BRANCH)
+    return [*check_load(session, copied, totals, read), *empty_period(totals), *unbalanced_totals(totals)]
+
+
+def check_load(session, copied: Copied, totals: dict, read: Callable[[], Iterable[tuple]]) -> list[Finding]:
     if copied.refused:
         named = "; ".join(
             f"account {account or 'without a code'}, branch {branch or 'without a code'}: {why}"
@@ -226,34 +259,11 @@ def load_balances(session, totals: dict, read: Callable[[], Iterable[tuple]]) ->
     if found == totals:
         return []
     differing = ", ".join(f"{name} {found[name]} of {totals[name]}" for name in totals if found[name] != totals[name])
-    load(session, "again", read())
+    load(session, "again", read(), copied.tree)
     rows = session.run(RELOADED)
     named = place_names(rows) or "read again, every account and branch is the same"
     text = f"the loaded balances differ from Genius' totals: {differing}; {named}"
     return [Finding("load-difference", max(1, len(rows)), text, True, rows)]
-
-
-def check_balances(session, totals: dict, rules) -> list[Finding]:
-    """Evaluate every check of the loaded balances; rules: the settings LEDGER_*."""
-    ((*_, unknown, on_parents, inconsistent, branches, unbalanced, gross, unknown_gross),) = session.run(OVERVIEW)
-    # A zero sum has no share.
-    share = unknown_gross * 100 / gross if gross else Decimal(0)
-    above = unknown_gross * 100 > rules.ledger_unknown_limit * gross
-    counts = {
-        "unknown-account": (unknown, above or rules.ledger_unknown_accounts == "refuse"),
-        "parent-posting": (on_parents, False),
-        "inconsistent-balance": (inconsistent, rules.ledger_inconsistent == "refuse"),
-        "unknown-branch": (branches, False),
-        "unbalanced-branch": (unbalanced, False),
-    }
-    notes = {"unknown-account": f", {share:.2f} % of the gross sum (limit {rules.ledger_unknown_limit} %)"}
-    findings = [
-        finding(kind, int(count), f"{BALANCE_CHECKS[kind][0]}{notes.get(kind, '')}", rows, refused)
-        for kind, (count, refused) in counts.items()
-        if count
-        for rows in [session.run(BALANCE_CHECKS[kind][1])]
-    ]
-    return [*empty_period(totals), *findings, *unbalanced_totals(totals)]
 
 
 def empty_period(totals: dict) -> list[Finding]:
@@ -270,11 +280,10 @@ def unbalanced_totals(totals: dict) -> list[Finding]:
 
 
 def replace(session, year: int, month: int) -> tuple[int, list[Finding]]:
-    """Put the rolled-up balances in the place of the period's rows and check them.
+    """Put the balances and the sums of roll_up in the place of the period's rows and check them.
 
     Returns how many rows were written, and findings, with which the period's rows are again as they were.
     """
-    roll_up(session)
     session.run("SAVEPOINT as_it_was")
     session.run("DELETE FROM legacy_trial_balances WHERE year = :year AND month = :month", year=year, month=month)
     given = {"year": year, "month": month, "prefix": id_prefix()}
@@ -290,17 +299,15 @@ def replace(session, year: int, month: int) -> tuple[int, list[Finding]]:
     return written, findings
 
 
-def roll_up(session) -> None:
-    """Make the temporary table parents of all accounts that have children."""
-    session.run(CREATE_PARENTS)
-    ((deepest,),) = session.run("SELECT coalesce(max(depth), 0) FROM tree")
-    for depth in range(deepest - 1, 0, -1):
+def roll_up(session, tree: Mapping[str, Account]) -> None:
+    """Add the sums of all accounts that have children to the balances, from the lowest level up."""
+    for depth in range(max((account.depth for account in tree.values()), default=0) - 1, 0, -1):
         session.run(ADD_LEVEL, depth=depth)
 
 
 def unstorable(session, given: dict, message: str) -> Finding:
     """Find the first row that the table does not take, by halves: PostgreSQL names it only beside its amounts."""
-    ((high,),) = session.run(f"SELECT count(*) FROM ({LEAVES} UNION ALL SELECT * FROM parents) balance")
+    ((high,),) = session.run("SELECT count(*) FROM balances WHERE account IS NOT NULL")
     low = 0
     while high - low > 1:
         middle = (low + high) // 2

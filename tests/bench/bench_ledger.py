@@ -142,19 +142,21 @@ def prepare(folder: Path) -> dict:
 
     schema.apply()
     runs.begin(OWNER, f"{PERIOD}-31", "bench", None)
-    with genius.open_balances(PERIOD) as (totals, read):
-        (folder / "balances").write_bytes(pickle.dumps((totals, [tuple(row) for row in read()])))
+    with genius.open_balances(PERIOD) as source:
+        (folder / "balances").write_bytes(pickle.dumps((source.totals(), [tuple(row) for row in source.read()])))
     ledger.replace_trial_balance(OWNER, PERIOD, memory(folder))
     return {}
 
 
 def memory(folder: Path):
     """Return an open_balances of the balances that prepare has kept."""
+    from handler import genius
+
     totals, rows = pickle.loads((folder / "balances").read_bytes())
 
     @contextlib.contextmanager
     def opened(period):
-        yield totals, lambda: iter(rows)
+        yield genius.OpenBalances(lambda: iter(rows), lambda: totals, lambda: None)
 
     return opened
 
@@ -199,10 +201,10 @@ def fetch(folder: Path) -> dict:
             cursor.execute(genius.BALANCES, year="2025", month="01")
             while cursor.fetchmany():
                 pass
-    with genius.open_balances(PERIOD) as (totals, read), Spent() as ours:
-        for _ in read():
+    with genius.open_balances(PERIOD) as source, Spent() as ours:
+        for _ in source.read():
             pass
-    return {"bare fetch": spent(bare), "open_balances": spent(ours), "balances": totals["rows"]}
+    return {"bare fetch": spent(bare), "open_balances": spent(ours)}
 
 
 def spent(block: Spent) -> list[float]:
@@ -236,8 +238,8 @@ def values(folder: Path) -> dict:
     """Measure the balances by INSERT … VALUES with 1,000 rows a statement, into a table as the ledger's."""
     from handler import ledger
 
-    with memory(folder)(PERIOD) as (_, read):
-        rows = list(read())
+    with memory(folder)(PERIOD) as source:
+        rows = list(source.read())
     with ledger.connected() as session, ledger.transaction(session):
         session.run(f"CREATE TABLE bench (LIKE {TABLE} INCLUDING ALL)")
         with Spent() as block:

@@ -135,9 +135,9 @@ def test_twice_at_once_one_reads_after_the_other_has_committed(session, old):
     @contextlib.contextmanager
     def slow(rows, name, period):
         events.append(name)
-        with reading(rows)(period) as (totals, read):
+        with reading(rows)(period) as source:
             time.sleep(0.3)
-            yield totals, read
+            yield source
         events.append(f"{name} read")
 
     def work(name, rows):

@@ -423,7 +423,7 @@ def test_a_row_that_the_table_does_not_take_is_named_without_its_amounts(session
 def test_rows_are_taken_from_genius_as_they_are_sent():
     taken = itertools.count()
     rows = ((*one[:2], str(next(taken)), *one[3:]) for one in as_genius(ROWS * 5000))
-    chunks = balances.Copied("utf-8").text(rows)
+    chunks = balances.Copied("utf-8", {}).text(rows)
     assert next(chunks).count("\n") == balances.CHUNK_LINES
     assert next(taken) == balances.CHUNK_LINES
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
 
-from handler import rollup, runs
+from handler import genius, rollup, runs
 
 SCHEMA = "rollup_test"
 TABLES = ("legacy_chart_of_accounts", "branches", "legacy_trial_balances", "calculation_runs")
@@ -57,7 +57,7 @@ def reading(rows: list[tuple], totals_of: list[tuple] | None = None, served=None
 
     @contextlib.contextmanager
     def open_balances(period: str):
-        yield totals, lambda: (served or iter)(as_genius(rows))
+        yield genius.OpenBalances(lambda: (served or iter)(as_genius(rows)), lambda: totals, lambda: None)
 
     return open_balances
 

@@ -179,11 +179,11 @@ def test_the_live_jobs_of_a_period_are_those_of_both_services(stand_in, owner):
 def test_open_balances_are_stale_until_the_procedure_has_run(stand_in, owner):
     journal = [(entry.debit, entry.credit) for entry in ledger.journal(SEED, PERIOD, BRANCHES)]
     debit, credit = map(sum, zip(*journal))
-    with genius.open_balances(PERIOD) as (stale, _):
-        assert stale["DEBIT_AMOUNT"] < debit
+    with genius.open_balances(PERIOD) as source:
+        assert source.totals()["DEBIT_AMOUNT"] < debit
     assert outcome(submit(owner))[0] == "succeeded"
-    with genius.open_balances(PERIOD) as (totals, balances):
-        found = list(balances())
+    with genius.open_balances(PERIOD) as source:
+        found, totals = list(source.read()), source.totals()
     assert (totals["DEBIT_AMOUNT"], totals["CREDIT_AMOUNT"]) == (debit, credit)
     assert totals["rows"] == len(found) > 2001
     for column, name in zip(genius.AMOUNTS, genius.Balance._fields[3:]):
@@ -197,20 +197,20 @@ def test_open_balances_are_stale_until_the_procedure_has_run(stand_in, owner):
 
 
 def test_open_balances_are_those_of_one_moment_while_the_procedure_ends(stand_in, owner):
-    with genius.open_balances(PERIOD) as (totals, balances):
-        reading = balances()
+    with genius.open_balances(PERIOD) as source:
+        reading = source.read()
         first = next(reading)
         assert outcome(submit(owner))[0] == "succeeded"
-        assert totals["DEBIT_AMOUNT"] == first.debit + sum(one.debit for one in reading)
-        assert totals["DEBIT_AMOUNT"] == sum(one.debit for one in balances())
-    with genius.open_balances(PERIOD) as (after, _):
-        assert after["DEBIT_AMOUNT"] > totals["DEBIT_AMOUNT"]
+        debit = first.debit + sum(one.debit for one in reading)
+        assert source.totals()["DEBIT_AMOUNT"] == debit == sum(one.debit for one in source.read())
+    with genius.open_balances(PERIOD) as source:
+        assert source.totals()["DEBIT_AMOUNT"] > debit
 
 
 def test_a_period_without_books_has_no_balances(handler_settings):
-    with genius.open_balances("1999-01") as (totals, balances):
-        assert totals == {"rows": 0, **dict.fromkeys(genius.AMOUNTS, Decimal(0))}
-        assert list(balances()) == []
+    with genius.open_balances("1999-01") as source:
+        assert list(source.read()) == []
+        assert source.totals() == {"rows": 0, **dict.fromkeys(genius.AMOUNTS, Decimal(0))}
 
 
 # How the job guards itself
@@ -354,8 +354,8 @@ def test_blanks_behind_account_and_branch_are_trimmed_where_they_are_summed(stan
     rows = [[PERIOD, code, "Kas", branch, *amounts] for code, branch in (("X1", "7"), ("X1   ", "7  "), ("X2 ", "7"))]
     rows.append([PERIOD, "   ", "Kas", "7", *amounts])
     stand_in.faults.inject("open_balances", json.dumps(rows))
-    with genius.open_balances(PERIOD) as (totals, balances):
-        found = list(balances())
+    with genius.open_balances(PERIOD) as source:
+        found, totals = list(source.read()), source.totals()
     ours = {(one.account, one.branch): one.beginning_debit for one in found if one.branch == "7"}
     assert ours == {("X1", "7"): 2, ("X2", "7"): 1, (None, "7"): 1}
     assert totals["rows"] == len(found)
@@ -364,8 +364,8 @@ def test_blanks_behind_account_and_branch_are_trimmed_where_they_are_summed(stan
 def test_text_that_is_not_valid_utf8_arrives_so_that_its_account_can_be_named(stand_in, handler_settings):
     row = [PERIOD, "X1", "Kas \udcff", "7", "1", "0", "0", "0", "1", "0"]
     stand_in.faults.inject("open_balances", json.dumps([row]))
-    with genius.open_balances(PERIOD) as (_, balances):
-        assert [one.description for one in balances() if one.account == "X1"] == ["Kas \udcff"]
+    with genius.open_balances(PERIOD) as source:
+        assert [one.description for one in source.read() if one.account == "X1"] == ["Kas \udcff"]
 
 
 @pytest.mark.parametrize(("message", "cleaned"), [("journal\0 4711", "journal? 4711"), ("Kas \udcff", "Kas ?")])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from support.closing_jobs import BOUND, PASSWORD, PERIOD, ask, await_state, evaluated, outcome, submit
 
-from handler import genius, job_status
+from handler import ahead, balances, genius, job_status
 from handler.errors import Refused, Unavailable
 
 # Faults of Genius
@@ -211,5 +213,23 @@ def test_poll_whose_connection_is_cut_is_unreachable(stand_in, owner, fault):
 
 def test_balances_whose_line_is_cut_are_not_taken_for_all(stand_in, handler_settings):
     stand_in.faults.inject("cut_before", "^FETCH .*coacode")
-    with pytest.raises(Unavailable, match="DPY-4011"), genius.open_balances(PERIOD) as (_, balances):
-        list(balances())
+    with pytest.raises(Unavailable, match="DPY-4011"), genius.open_balances(PERIOD) as source:
+        list(source.read())
+
+
+def test_fetch_of_a_thread_ends_when_the_other_side_fails(stand_in, handler_settings, monkeypatch):
+    """The call is cancelled, or ends with its reply; no thread is left, and the connection closes."""
+    monkeypatch.setattr(balances, "CHUNK_LINES", 100)
+
+    def fails():
+        with genius.open_balances(PERIOD) as source, ahead.ahead(*source) as reading:
+            next(reading.rows())
+            stand_in.faults.inject("latency_ms", "1500")
+            raise RuntimeError("PostgreSQL died")
+
+    try:
+        with pytest.raises(RuntimeError, match="PostgreSQL died"):
+            fails()
+    finally:
+        stand_in.faults.clear("latency_ms")
+    assert "ahead" not in [thread.name for thread in threading.enumerate()]
