@@ -6,7 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 from . import deadline
@@ -22,6 +22,10 @@ COLUMNS = {
     "ENDING_DEBIT": "end_debit",
     "ENDING_CREDIT": "end_credit",
 }
+
+
+# Six amounts as Genius sends them, between tabs; any other form is checked amount by amount.
+PLAIN = re.compile(r"-?[0-9]*\.?[0-9]+(\t-?[0-9]*\.?[0-9]+){5}")
 
 
 class Account(NamedTuple):
@@ -67,15 +71,14 @@ class Copied:
         for account, description, branch, *amounts in balances:
             self.rows += 1
             try:
-                finite = all([amount.is_finite() for amount in amounts])
-            except AttributeError:
-                finite = False
-            if not finite:
+                text = "\t".join(amounts)
+            except TypeError:
                 if all(amount is None for amount in amounts):
                     continue
-                amounts = [Decimal(0) if amount is None else amount for amount in amounts]
+                amounts = ["0" if amount is None else amount for amount in amounts]
+                text = "\t".join(amount if isinstance(amount, str) else "?" for amount in amounts)
             try:
-                if not finite or not account or not branch:
+                if not account or not branch or not PLAIN.fullmatch(text):
                     check_balance(account, branch, amounts)
                 place, name = self.places.get(account) or self.place(account)
                 columns = (place, escaped(name if description is None else description, codec), escaped(branch, codec))
@@ -83,7 +86,7 @@ class Copied:
                 named = json.dumps(dict(zip(COLUMNS.values(), map(str, amounts))))
                 self.refused.append((account, branch, named, reason(error, codec)))
                 continue
-            lines.append("\t".join((*columns, *map(str, amounts))))
+            lines.append("\t".join((*columns, text)))
             if len(lines) == CHUNK_LINES:
                 if deadline.left() < 0:
                     # An error here ends the connection, and PostgreSQL drops what it has got.
@@ -101,7 +104,11 @@ def check_balance(account: str | None, branch: str | None, amounts: list) -> Non
     if not account or not branch:
         raise ValueError("a balance without account or branch")
     for column, amount in zip(COLUMNS.values(), amounts):
-        if not isinstance(amount, Decimal) or not amount.is_finite():
+        try:
+            exact = isinstance(amount, str) and Decimal(amount).is_finite()
+        except InvalidOperation:
+            exact = False
+        if not exact:
             raise ValueError(f"{column} is not an amount")
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from . import settings
 from .errors import Refused, Unavailable, clean
 from .job_status import GIVEN_UP
-from .oracle import connected, driver, first_line
+from .oracle import connected, driver, exact_text, first_line
 from .request import PERIOD, USER_ID
 
 PING_SECONDS = 5
@@ -112,17 +112,17 @@ SELECT RTRIM(coacode), MAX(description), RTRIM(branch), {", ".join(f"SUM({column
 
 
 class Balance(NamedTuple):
-    """What one account of one branch had and moved in a period; amounts in IDR."""
+    """What one account of one branch had and moved in a period; amounts in IDR, as exact text."""
 
     account: str
     description: str | None
     branch: str
-    beginning_debit: Decimal
-    beginning_credit: Decimal
-    debit: Decimal
-    credit: Decimal
-    ending_debit: Decimal
-    ending_credit: Decimal
+    beginning_debit: str | None
+    beginning_credit: str | None
+    debit: str | None
+    credit: str | None
+    ending_debit: str | None
+    ending_credit: str | None
 
 
 def checked_text(value: str, form: str) -> str:
@@ -376,9 +376,10 @@ class OpenBalances(NamedTuple):
 def open_balances(period: str) -> Iterator[OpenBalances]:
     """Open a period's balances for one read-consistent moment, that of this call."""
     year, month = year_and_month(period)
-    with connected(FETCH_SECONDS) as connection, connection.cursor() as cursor:
+    with connected(FETCH_SECONDS) as connection, connection.cursor() as cursor, connection.cursor() as rows:
         # prefetchrows stays at its default: by the driver's documentation thick mode copies prefetched rows twice.
-        cursor.arraysize = 2000
+        rows.arraysize = 2000
+        rows.outputtypehandler = exact_text
         cursor.execute("SET TRANSACTION READ ONLY")
 
         def totals() -> dict:
@@ -386,6 +387,6 @@ def open_balances(period: str) -> Iterator[OpenBalances]:
             return {"rows": int(count)} | {name: value or Decimal(0) for name, value in zip(AMOUNTS, sums)}
 
         def read() -> Iterator[Balance]:
-            return map(Balance._make, cursor.execute(BALANCES, year=year, month=month))
+            return map(Balance._make, rows.execute(BALANCES, year=year, month=month))
 
         yield OpenBalances(read, totals, connection.cancel)

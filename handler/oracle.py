@@ -160,3 +160,11 @@ def keep_undecodable(cursor, column):
     return cursor.var(
         column.type_code, column.internal_size, arraysize=cursor.arraysize, encoding_errors="surrogateescape"
     )
+
+
+def exact_text(cursor, column):
+    """Read numbers as their exact text, without a Decimal in between, and text as keep_undecodable does."""
+    oracledb = driver()
+    if column.type_code == oracledb.DB_TYPE_NUMBER:
+        return cursor.var(str, arraysize=cursor.arraysize)
+    return keep_undecodable(cursor, column)

@@ -167,7 +167,7 @@ def test_a_leaf_of_zero_is_kept_and_an_account_without_value_is_not_written(sess
 
 
 def test_an_amount_that_is_missing_beside_others_is_zero(session):
-    replace(ROWS, served=lambda rows: [(*r[:3], *(a if a else None for a in r[3:8]), r[8]) for r in rows])
+    replace(ROWS, served=lambda rows: [(*r[:3], *(a if Decimal(a) else None for a in r[3:8]), r[8]) for r in rows])
     assert written(session) == expected(CHART, ROWS)
 
 
@@ -178,7 +178,7 @@ def test_odd_names_arrive_as_they_are(session):
     assert found == [[name]]
 
 
-@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), 1.5])
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "~", "1,5", "", Decimal("1.5"), 1.5])
 def test_a_value_that_is_no_amount_is_refused_with_its_place(session, value):
     before = written(session)
     with pytest.raises(Refused, match=r"account 1101, branch 002: start_debit is not an amount; correct"):
@@ -204,7 +204,7 @@ def test_a_balance_that_cannot_be_stored_is_refused_with_its_place(session, chan
     def spoilt(rows):
         return [
             tuple(changed.get(n, value) for n, value in enumerate(row)) if row[2] == "002" else row for row in rows
-        ] + [("x", None, None, *[money(0)] * 6)]
+        ] + [("x", None, None, *["0.00"] * 6)]
 
     with pytest.raises(Refused, match=f"2 balances cannot be stored: {place}.*account x, branch without a code"):
         replace(ROWS, served=spoilt)
@@ -314,7 +314,7 @@ def test_a_short_load_is_reported_by_account_and_branch(session):
 
 
 def test_a_changed_amount_is_reported_by_account_and_branch(session):
-    served = itertools.cycle([lambda r: [(*r[0][:3], money(501), *r[0][4:]), *r[1:]], lambda rows: rows])
+    served = itertools.cycle([lambda r: [(*r[0][:3], "5.01", *r[0][4:]), *r[1:]], lambda rows: rows])
     with pytest.raises(Refused, match=r"BEGINNING_DEBIT 6.01 of 6.00; account 1101, branch 001; .*start and movement"):
         replace(ROWS, served=lambda rows: iter(next(served)(rows)))
     ((amounts,),) = session.run(

@@ -46,7 +46,7 @@ def balanced(rows: list[tuple], account: str = "9", branch: str = "000") -> list
 
 
 def as_genius(rows: Iterable[tuple]) -> list[tuple]:
-    return [(account, f"name of {account}", branch, *map(money, cents)) for account, branch, *cents in rows]
+    return [(code, f"name of {code}", branch, *(str(money(one)) for one in cents)) for code, branch, *cents in rows]
 
 
 def reading(rows: list[tuple], totals_of: list[tuple] | None = None, served=None):
