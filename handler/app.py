@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import restate
 
@@ -14,14 +15,15 @@ from .scheduler import scheduler
 SERVICES = [closing, period, scheduler]
 KEYS = settings.current().restate_identity_keys
 serve = restate.app(SERVICES, identity_keys=KEYS)
+health.ColdStart.imports = round(time.process_time(), 3)
 
 
 def handler(event: dict, context) -> dict:
     """Answer one Lambda event.
 
-    {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds"}; {"ping": "deep"} -> the same with the result of
-    health.deep; {"readiness": true} -> that and the "facts" of readiness.read; {"testJob": true} -> what test_job.run
-    returns; {"secrets": true} -> {"secrets"}, see health.secrets; {"schema": true} applies schema.sql;
+    {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds", "importSeconds"}; {"ping": "deep"} -> the same with
+    the result of health.deep; {"readiness": true} -> that and the "facts" of readiness.read; {"testJob": true} -> what
+    test_job.run returns; {"secrets": true} -> {"secrets"}, see health.secrets; {"schema": true} applies schema.sql;
     {"history": N} -> {"runs"}, the newest N; {"report": …} and {"reconcile": …}: see report.py; {"handlers": true} ->
     {"handlers", "protocol"}: their names by service, and the version of the requests that they understand. Restate's
     own events and Function URL events (payload v2) go to the SDK, so that no caller of a URL can send one of ours.

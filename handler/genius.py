@@ -186,14 +186,16 @@ def quoted_status(status: str) -> str:
 
 
 def ping() -> dict:
-    """Log in anew and return {"version", "user", "characterSet", "rights"}.
+    """Log in anew and return {"version", "user", "characterSet", "rights", "connectSeconds"}.
 
     rights: those of CREATE JOB, EXECUTE on the package and SELECT on the open balances that the user has.
     """
+    begin = time.monotonic()
     with connected(PING_SECONDS, connect_seconds=PING_SECONDS) as connection, connection.cursor() as cursor:
+        connected_in = round(time.monotonic() - begin, 3)
         (character_set,) = cursor.execute(CHARACTER_SET).fetchone()
         rights = sorted(right for (right,) in cursor.execute(RIGHTS))
-        known = {"version": connection.version, "user": connection.username}
+        known = {"version": connection.version, "user": connection.username, "connectSeconds": connected_in}
         return known | {"characterSet": character_set, "rights": rights}
 
 

@@ -5,6 +5,7 @@ find_faults is the one check of `inv schema`, the deep ping and the doctor.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from . import settings
@@ -110,9 +111,11 @@ def create(session: Session, schema: str) -> list[str]:
 
 
 def ping() -> dict:
-    """Return {"version", "faults"} over a new connection: the server's version, what is wrong with the schema."""
+    """Connect anew and return {"version", "faults", "connectSeconds"}: the server's version, faults of the schema."""
+    begin = time.monotonic()
     with connected(PING_SECONDS, PING_SECONDS) as session:
-        return {"version": session.run("SHOW server_version")[0][0], "faults": find_faults(session)}
+        known = {"connectSeconds": round(time.monotonic() - begin, 3)}
+        return known | {"version": session.run("SHOW server_version")[0][0], "faults": find_faults(session)}
 
 
 def find_faults(session: Session) -> list[str]:

@@ -17,6 +17,8 @@ from ops.task import NOTHING, task
 
 # The limit of one command. A ping runs two at most, so it ends within a minute and needs no lock.
 LIMIT_SECONDS = 25
+# As a deep answer names them.
+DATABASES = ("postgres", "oracle")
 
 
 def invoke_live(cfg: dict, event_file: str, answer_file: str, seconds: int = LIMIT_SECONDS) -> str:
@@ -148,7 +150,7 @@ def live_description(target: Target) -> str:
 
 def find_fault(answer: dict) -> str:
     """Describe in one line what is wrong with a ping's answer; "" if nothing is."""
-    databases = {name: answer[name] for name in ("postgres", "oracle") if name in answer}
+    databases = {name: answer[name] for name in DATABASES if name in answer}
     faults = [f"{name}: {one['error']}" for name, one in databases.items() if not one["ok"]]
     faults += [f"schema: {fault}" for one in databases.values() for fault in one.get("faults", [])]
     if faults or answer.get("ok"):
@@ -170,5 +172,14 @@ def format_answer(answer: dict, published: str) -> str:
     driver = f"{client['mode']} mode" + (f", client {client['version']}" if client["version"] else "")
     return (
         f"{line}; PostgreSQL {postgres['version']} in {postgres['seconds'] * 1000:.0f} ms;"
-        f" Oracle {oracle['version']} in {oracle['seconds'] * 1000:.0f} ms, {driver}"
+        f" Oracle {oracle['version']} in {oracle['seconds'] * 1000:.0f} ms, {driver}{format_cold_start(answer)}"
     )
+
+
+def format_cold_start(answer: dict) -> str:
+    """Format the parts of a cold start, of which a warm process has only the connects; "" for an older version."""
+    if answer.get("importSeconds") is None:
+        return ""
+    parts = (answer["importSeconds"], answer["client"]["seconds"], *(answer[n]["connectSeconds"] for n in DATABASES))
+    imports, driver, *connects = (f"{seconds * 1000:.0f} ms" for seconds in parts)
+    return f"; imports {imports}, Oracle driver {driver}, connects {' and '.join(connects)}"

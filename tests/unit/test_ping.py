@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from ops import ping
+
 EVENTS = [
     '{"ping": "deep"}',
     '{"schema": true}',
@@ -46,3 +48,14 @@ def test_first_event_of_a_process_is_a_cold_start(monkeypatch):
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "7")
     first, second = (app.handler({"ping": True}, None) for _ in range(2))
     assert (first["cold"], second["cold"], first["version"]) == (True, False, "7")
+
+
+def test_parts_of_a_cold_start_are_in_the_line_of_a_deep_ping():
+    parts = {"ok": True, "seconds": 0.1, "version": "1"}
+    answer = {"version": "7", "cold": True, "uptimeSeconds": 0.4, "importSeconds": 0.2914}
+    answer["client"] = {"mode": "thin", "version": None, "seconds": 0.05}
+    answer |= {"postgres": parts | {"connectSeconds": 0.02}, "oracle": parts | {"connectSeconds": 0.01}}
+    line = ping.format_answer(answer, "x")
+    assert line.endswith("thin mode; imports 291 ms, Oracle driver 50 ms, connects 20 ms and 10 ms")
+    # A version from before this line has no such figures.
+    assert ping.format_answer(answer | {"importSeconds": None}, "x").endswith("thin mode")
