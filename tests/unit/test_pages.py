@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+import subprocess
 
 import botocore.session
 import pytest
@@ -128,6 +131,20 @@ def test_every_command_and_option_of_aws_exists():
         assert options <= known | general, words
         checked += 1
     assert checked > 40
+
+
+def test_manual_commands_of_the_roles_fill_all_placeholders(tmp_path):
+    """The commands need an account; here a function takes the place of the AWS CLI."""
+    (block,) = (one for one in BLOCKS if "role-policy" in one.text and one.page.name == "first-deployment.md")
+    (tmp_path / "policies").symlink_to(ROOT / "policies")
+    known = {setting.name: "given" for setting in ALL_SETTINGS} | {"ENV": "prod", "PATH": os.environ["PATH"]}
+    script = f"set -e\naws() {{ echo 123456789012; }}\n{block.text}"
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, env=known, check=True, stdout=subprocess.DEVNULL)
+    made = list((tmp_path / "build").glob("*.json"))
+    assert len(made) == 6
+    for path in made:
+        json.loads(path.read_text())
+        assert "${" not in path.read_text(), path.name
 
 
 def test_every_verb_of_make_exists():
