@@ -1,4 +1,4 @@
-"""The running attempt of an invocation: how often and for how long Restate has tried to get past its last step.
+"""The running attempt of an invocation: how often and for how long Restate has tried the current step.
 
 Restate sends both numbers with each attempt, so they hold for every instance of the function. The SDK does not pass
 them on; they are two fields of the StartMessage with which each request begins:
@@ -14,7 +14,7 @@ START_MESSAGE, HEADER_BYTES = 0, 8
 RETRIES, MILLISECONDS = 7, 8
 VARINT, EIGHT_BYTES, WITH_LENGTH, FOUR_BYTES = 0, 1, 2, 5
 
-# Of the running attempt. 0 of both also for an event that is none of Restate's, and for a compressed request.
+# Both of the running attempt; 0 for an event that is not Restate's, and for a compressed request.
 _retries = 0
 _seconds = 0.0
 

@@ -25,7 +25,7 @@ from .schema import TABLE_RIGHTS
 # Lambda refuses an answer of more than 6 MB.
 PAGE_ROWS, PAGE_BYTES = 40_000, 4_500_000
 LONGEST_NAME = 300
-# Earlier periods of the metrics, and the most places of a finding and differences that an answer has.
+# How many earlier periods of the metrics, places of a finding and differences an answer has at most.
 EARLIER, PLACES, DIFFERENCES = 12, 200, 500
 
 SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
@@ -57,7 +57,7 @@ SELECT year, month, CAST(metric AS text), CAST(value AS text) FROM financial_met
  WHERE year * 12 + month BETWEEN :first AND :last ORDER BY metric, year, month"""
 KEYS = "chart_of_account_code AS account, branch_code AS branch"
 AFTER = "(chart_of_account_code, branch_code) > (:account, :branch)"
-# An account that only the period before has is in the report, too: its balance has become nothing.
+# An account that only the previous period has is in the report, too: its balance is zero now.
 PAGE = f"""
 WITH own AS (
   SELECT {KEYS}, description, start_balance, movement_debit, movement_credit, end_balance
@@ -141,7 +141,7 @@ def read_consistent(session: Session) -> Iterator[None]:
 def find_run(session: Session, period: str) -> dict:
     """Return the run whose balances the trial balance of a period holds: {"run", "date", "ledgerAt", "job", "moment"}.
 
-    moment: a text that another one replaces as soon as the balances of the period or of the one before it change.
+    moment: a text that is another one as soon as the balances of the period or of the previous one have changed.
     Raises ValueError for a period in progress and for one that no closing has loaded.
     """
     running = session.run(RUNNING, period=period)
@@ -255,7 +255,7 @@ def metrics(session: Session, period: str) -> dict:
 
 
 def times(detail: dict) -> dict:
-    """Return the ends of a run's steps alone, of all that the row's detail has."""
+    """Return, of a row's detail, only when each step ended."""
     return {step: {"at": one["at"]} for step, one in detail.items() if isinstance(one, dict) and "at" in one}
 
 
@@ -316,7 +316,7 @@ def reconcile(asked: object, open_balances=genius.open_balances) -> dict:
 
 def unequal(amounts: list[str]) -> dict[str, list[str]]:
     """Return the columns that differ, given those of Genius and then those of PostgreSQL as text."""
-    # 1.5 and 1.50 are one amount, but a column with both is of a row that differs in another one.
+    # 1.5 and 1.50 are the same amount: such a row differs in another column.
     pairs = zip(COLUMNS.values(), amounts[:6], amounts[6:])
     return {column: [theirs, ours] for column, theirs, ours in pairs if plain(theirs) != plain(ours)}
 

@@ -55,7 +55,7 @@ def refuse_constant(name: str) -> None:
 
 
 def unique(pairs: list[tuple[str, object]]) -> dict:
-    """Return an object if its names differ: two readers could each use another one of two values."""
+    """Return an object whose names all differ: of two values with one name, two readers could use different ones."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name occurs twice in an object")

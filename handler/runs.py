@@ -16,7 +16,7 @@ from .request import STEPS
 NAMESPACE = uuid.UUID("6f6b8d0e-5f0b-5c6e-9d0a-806806806806")
 
 SHOWN = "id, owner, closing_date, user_id, job, status, genius, ledger, metrics, message, detail, started_at, ended_at"
-# A decision on a job without a run, as when PostgreSQL has lost it, counts like a run of which nothing else is known.
+# A decision on a job whose run PostgreSQL has lost counts like a run without any other step.
 OF_DATE = f"""
 SELECT {SHOWN} FROM closing_runs WHERE closing_date = CAST(:date AS date)
 UNION ALL
@@ -26,7 +26,7 @@ SELECT NULL, '', closing_date, NULL, job, 'decided', decision, 'pending', 'pendi
     SELECT job FROM closing_runs WHERE closing_date = CAST(:date AS date) AND job IS NOT NULL)
  ORDER BY started_at, id"""
 NEWEST = f"SELECT {SHOWN} FROM closing_runs ORDER BY started_at DESC, id LIMIT :count"
-# The period is held by one closing at a time, so another row of it with the status running was killed.
+# Only one closing holds a period at a time, so another row of it with the status running is of a killed closing.
 KILLED = """
 SELECT id FROM closing_runs WHERE period = :period AND status = 'running' AND id <> CAST(:id AS uuid) FOR UPDATE"""
 INSERT = """
@@ -34,7 +34,7 @@ INSERT INTO closing_runs (id, owner, closing_date, period, user_id, job, status,
 VALUES (CAST(:id AS uuid), :owner, CAST(:date AS date), :period, :user_id, :job, 'running',
         coalesce(least(CAST(:begun AS timestamptz), now()), now()))
 ON CONFLICT (id) DO NOTHING"""
-# An amount arrives as the text of a JSON number, since Python's own numbers are not exact.
+# An amount arrives as the text of a JSON number, because Python's floats are not exact.
 INSERT_FINDINGS = """
 INSERT INTO closing_findings (run_id, step, kind, account, branch, amounts)
 SELECT CAST(:run AS uuid), :step, kind, account, branch, CAST(amounts AS jsonb)
@@ -120,7 +120,7 @@ def record_step(owner: str, step: str, outcome: str, detail: dict) -> None:
 
 
 def record_findings(session: Session, owner: str, step: str, findings: Iterable[Finding]) -> None:
-    """Put the findings of a run's step in the place of those of an earlier try, with their amounts."""
+    """Replace the findings of an earlier try of a run's step by these, with their amounts."""
     session.run(
         "DELETE FROM closing_findings WHERE run_id = CAST(:run AS uuid) AND step = :step", run=run_id(owner), step=step
     )
@@ -141,7 +141,7 @@ def record_job(job: str, outcome: str, detail: dict, closing: dict | None) -> st
     """
     with connected() as session, transaction(session):
         if closing:
-            # A lost row keeps its place among the date's runs: which procedure ran last decides what is done.
+            # A row that is written anew keeps its start: the procedure that ran last decides which steps are done.
             begun = detail.get("startedAt")
             insert(session, closing["owner"], closing["date"], closing["userId"], job, begun)
             changed = {"job": job, "outcome": outcome, "detail": {"genius": detail}}

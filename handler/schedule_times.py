@@ -4,7 +4,7 @@ The schedule time of a date is the first moment at which the zone's clocks show 
 later time. So a time that occurs twice, when clocks are put back, counts the first time, and a time skipped by daylight
 saving runs at the transition. Each date has exactly one schedule time, and a later date never has an earlier one.
 
-Moments are seconds since 1970: two times of one zone would compare and subtract as wall clocks do.
+Moments are seconds since 1970, because Python compares and subtracts two datetimes of one zone by their wall clocks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Due(NamedTuple):
 def moment_of(day: date, at: tuple[int, int], zone: ZoneInfo) -> float:
     """Return the moment of a date's schedule time; at: hour and minute."""
     wall = datetime.combine(day, time(*at))
-    # The offsets after and before a change: only where it skips the time is the former's moment the earlier one.
+    # fold 1 and 0 are the offsets after and before a clock change. If it skips the time, fold 1 is the earlier one.
     early, late = (wall.replace(tzinfo=zone, fold=fold).timestamp() for fold in (1, 0))
     while late - early > 1:
         middle = (early + late) // 2

@@ -82,7 +82,7 @@ async def stop(ctx: ObjectContext) -> dict:
 @scheduler.handler(input_serde=entry.Body())
 @entry.checked(check_trigger)
 async def trigger(ctx: ObjectContext, generation: int | None) -> dict:
-    """Run the schedule time of a generation of the chain; without a generation start today's closing beside it."""
+    """Start the due closings of a planned run; without a generation start today's closing, and leave the chain."""
     if generation is None:
         return await close_today(ctx)
     stored = await ctx.get("next", type_hint=dict)
@@ -209,13 +209,13 @@ async def close_today(ctx: ObjectContext) -> dict:
 
 def send(ctx: ObjectContext, day: str) -> None:
     """Start a date's closing; one that was accepted before is not started again, because the date is its key."""
-    # A hold that begins after this leaves the date alone.
+    # A hold that begins after this does not stop the date.
     ctx.workflow_send(closing.run, key=day, arg={"protocol": protocol(), "date": day, DESPITE_HOLD: True})
     ctx.set("closing", day)
 
 
 def check_later(ctx: ObjectContext, day: str) -> None:
-    """Have this date checked once it is late."""
+    """Plan the check of this date for the time at which it is late."""
     delay = timedelta(seconds=SETTINGS.closing_late_after)
     ctx.object_send(check_closed, key=MAIN, arg={"protocol": protocol(), "date": day}, send_delay=delay)
 
@@ -241,10 +241,10 @@ async def check_closed(ctx: ObjectSharedContext, day: str) -> dict:
 
 
 async def close_due(ctx: ObjectContext, now: float) -> dict:
-    """Start the closings of the dates that are due and account for every date; returns both in the shape of `last`.
+    """Start the closings of the due dates; returns what becomes of each date, in the shape of `last`.
 
-    After an outage that is more than one date: see schedule_times.due. A date whose period is blocked stays open: it is
-    sent at a later schedule time, or a later date of its period is. While closings are held every date waits.
+    After an outage that is more than one date: see schedule_times.due. A date whose period is blocked stays open: at a
+    later schedule time it is sent, or a later date of its period instead. While closings are held every date waits.
     """
     if found := await ctx.get("hold", type_hint=dict):
         waiting = {"at": schedule_times.written(now, SETTINGS.schedule_zone), "hold": found}
