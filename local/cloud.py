@@ -44,7 +44,7 @@ class Cloud:
         self._start([service])
 
     def down(self) -> None:
-        """Stop every process that was started for this state folder, also by a command that was killed."""
+        """Stop every process that was started for this state folder, also those of a command that was killed."""
         if not self.state.path.is_dir():
             self.report("nothing is up")
             return

@@ -1,7 +1,8 @@
 """PostgreSQL from a pip package: its cluster, its users, the tables of schema/*.sql and their rows.
 
-The server refuses to run as root, so root runs it as SERVER_USER, which is created on the first use. That user reads
-its data in a folder of root by a capability. Its programs it checks without one, so there it runs a copy of them.
+The server refuses to run as root, so root runs it as SERVER_USER, which is created on the first use. That user can
+read its data in a folder of root, because the server gets a capability. The server checks its programs without the
+capability, so in a folder of root it runs a copy of them.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def copy_programs() -> None:
             libraries = f"{package.name}.libs"
             shutil.copytree(package / SERVER, new / package.name / SERVER, ignore=shutil.ignore_patterns("*.[ah]"))
             shutil.copytree(package.with_name(libraries), new / libraries)
-            # Whatever the umask was when they were installed.
+            # They were perhaps installed under another umask.
             for path in (new, *new.rglob("*")):
                 path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
             try:

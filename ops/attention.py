@@ -40,7 +40,7 @@ def find(target: Target) -> list[str]:
             failed[date] = run["completion_failure"]
     late_after = float(cfg["CLOSING_LATE_AFTER"])
     lines = evaluate(rows, blocked, failed, late_after, time.time(), target.env)
-    # Never started is a decision, such as that of a test environment; stopped after a start needs somebody.
+    # A schedule that was never started is a decision, as in a test environment; one that was stopped needs a person.
     if not state:
         return lines
     if hold := state.get("hold"):

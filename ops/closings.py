@@ -22,7 +22,7 @@ from ops.task import ENVIRONMENT, task
 WATCH_SECONDS = 0.5
 PURGE_POLLS = 20
 ENDED = "completed"
-# The begin of the failure of a run that has begun nothing: a bad request (400), closings held (503).
+# The first characters of the failure of a run that has started nothing: a bad request (400), closings held (503).
 REFUSALS = ("[400", "[503")
 DESPITE_HELP = "close the date although closings are held"
 

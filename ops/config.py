@@ -55,7 +55,7 @@ def matching(pattern: str):
 REPOSITORY_PART = r"[A-Za-z0-9_.-]+"
 # The value of a header: a space or the end of a line would be part of it.
 token = matching(r"[!-~]*")
-# A repository of GitHub as the subject of its tokens has it, with its IDs or without them.
+# A repository of GitHub as in the subject of its tokens, with its IDs or without them.
 repository = matching(rf"({REPOSITORY_PART}/{REPOSITORY_PART}|{REPOSITORY_PART}@\d+/{REPOSITORY_PART}@\d+)?")
 kms_key = matching(r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+)?")
 role = matching(r"(?a:|arn:[a-z-]+:iam::[0-9]{12}:role/[\w+=,.@/-]+|[\w+=,.@-]{1,64})")
@@ -300,7 +300,7 @@ def network_conflicts(values: Mapping[str, str]) -> list[str]:
 
 
 def time_out_conflicts(values: Mapping[str, str]) -> list[str]:
-    """Return the fault of a step that Restate would start again while its first attempt can still run."""
+    """Return the fault of time-outs with which Restate would start a step again while its first attempt still runs."""
     try:
         limit, abort = int(values["TIMEOUT"]), float(values["ABORT_TIMEOUT_SECONDS"])
     except (KeyError, ValueError):
@@ -323,7 +323,7 @@ def required(names: list[str]) -> list[Setting]:
 
 
 def no_value(values: Mapping[str, str]) -> list[str]:
-    """Return the keys of KEPT that are missing, or empty although empty is not a value of theirs."""
+    """Return the keys of KEPT that are missing, or that are empty and must not be."""
     return [
         setting.name
         for setting in SETTINGS

@@ -1,4 +1,4 @@
-"""What surrounds all tasks of an `inv`: output line by line, and one line for an error that nobody expected."""
+"""Set up the process of every task: output line by line, and one line for an unexpected error."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ops.environment import OTHER_ENDPOINT
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "errors"
-# The values that no screen and no file may show; config.load adds those of its environment.
+# The values that must not be printed or stored; config.load adds those of its environment.
 secrets: set[str] = set()
 SECRET_NAMES = re.compile(r"(PASSWORD|TOKEN|SECRET|ACCESS_KEY|API_KEY)(?!\w*_FILE$)", re.IGNORECASE)
 HEADER = re.compile(r"(authorization['\"]?[:=,]\s*b?['\"]?|\bBearer\s+)[^'\"\n]+", re.IGNORECASE)
-# What `inv env.shell` exports for another endpoint than AWS.
+# These values, which `inv env.shell` exports for another endpoint than AWS, are no secrets.
 NO_SECRETS = set(OTHER_ENDPOINT.values())
-# Shorter values are found in any text.
+# Shorter values occur in any text by chance.
 MIN_SECRET = 4
 REDACTED = "(redacted)"
 

@@ -58,7 +58,7 @@ def diff(c, env):
 
 
 def describe(part: str, there: dict, cfg: dict) -> str:
-    """Return one line on a part that differs, never the value of a secret; a reference is none."""
+    """Return one line on a part that differs, never the value of a secret; a reference is no secret."""
     if part in SHAPE:
         return f"{part}: the function has {there.get(part)}, the file {cfg[SHAPE[part]]}"
     given = there.get("Environment", {}).get("Variables", {})

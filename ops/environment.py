@@ -26,7 +26,7 @@ OTHER_ENDPOINT = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-# What another endpoint gets of the user's AWS_ variables: certificates, retries, and the reports of calls to a monitor.
+# The user's AWS_ variables for another endpoint, too: certificates, retries, and the reports of calls to a monitor.
 KEPT_FOR_OTHER = ("AWS_CA_BUNDLE", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_CSM_", *SET)
 
 
@@ -62,7 +62,7 @@ def of_target(cfg: Mapping[str, str], environ: Mapping[str, str] | None = None) 
         "RESTATE_ADMIN_URL": cfg["RESTATE_ADMIN_URL"],
         "RESTATE_AUTH_TOKEN": cfg["RESTATE_AUTH_TOKEN"],
     }
-    # Without a profile in the file those are the credentials of the shell, which can be a profile's.
+    # Without a profile in the file the shell's credentials are used, which can be those of a profile.
     decided |= {"AWS_PROFILE": cfg["AWS_PROFILE"]} if cfg["AWS_PROFILE"] else {}
     given |= decided
     return {name: value for name, value in given.items() if value or name not in decided}

@@ -17,7 +17,7 @@ from ops.task import NOTHING, task
 
 # The limit of one command. A ping runs two at most, so it ends within a minute and needs no lock.
 LIMIT_SECONDS = 25
-# As a deep answer names them.
+# The names of the databases in a deep answer.
 DATABASES = ("postgres", "oracle")
 
 

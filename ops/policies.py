@@ -29,8 +29,8 @@ PLAUSIBLE = {
         references.arns(["secretsmanager:finance/pg", "ssm:/finance/pg"], "ap-southeast-3", "123456789012")
     ),
 }
-# parliament only checks identity policies: a trust has no Resource of its own, and GitHub's provider and the claims of
-# its tokens are unknown to it.
+# parliament only checks identity policies: a trust policy has no Resource, and parliament does not know GitHub's
+# provider and the claims of its tokens.
 TRUSTED = "arn:aws:iam::123456789012:role/trusted"
 GITHUB = re.compile(
     r"UNKNOWN_FEDERATION_SOURCE arn:aws:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com"

@@ -1,4 +1,4 @@
-"""The programs that a task declares with `uses`: they are there before the task begins, or nothing is touched."""
+"""Check, before a task begins, the programs that it declares with `uses`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ops import environment, shell
 
 # The command that provides a program; any other one is a package of the system.
 PROVIDED = {"aws": "make .venv/ready", "uv": "make .venv/ready", "restate": "inv local.tools"}
-# Provided without a question: otherwise a deploy would find out last that it cannot register what it has published.
+# Installed without asking: otherwise a deploy would publish a version, and then could not register it.
 AUTOMATIC = ("restate",)
 
 

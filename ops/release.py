@@ -1,6 +1,6 @@
 """A release: publish a numbered version, register it with Restate, move the alias `live` to it, and ping it.
 
-Restate calls a version by its ARN. With FUNCTION_URL=on it calls the URL of the alias, so whatever the alias points to.
+Restate calls a version by its ARN. With FUNCTION_URL=on it calls the URL of the alias, so the version of the alias.
 """
 
 from __future__ import annotations
@@ -370,7 +370,7 @@ def invoke_event(target: Target, event: dict, qualifier: str = "live") -> dict:
 
 
 def bound_to(revision: str) -> str:
-    """Return the option by which AWS refuses a change of anything but the revision in a file."""
+    """Return the option by which AWS refuses a change unless the revision is still the one in a file."""
     return f' --revision-id "$(cut -f1 {q(revision)})"'
 
 

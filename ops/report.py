@@ -111,7 +111,7 @@ def write(target: Target, period: str) -> tuple[Path, Path]:
 
 @contextlib.contextmanager
 def replaced(file: Path, encoding: str) -> Iterator[IO[str]]:
-    """Open a new file that only this user can read; it takes the other one's place when the block has ended."""
+    """Open a new file that only this user can read; it replaces the file at its path when the block has ended."""
     aside = file.with_name(f"{file.name}.{os.getpid()}.part")
     made = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

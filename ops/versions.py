@@ -107,7 +107,7 @@ def rollback(c, env, to="", breaking=False):
         )
     before = shell.changes
     if int(version["Version"]) < live and str(live) not in left:
-        # First of all: if the rest fails, the next rollback does not come back to it either.
+        # Recorded first: even if the rest fails, the next rollback does not choose this version.
         kept = [*left, str(live)][-release.LEFT_KEPT :]
         release.write_tag(target, version["FunctionArn"], release.LEFT, ":".join(kept))
     release.activate(target, version["FunctionArn"], breaking, before, tags)
