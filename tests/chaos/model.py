@@ -25,7 +25,7 @@ ENDS = {"procedure fails": 1555, "procedure ends with 0": "failed"}
 
 
 class Plans(list):
-    """What becomes of each next job, as the blockers and faults of the moment have it."""
+    """The plan of each next job, by the blockers and faults of that moment."""
 
     def __init__(self, player: Player):
         self.player = player

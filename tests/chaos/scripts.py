@@ -22,7 +22,7 @@ ARMED = (
     "procedure ends with 0",
 )
 RERUNS = ("rerun", "rerun --from genius", "rerun --adopt")
-# Without the databases a closing cannot end, so that nobody waits for that.
+# Without the databases a closing cannot end, so a script does not wait for its end.
 DOWN = ("kill", "restart Restate", "hold")
 MEANWHILE = {
     "submit stalls": ("cancel", "kill", "restart Restate", "deploy", "late effect", "hold", "lose Restate"),

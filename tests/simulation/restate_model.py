@@ -2,7 +2,7 @@
 
 It runs the real handlers. What it keeps of Restate: a step is run at least once and its result is journaled; a lost
 attempt is replayed from the journal; an exclusive handler holds its key; a workflow key is used once; a cancellation
-arrives at an await; a kill runs no code; a paused invocation keeps its key. Source: facts about restate-server 1.7.
+arrives at an await; a kill runs no code; a paused invocation keeps its key. Source: runs of restate-server 1.7.
 """
 
 from __future__ import annotations

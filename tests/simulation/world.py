@@ -238,7 +238,7 @@ def days(span: dict) -> list[str]:
 
 
 def install() -> None:
-    """Put the models in the place of the functions of genius, runs and ledger, of the log and of the SDK's gather."""
+    """Replace the functions of genius, runs and ledger, the log and the SDK's gather by the models."""
     for module, part, names in (
         (genius, "genius", "submit poll_job reserve_name give_up live_jobs period_jobs stop_job"),
         (runs, "postgres", "begin left_out record_job record_step resolve finish mark_logged of_date unaccounted"),

@@ -145,7 +145,7 @@ def word(name: str) -> str:
 
 
 def source_of(layout: Layout, name: str) -> str:
-    """Return a function by the library's own name that calls those of the libraries it needs; libaio's for real."""
+    """Return the C source of a function with the library's name; it calls those of the libraries that it needs."""
     calls = ["io_setup"] if AIO in layout.needed[name] else []
     calls += [f"f_{word(one)}" for one in layout.needed[name] if one in layout.needed]
     text = "".join(f"int {call}();\n" for call in calls)
