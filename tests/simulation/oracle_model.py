@@ -2,7 +2,7 @@
 
 It replaces handler/genius.py's functions, with the same arguments, results and errors. What it keeps of Oracle:
 jobs and schedules share one name space; CREATE_JOB is atomic and its reply can be lost; a job slave starts a job late,
-never, or twice after a restart; a slave can die; logs are purged and jobs dropped by others. Source: the documents of 11.2.
+never, or twice after a restart; a slave can die; logs are purged and jobs dropped by others. Source: documents of 11.2.
 """
 
 from __future__ import annotations
