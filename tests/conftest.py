@@ -31,7 +31,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         alone = "zips" if item.path in with_zips - in_cloud else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(alone))
-    items.sort(key=lambda item: item.path not in in_cloud)
+    # The longest files first, so that no worker is left alone with one of them.
+    items.sort(key=lambda item: (item.path.name != "test_pages.py", item.path not in in_cloud))
 
 
 @pytest.fixture(scope="session", autouse=True)

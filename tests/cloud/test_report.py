@@ -234,16 +234,20 @@ def test_operator_gets_page_and_table_of_a_closing_and_compares_it_with_genius(d
     assert equal.startswith(f"local: {DATE[:7]} equal: ") and DATE in equal
     faults = Faults(STATE / "genius")
     faults.inject(
-        "open_balances", json.dumps([[DATE[:7], "X-LATE", "late", "077", *["0", "0", "5.25", "0", "5.25", "0"]]])
+        "open_balances",
+        json.dumps([[DATE[:7], "X-LATE", "late", "077", *["0", "0", "6827.25", "0", "6827.25", "0"]]]),
     )
     try:
         differs = inv("reconcile", "--env", "local", "--period", DATE[:7], check=False)
     finally:
         faults.clear("open_balances")
     assert differs.returncode == 1 and len(differs.stderr.splitlines()) == 1
-    assert "differs in 1 accounts" in differs.stderr and "5.25" not in differs.stderr
-    assert "account X-LATE, branch 077, movement debit: Genius 5.25, PostgreSQL 0, difference +5.25" in differs.stdout
-    assert "5.25" not in inv("logs", "--env", "local", "--since", "1h").stdout
+    assert "differs in 1 accounts" in differs.stderr and "6827.25" not in differs.stderr
+    assert (
+        "account X-LATE, branch 077, movement debit: Genius 6827.25, PostgreSQL 0, difference +6827.25"
+        in differs.stdout
+    )
+    assert "6827.25" not in inv("logs", "--env", "local", "--since", "1h").stdout
 
 
 @pytest.mark.parametrize("task", ["report", "reconcile"])

@@ -47,7 +47,7 @@ class SoakTest:
                 # A server that has just come back answers queries a moment after it answers health checks.
                 with contextlib.suppress(Exit):
                     assert len(self.schedule.planned()) <= 1
-            time.sleep(0.15)
+            time.sleep(0.4)
 
     def deploy(self) -> None:
         """Deploy the next version, with the other time of day."""
