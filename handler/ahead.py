@@ -81,5 +81,7 @@ def ahead(read: Callable[[], Iterable], last: Callable, interrupt: Callable[[], 
                 reader.chunks.get_nowait()
         reader.thread.join(PATIENCE_SECONDS)
         if reader.thread.is_alive():
-            interrupt()
+            # A dead line has nothing to interrupt, and the error of the block is the one to report.
+            with contextlib.suppress(Exception):
+                interrupt()
             reader.thread.join()

@@ -39,6 +39,13 @@ def session(own_schema):
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    """Check that the thread which reads Genius has ended, whatever the test has broken."""
+    yield
+    assert "ahead" not in [thread.name for thread in threading.enumerate()]
+
+
 @pytest.fixture
 def old(session):
     """Restore the period, and record nothing of later jobs."""

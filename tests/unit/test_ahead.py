@@ -92,6 +92,21 @@ def test_error_of_the_block_interrupts_a_reader_that_waits_for_its_database():
     assert cancelled.is_set()
 
 
+def test_error_of_the_interrupt_does_not_hide_the_error_of_the_block():
+    ended = threading.Event()
+
+    def interrupt():
+        ended.set()
+        raise RuntimeError("DPY-1001: not connected")
+
+    def fails():
+        with ahead.ahead(lambda: iter(lambda: ended.wait(10), True), never, interrupt):
+            raise RuntimeError("PostgreSQL died")
+
+    with pytest.raises(RuntimeError, match="PostgreSQL died"):
+        fails()
+
+
 def test_rows_that_do_not_come_are_reported_before_the_invocation_ends():
     cancelled = threading.Event()
     deadline.begin(SimpleNamespace(get_remaining_time_in_millis=lambda: 1200))
