@@ -26,6 +26,25 @@ CFG = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def its_own_botocore():
+    """Forget the botocore that other tests have imported: the CLI brings its own, as its program shows."""
+    before = loaded()
+    aws_cli._shared.clear()
+    for name in before:
+        del sys.modules[name]
+    yield
+    aws_cli._shared.clear()
+    for name in loaded():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def loaded() -> dict[str, object]:
+    packages = {"awscli", "botocore", "s3transfer"}
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in packages}
+
+
 @pytest.fixture
 def environ() -> dict[str, str]:
     return shell.command_environment(CFG) | {"AWS_MAX_ATTEMPTS": "1"}
