@@ -55,10 +55,13 @@ def find_zip(given: str) -> Path:
 
 
 def committed() -> str:
-    """Return the sha256 of layer/client.sha256 as the current commit has it, "" if it has none."""
+    """Return the sha256 of layer/client.sha256 as the current commit has it, "" if it has none or there is no git."""
     name = CHECKSUM.relative_to(ROOT).as_posix()
     command = ["git", "-C", str(ROOT), "show", f"HEAD:{name}"]
-    done = subprocess.run(command, env=environment.clean(), capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, env=environment.clean(), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
     return done.stdout.split()[0] if done.returncode == 0 and done.stdout.strip() else ""
 
 

@@ -245,6 +245,9 @@ def test_ci_accepts_only_the_zip_whose_checksum_is_committed(tmp_path, checksum,
     client.check_committed("a" * 64)
     with pytest.raises(Exit, match="which no committed"):
         client.check_committed("b" * 64)
+    monkeypatch.setenv("PATH", str(tmp_path / "no-git"))
+    with pytest.raises(Exit, match="which no committed"):
+        client.check_committed("a" * 64)
 
 
 @pytest.mark.parametrize("answer", ["<html>sign in", "cut short"])
