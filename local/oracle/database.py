@@ -186,21 +186,6 @@ class Session:
             return BookSource(self.database.books, books[name])
         return TableSource(self.database.tables.find(owner or self.schema, name))
 
-    def userenv(self) -> dict[str, str]:
-        """Return what SYS_CONTEXT('USERENV', …) knows."""
-        return {
-            **dict.fromkeys(("SESSION_USER", "CURRENT_USER"), self.user),
-            "CURRENT_SCHEMA": self.schema,
-            **dict.fromkeys(("SID", "SESSIONID"), str(self.number)),
-            **dict.fromkeys(("DB_NAME", "SERVICE_NAME", "INSTANCE_NAME", "DB_UNIQUE_NAME"), self.database.service),
-            "LANGUAGE": "AMERICAN_AMERICA.AL32UTF8",
-            "NLS_DATE_FORMAT": self.nls["NLS_DATE_FORMAT"],
-            "MODULE": "DBMS_SCHEDULER" if self.job else "",
-            "ACTION": self.job or "",
-            "BG_JOB_ID": "",
-            "HOST": "localhost",
-        }
-
     # --- transactions
 
     @property
@@ -230,7 +215,7 @@ class Session:
 
     @contextlib.contextmanager
     def handling(self, error: OracleError) -> Iterator[None]:
-        """Let SQLCODE, SQLERRM and RAISE mean this error."""
+        """Let SQLCODE and RAISE mean this error."""
         self.handled.append(error)
         try:
             yield
@@ -250,11 +235,3 @@ class Session:
             return 0
         error = self.handled[-1]
         return 1 if isinstance(error, UserException) else 100 if error.code == 1403 else -error.code
-
-    @property
-    def error_text(self) -> str:
-        """Return SQLERRM."""
-        if not self.handled:
-            return "ORA-0000: normal, successful completion"
-        error = self.handled[-1]
-        return "User-Defined Exception" if isinstance(error, UserException) else f"ORA-{error.code:05d}: {error.text}"

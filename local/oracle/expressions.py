@@ -6,20 +6,17 @@ positions in the row, functions to Python's, types to the conversions between th
 
 from __future__ import annotations
 
-import operator
-import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
 from sqlglot import exp
 
 from . import conditions, functions, operations, values
-from .expr import Expr, choice, constant, converted
+from .expr import Expr, constant, converted
 from .grammar import TYPES, name_of, position, unknown
 from .model import Column, OracleError
-from .operations import compared
 
 
 class Scope:
@@ -139,33 +136,15 @@ def _boolean(self: Compiler, node: exp.Boolean, scope: Scope) -> Expr:
     return constant(bool(node.this), "BOOLEAN")
 
 
-def _date_literal(self: Compiler, node: exp.Expression, scope: Scope) -> Expr:
-    text = node.this.this
-    try:
-        if isinstance(node, exp.DateStrToDate):
-            return constant(datetime.strptime(text, "%Y-%m-%d"), "DATE")
-        found = datetime.fromisoformat(re.sub(r"\s+([-+]\d)", r"\1", re.sub(r"\.\d+", _six_digits, text)))
-    except ValueError:
-        raise OracleError(1861, "literal does not match format string", position(node)) from None
-    return constant(found, "TIMESTAMP WITH TIME ZONE" if found.tzinfo else "TIMESTAMP")
-
-
-def _six_digits(match: re.Match) -> str:
-    return match.group().ljust(7, "0")[:7]
-
-
 def _interval(self: Compiler, node: exp.Interval, scope: Scope) -> Expr:
-    text, unit = node.this.this, node.args["unit"]
-    if isinstance(unit, exp.IntervalSpan):
-        match = re.fullmatch(r"([-+]?)(\d+)(?: (\d+)(?::(\d+)(?::(\d+(?:\.\d+)?))?)?)?", text)
-        if match is None or unit.this.name.upper() != "DAY":
-            raise OracleError(1867, "the interval is invalid", position(node))
-        sign, *parts = match.groups()
-        day, hour, minute = (int(part or 0) for part in parts[:3])
-        span = timedelta(days=day, hours=hour, minutes=minute, seconds=float(parts[3] or 0))
-        return constant(-span if sign == "-" else span, "INTERVAL DAY TO SECOND")
-    span = functions.numtodsinterval(values.number(text), unit.name)
+    size = _UNITS.get(node.args["unit"].name.upper())
+    if size is None:
+        raise unknown(node)
+    span = timedelta(microseconds=int(values.number(node.this.this) * size * 1_000_000))
     return constant(span, "INTERVAL DAY TO SECOND")
+
+
+_UNITS = {"DAY": 86_400, "HOUR": 3600, "MINUTE": 60, "SECOND": 1}
 
 
 def _concat(self: Compiler, node: exp.DPipe, scope: Scope) -> Expr:
@@ -193,27 +172,6 @@ def _negative(self: Compiler, node: exp.Neg, scope: Scope) -> Expr:
     return Expr(negative, kind, constant=inner.constant)
 
 
-def _case(self: Compiler, node: exp.Case, scope: Scope) -> Expr:
-    subject = self.compile(node.this, scope) if node.this else None
-    tests = []
-    for branch in node.args["ifs"]:
-        if subject is None:
-            tests.append(self.condition(branch.this, scope))
-        else:
-            tests.append(compared(operator.eq, subject, self.compile(branch.this, scope)))
-    results = [self.compile(branch.args["true"], scope) for branch in node.args["ifs"]]
-    default = self.compile(node.args["default"], scope) if node.args.get("default") else constant(None, "NULL")
-    return choice(tests, [*results, default])
-
-
-def _cast(self: Compiler, node: exp.Cast, scope: Scope) -> Expr:
-    inner, column = self.compile(node.this, scope), column_type(node.args["to"])
-    fn = converted(inner, column.type)
-    return Expr(
-        lambda row, run: operations.fitted(fn(row, run), column, cut=True), *column[1:5], constant=inner.constant
-    )
-
-
 def column_type(kind: exp.DataType, name: str = "") -> Column:
     """Return a type, as it is written, as a column; ORA-00902 if there is none."""
     sort = kind.this.name if isinstance(kind.this, exp.DType) else "INTERVAL"
@@ -230,26 +188,6 @@ def column_type(kind: exp.DataType, name: str = "") -> Column:
     return Column(name, base, 0, params[0] if params else 0, params[1] if params[1:] else 0 if params else -127)
 
 
-def _extract(self: Compiler, node: exp.Extract, scope: Scope) -> Expr:
-    fn, part = self.compile(node.expression, scope).fn, node.this.name.upper()
-    if part not in operations.PARTS:
-        raise OracleError(907, "missing right parenthesis", position(node))
-    return Expr(lambda row, run: operations.extract(fn(row, run), part), "NUMBER")
-
-
-def _trim(self: Compiler, node: exp.Trim, scope: Scope) -> Expr:
-    side, removed = (node.args.get("position") or "BOTH").upper(), node.args.get("expression")
-    text = converted(self.compile(node.this, scope), "VARCHAR2")
-    letters = converted(self.compile(removed, scope), "VARCHAR2") if removed else lambda row, run: " "
-    strip = {"BOTH": str.strip, "LEADING": str.lstrip, "TRAILING": str.rstrip}[side]
-
-    def trimmed(row, run):
-        value = text(row, run)
-        return None if value is None else strip(value, letters(row, run)) or None
-
-    return Expr(trimmed, "VARCHAR2", 4000)
-
-
 def _named_call(self: Compiler, node: exp.Anonymous, scope: Scope) -> Expr:
     return _call(self, node.name.upper(), node.expressions, node, scope)
 
@@ -260,16 +198,15 @@ def _call(self: Compiler, name: str, nodes: list, node: exp.Expression, scope: S
         return operations.FORMS[name](args)
     function = functions.TABLE.get(name)
     if function is None:
-        raise OracleError(904, f'"{name}": invalid identifier', position(node))
+        known = f"the stand-in knows {', '.join([*operations.FORMS, *functions.TABLE])}"
+        raise OracleError(904, f'"{name}": invalid identifier: {known}', position(node))
     if len(args) < function.least:
         raise OracleError(938, "not enough arguments for function", position(node))
     if len(args) > function.most:
         raise OracleError(939, "too many arguments for function", position(node))
     takes = function.takes + function.takes[-1:] * len(args)
     closures = [converted(arg, kind) for arg, kind in zip(args, takes)]
-    kind = (args[0].type if args[0].type != "NULL" else "NUMBER") if function.gives == "SAME" else function.gives
-    if function.gives == "SAME":
-        kind = {"TIMESTAMP": "DATE", "TIMESTAMP WITH TIME ZONE": "DATE", "VARCHAR2": "NUMBER"}.get(kind, kind)
+    kind = function.gives
     steady = all(arg.constant for arg in args) and not function.needs_run
     return Expr(operations.applied(function, closures), kind, 4000 if kind == "VARCHAR2" else 0, constant=steady)
 
@@ -300,17 +237,11 @@ _HANDLERS: dict[type, Callable] = {
     exp.Null: lambda self, node, scope: constant(None, "NULL"),
     exp.Boolean: _boolean,
     exp.Placeholder: _placeholder,
-    exp.DateStrToDate: _date_literal,
-    exp.StrToTime: _date_literal,
     exp.Interval: _interval,
     **conditions.HANDLERS,
     exp.DPipe: _concat,
     **dict.fromkeys((exp.Add, exp.Sub, exp.Mul, exp.Div), _arithmetic),
     exp.Neg: _negative,
-    exp.Case: _case,
-    exp.Cast: _cast,
-    exp.Extract: _extract,
-    exp.Trim: _trim,
     exp.Systimestamp: _moment,
     exp.CurrentTimestamp: _moment,
     exp.Anonymous: _named_call,

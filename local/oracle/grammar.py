@@ -52,11 +52,7 @@ class Genius(Oracle):
 
     class Parser(Oracle.Parser):
         FUNCTIONS: ClassVar = {name: _aggregate(kind) for name, kind in _AGGREGATES.items()}
-        FUNCTION_PARSERS: ClassVar = {
-            name: parser
-            for name, parser in Oracle.Parser.FUNCTION_PARSERS.items()
-            if name in ("CAST", "EXTRACT", "TRIM")
-        }
+        FUNCTION_PARSERS: ClassVar = {}
         NO_PAREN_FUNCTIONS: ClassVar = {
             word: kind for word, kind in Oracle.Parser.NO_PAREN_FUNCTIONS.items() if kind is exp.Systimestamp
         }

@@ -6,16 +6,13 @@ import decimal
 import operator
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
 
 from . import values
-from .expr import Expr, choice, common_type, constant, converted
+from .expr import Expr, choice, converted
 from .functions import Function
 from .model import Column, OracleError
-
-PARTS = ("YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND")
 
 
 def mismatch(expected: str, got: str, offset: int = 0) -> OracleError:
@@ -158,31 +155,13 @@ def _with_time(name: str, left, right, kinds: tuple[str, str]) -> tuple[Callable
     return None
 
 
-def extract(value: object, part: str) -> Decimal | None:
-    """Return a part of a time or an interval; of a time with a zone in UTC, as Oracle has it."""
-    if value is None:
-        return None
-    if isinstance(value, timedelta):
-        whole = abs(value)
-        minutes, seconds = divmod(whole.seconds, 60)
-        parts = {"DAY": whole.days, "HOUR": minutes // 60, "MINUTE": minutes % 60}
-        found = parts.get(part, Decimal(seconds) + Decimal(whole.microseconds).scaleb(-6))
-        return Decimal(found) * (-1 if value < timedelta() else 1)
-    if not isinstance(value, datetime):
-        raise OracleError(30076, "invalid extract field for extract source")
-    value = value.astimezone(timezone.utc) if value.tzinfo else value
-    if part == "SECOND":
-        return Decimal(value.second) + Decimal(value.microsecond).scaleb(-6)
-    return Decimal(getattr(value, part.lower()))
-
-
 def applied(function: Function, args: list[Callable]) -> Callable:
-    """Return the closure of a call: NULL for a NULL argument, unless the function takes it."""
-    call, takes_nulls, needs_run = function.call, function.nulls, function.needs_run
+    """Return the closure of a call: NULL for a NULL argument."""
+    call, needs_run = function.call, function.needs_run
 
     def called(row, run):
         given = [arg(row, run) for arg in args]
-        if not takes_nulls and None in given:
+        if None in given:
             return None
         try:
             return call(run, *given) if needs_run else call(*given)
@@ -192,71 +171,13 @@ def applied(function: Function, args: list[Callable]) -> Callable:
     return called
 
 
-def _arguments(args: list, least: int, most: int = 255) -> None:
-    if len(args) < least:
-        raise OracleError(938, "not enough arguments for function")
-    if len(args) > most:
-        raise OracleError(939, "too many arguments for function")
-
-
-def _first_known(args: list):
-    _arguments(args, 2)
-    return choice([_then(arg.fn, lambda value: value is not None) for arg in args[:-1]], args)
-
-
 def _nvl(args: list):
-    _arguments(args, 2, 2)
-    return _first_known(args)
+    if len(args) != 2:
+        raise OracleError(938 if len(args) < 2 else 939, "not enough, or too many, arguments for function")
+    return choice([_then(args[0].fn, lambda value: value is not None)], args)
 
 
-def _nvl2(args: list):
-    _arguments(args, 3, 3)
-    return choice([_then(args[0].fn, lambda value: value is not None)], args[1:])
-
-
-def _decode(args: list):
-    """Return the result after the first equal search value, where NULL equals NULL; else the odd last, or NULL."""
-    _arguments(args, 3)
-    subject, rest = args[0], args[1:]
-    pairs = list(zip(rest[::2], rest[1::2]))
-    default = rest[-1] if len(rest) % 2 else constant(None, "NULL")
-    tests = [_same(*aligned(subject, search)) for search, _ in pairs]
-    return choice(tests, [*(result for _, result in pairs), default])
-
-
-def _same(left: Callable, right: Callable) -> Callable:
-    return lambda row, run: left(row, run) == right(row, run)
-
-
-def _nullif(args: list):
-    _arguments(args, 2, 2)
-    return choice([_same(*aligned(*args))], [constant(None, "NULL"), args[0]])
-
-
-def _extreme(best: Callable):
-    def build(args: list):
-        _arguments(args, 1)
-        kind = common_type(args)
-        closures = [converted(arg, kind.type) for arg in args]
-
-        def extreme(row, run):
-            given = [closure(row, run) for closure in closures]
-            return None if None in given else best(given)
-
-        return Expr(extreme, kind.type, kind.size)
-
-    return build
-
-
-FORMS = {
-    "NVL": _nvl,
-    "NVL2": _nvl2,
-    "COALESCE": _first_known,
-    "DECODE": _decode,
-    "NULLIF": _nullif,
-    "GREATEST": _extreme(max),
-    "LEAST": _extreme(min),
-}
+FORMS = {"NVL": _nvl}
 
 
 def fitted(value: object, column: Column, cut: bool = False) -> object:

@@ -10,7 +10,7 @@ import decimal
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from .formats import date_text, parse_date
+from .formats import date_text
 from .model import OracleError
 
 NUMBERS = decimal.Context(prec=40, rounding=decimal.ROUND_HALF_UP, Emin=-130, Emax=125)
@@ -76,7 +76,7 @@ def text(value: object, nls: dict[str, str]) -> str | None:
     if isinstance(value, Decimal):
         return number_text(value)
     if isinstance(value, datetime):
-        return date_text(value, nls[_format_of(value)], nls)
+        return date_text(value, nls[_format_of(value)])
     if isinstance(value, timedelta):
         return interval_text(value)
     if isinstance(value, bytes):
@@ -97,16 +97,6 @@ def interval_text(value: timedelta) -> str:
     sign, value = ("-", -value) if value < timedelta() else ("+", value)
     minutes, seconds = divmod(value.seconds, 60)
     return f"{sign}{value.days:02d} {minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}.{value.microseconds:06d}"
-
-
-def date(value: object, nls: dict[str, str], kind: str = "DATE") -> datetime | None:
-    """Convert anything that Oracle takes for a date; text is read in the session's format of that kind."""
-    if value is None or isinstance(value, datetime):
-        return value
-    if isinstance(value, str):
-        names = {"DATE": "NLS_DATE_FORMAT", "TIMESTAMP": "NLS_TIMESTAMP_FORMAT"}
-        return parse_date(value, nls[names.get(kind, "NLS_TIMESTAMP_TZ_FORMAT")])
-    raise OracleError(932, f"inconsistent datatypes: expected DATE got {type_of(value)}")
 
 
 def type_of(value: object) -> str:
@@ -145,8 +135,10 @@ def convert(value: object, type_name: str, nls: dict[str, str]) -> object:
     if type_name == "BINARY_DOUBLE":
         return float(number(value)) if not isinstance(value, float) else value
     if type_name in DATES:
-        keep = {"DATE": whole_seconds, "TIMESTAMP": naive}.get(type_name, local)
-        return keep(date(value, nls, type_name))
+        if not isinstance(value, datetime):
+            known = f"expected {type_name} got {type_of(value)}: the stand-in reads no dates from text"
+            raise OracleError(932, f"inconsistent datatypes: {known}")
+        return {"DATE": whole_seconds, "TIMESTAMP": naive}.get(type_name, local)(value)
     if type_name == "RAW":
         return bytes.fromhex(value) if isinstance(value, str) else value
     if type(value) is not {"INTERVAL DAY TO SECOND": timedelta, "BOOLEAN": bool}[type_name]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -206,10 +206,10 @@ def test_create_job_commits(session, database):
 def test_a_job_has_the_settings_of_the_session_that_made_it(session):
     run(session, "CREATE TABLE seen (v VARCHAR2(30))")
     run(session, "ALTER SESSION SET NLS_DATE_FORMAT = 'YYYY/MM'")
-    create(session, "J", "BEGIN INSERT INTO seen VALUES (TO_CHAR(DATE '2025-01-31')); END;")
+    create(session, "J", "BEGIN INSERT INTO seen VALUES (TO_CHAR(SYSDATE)); END;")
     run(session, "ALTER SESSION SET NLS_DATE_FORMAT = 'DD'")
     assert outcome(session, "J")[0] == "SUCCEEDED"
-    assert value(session, "SELECT v FROM seen") == "2025/01"
+    assert value(session, "SELECT v FROM seen") == datetime.now().strftime("%Y/%m")
     assert "NLS_DATE_FORMAT='YYYY/MM'" in value(session, "SELECT nls_env FROM user_scheduler_jobs")
 
 
