@@ -248,13 +248,10 @@ class Calls:
             raise cancelled()
 
     def _given_back(self, cursor: Cursor, head: Execute, result: Result, values: list) -> bytes:
-        """Return the values of one execution: those of RETURNING, or a block's OUT binds.
+        """Return a block's OUT binds after one execution.
 
         Only the client's first run of a block receives them, and the client relies on them from then on.
         """
-        if cursor.statement.returned:
-            slots = cursor.binds[len(cursor.binds) - cursor.statement.returned :]
-            return replies.returned_values(slots, result.returned or [[] for _ in slots])
         if cursor.statement.kind != "plsql" or not cursor.binds:
             return b""
         out, back = result.out or {}, b""

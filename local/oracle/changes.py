@@ -1,27 +1,21 @@
-"""INSERT, UPDATE, DELETE, CREATE TABLE, DROP TABLE and TRUNCATE, compiled like queries."""
+"""What `inv genius.sql` needs of tables of one's own: CREATE TABLE, INSERT … VALUES and UPDATE, compiled like queries.
+
+A change is compiled to a function of the run that gives the row count.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable
 
 from sqlglot import exp
 
 from . import values
-from .expr import Expr
 from .expressions import Scope, column_type
-from .grammar import name_of, parse, position, unknown
-from .model import Column, OracleError
+from .grammar import name_of, position, unknown
+from .model import OracleError
 from .operations import fitted
 from .query import Queries
 from .tables import Definition, TableSource
-
-
-class Change(NamedTuple):
-    """A compiled change: apply(run) gives the row count and, per RETURNING expression, the values."""
-
-    apply: Callable
-    returning: list[Expr]
 
 
 def _target(queries: Queries, node: exp.Expression) -> Definition:
@@ -35,50 +29,33 @@ def _target(queries: Queries, node: exp.Expression) -> Definition:
     return source.definition
 
 
-def insert(queries: Queries, tree: exp.Insert) -> Change:
-    """Compile INSERT … VALUES and INSERT … SELECT."""
+def insert(queries: Queries, tree: exp.Insert) -> Callable:
+    """Compile INSERT … VALUES of one row."""
+    source = tree.expression
+    if tree.args.get("returning") or not isinstance(source, exp.Values):
+        raise unknown(tree.args.get("returning") or source or tree)
     named = isinstance(tree.this, exp.Schema)
     definition = _target(queries, tree.this.this if named else tree.this)
     columns = [_place(definition, node) for node in tree.this.expressions] if named else None
     places = columns if columns is not None else list(range(len(definition.columns)))
     if len(set(places)) != len(places):
         raise OracleError(957, "duplicate column name")
-    width, rows = _given(queries, tree, definition)
-    if width != len(places):
-        raise OracleError(
-            913 if width > len(places) else 947, "too many values" if width > len(places) else "not enough values"
-        )
-    defaults = _defaults(queries, definition)
-    returning = _returning(queries, tree, definition)
-
-    def apply(run) -> tuple[int, list[list]]:
-        run.session.transaction.begin_write()
-        made = [_new_row(definition, places, given, defaults, run) for given in rows(run)]
-        count = run.session.transaction.insert(definition, made)
-        return count, [[expr.fn(row, run) for row in made] for expr in returning]
-
-    return Change(apply, returning)
-
-
-def _given(queries: Queries, tree: exp.Insert, definition: Definition) -> tuple[int, Callable]:
-    source = tree.expression
-    if not isinstance(source, exp.Values):
-        plan = queries.plan(source)
-        return len(plan.columns), plan.rows
     items = source.expressions[0].expressions if isinstance(source.expressions[0], exp.Tuple) else source.expressions
-    exprs = [None if _is_default(item) else queries.compiler.compile(item, Scope()) for item in items]
+    if len(items) > len(places):
+        raise OracleError(913, "too many values")
+    if len(items) < len(places):
+        raise OracleError(947, "not enough values")
+    given = queries.compiler.all(items, Scope())
 
-    def rows(run) -> Iterable[tuple]:
-        return [tuple(_DEFAULT if expr is None else expr.fn((), run) for expr in exprs)]
+    def apply(run) -> int:
+        run.session.transaction.begin_write()
+        row: list = [None] * len(definition.columns)
+        for place, expr in zip(places, given):
+            row[place] = _stored(definition, place, expr.fn((), run), run)
+        run.session.transaction.insert(definition, tuple(row))
+        return 1
 
-    return len(exprs), rows
-
-
-_DEFAULT = object()
-
-
-def _is_default(node: exp.Expression) -> bool:
-    return isinstance(node, exp.Column) and name_of(node.this) == "DEFAULT" and not node.this.args.get("quoted")
+    return apply
 
 
 def _place(definition: Definition, node: exp.Expression) -> int:
@@ -89,29 +66,11 @@ def _place(definition: Definition, node: exp.Expression) -> int:
     raise OracleError(904, f'"{name}": invalid identifier', position(node))
 
 
-def _defaults(queries: Queries, definition: Definition) -> list[Expr | None]:
-    compiled = []
-    for text in definition.defaults:
-        tree = parse(f"SELECT {text} FROM DUAL").tree if text else None
-        compiled.append(queries.compiler.compile(tree.expressions[0], Scope()) if tree else None)
-    return compiled
-
-
-def _new_row(definition: Definition, places: list[int], given: tuple, defaults: list[Expr | None], run) -> tuple:
-    row = [default.fn((), run) if default else None for default in defaults]
-    for place, value in zip(places, given):
-        if value is not _DEFAULT:
-            row[place] = value
-    return tuple([stored(definition, column, value, run) for column, value in zip(definition.columns, row)])
-
-
-def stored(definition: Definition, column: Column, value: object, run) -> object:
-    """Return a value as a column takes it; ORA-01400 for a NULL that may not be."""
-    value = values.convert(value, column.type, run.nls)
-    if value is None and not column.nullable:
-        raise OracleError(1400, f'cannot insert NULL into ("{definition.owner}"."{definition.name}"."{column.name}")')
+def _stored(definition: Definition, place: int, value: object, run) -> object:
+    """Return a value as a column takes it; ORA-12899 names the column."""
+    column = definition.columns[place]
     try:
-        return fitted(value, column)
+        return fitted(values.convert(value, column.type, run.nls), column)
     except OracleError as error:
         if error.code != 12899:
             raise
@@ -119,153 +78,61 @@ def stored(definition: Definition, column: Column, value: object, run) -> object
         raise OracleError(12899, error.text.replace(f'"{column.name}"', where)) from None
 
 
-def _returning(queries: Queries, tree: exp.Expression, definition: Definition) -> list[Expr]:
-    node = tree.args.get("returning")
-    return queries.compiler.all(node.expressions, _scope(definition, "")) if node else []
-
-
-def _scope(definition: Definition, alias: str) -> Scope:
-    scope = Scope()
-    scope.columns = [(alias or definition.name, column) for column in definition.columns]
-    return scope
-
-
-def _matching(queries: Queries, tree: exp.Expression, definition: Definition, scope: Scope) -> Callable:
-    where = tree.args.get("where")
-    test = queries.compiler.condition(where.this, scope) if where else None
-    key = definition.owner, definition.name
-
-    def matching(run) -> dict[int, tuple]:
-        rows = run.session.transaction.rows(run.snapshot, key).items()
-        return {number: row for number, row in rows if test is None or test(row, run)}
-
-    return matching
-
-
-def update(queries: Queries, tree: exp.Update) -> Change:
+def update(queries: Queries, tree: exp.Update) -> Callable:
     """Compile UPDATE … SET column = value, … WHERE …"""
     definition = _target(queries, tree.this)
-    if tree.args.get("from_"):
-        raise unknown(tree)
-    scope = _scope(definition, name_of(tree.this.alias))
-    matching = _matching(queries, tree, definition, scope)
+    if tree.args.get("from_") or tree.args.get("returning"):
+        raise unknown(tree.args.get("returning") or tree)
+    scope = Scope()
+    scope.columns = [(name_of(tree.this.alias) or definition.name, column) for column in definition.columns]
+    where = tree.args.get("where")
+    test = queries.compiler.condition(where.this, scope) if where else None
     settings = []
     for node in tree.expressions:
         if not isinstance(node, exp.EQ) or not isinstance(node.this, exp.Column):
             raise unknown(node)
-        place = _place(definition, node.this)
-        settings.append((place, queries.compiler.compile(node.expression, scope)))
-    returning = _returning(queries, tree, definition)
+        settings.append((_place(definition, node.this), queries.compiler.compile(node.expression, scope)))
 
-    def changed_row(row: tuple, run) -> tuple:
+    def matching(run) -> dict[int, tuple]:
+        rows = run.session.transaction.rows(run.snapshot, (definition.owner, definition.name)).items()
+        return {number: row for number, row in rows if test is None or test(row, run)}
+
+    def changed(row: tuple, run) -> tuple:
         new = list(row)
         for place, expr in settings:
-            new[place] = _updated(definition, definition.columns[place], expr.fn(row, run), run)
+            new[place] = _stored(definition, place, expr.fn(row, run), run)
         return tuple(new)
 
-    def apply(run) -> tuple[int, list[list]]:
-        return _rewrite(definition, matching, changed_row, returning, run)
+    def apply(run) -> int:
+        """Change the rows that match; once their locks are held they are read again, as others may have won."""
+        transaction = run.session.transaction
+        transaction.begin_write()
+        found = matching(run)
+        transaction.lock(definition, found, run)
+        run.snapshot = transaction.snapshot
+        rows = {number: row for number, row in matching(run).items() if number in found}
+        transaction.update(definition, {number: changed(row, run) for number, row in rows.items()})
+        return len(rows)
 
-    return Change(apply, returning)
-
-
-def _updated(definition: Definition, column: Column, value: object, run) -> object:
-    try:
-        return stored(definition, column, value, run)
-    except OracleError as error:
-        if error.code == 1400:
-            raise OracleError(
-                1407, error.text.replace("cannot insert NULL into", "cannot update") + " to NULL"
-            ) from None
-        raise
-
-
-def _rewrite(definition: Definition, matching: Callable, change: Callable, returning: list[Expr], run):
-    """Change the rows that match; once their locks are held they are read again, as others may have won."""
-    transaction = run.session.transaction
-    transaction.begin_write()
-    found = matching(run)
-    transaction.lock(definition, found, run)
-    run.snapshot = transaction.snapshot
-    found = {number: row for number, row in matching(run).items() if number in found}
-    changed = {number: change(row, run) for number, row in found.items()}
-    transaction.update(definition, changed)
-    shown = [found[number] if row is None else row for number, row in changed.items()]
-    return len(changed), [[expr.fn(row, run) for row in shown] for expr in returning]
-
-
-def delete(queries: Queries, tree: exp.Delete) -> Change:
-    """Compile DELETE FROM … WHERE …"""
-    target = tree.this or tree.args["tables"][0]
-    definition = _target(queries, target)
-    scope = _scope(definition, name_of(target.alias))
-    matching = _matching(queries, tree, definition, scope)
-    returning = _returning(queries, tree, definition)
-
-    def apply(run) -> tuple[int, list[list]]:
-        return _rewrite(definition, matching, lambda row, run: None, returning, run)
-
-    return Change(apply, returning)
+    return apply
 
 
 def created_table(tree: exp.Create, user: str, schema_name: str) -> Definition:
-    """Read a user's CREATE TABLE, in its current schema; CREATE TABLE … AS SELECT is unknown."""
+    """Read a user's CREATE TABLE of plain columns, in its current schema."""
     schema = tree.this
-    if (
-        tree.args.get("kind") != "TABLE"
-        or not isinstance(schema, exp.Schema)
-        or tree.expression
-        or tree.args.get("properties")
-    ):
+    plain = tree.args.get("kind") == "TABLE" and isinstance(schema, exp.Schema)
+    if not plain or tree.expression or tree.args.get("properties"):
         raise unknown(tree)
     owner, name = name_of(schema.this.args.get("db")) or schema_name, name_of(schema.this.this)
     if owner != user:
         raise OracleError(1031, "insufficient privileges", position(tree))
-    columns, defaults, unique = [], [], []
+    columns = []
     for node in schema.expressions:
-        if isinstance(node, exp.ColumnDef):
-            column, default, key = _column(node)
-            columns.append(column)
-            defaults.append(default)
-            unique += [(key, (len(columns) - 1,))] if key else []
-        else:
-            unique.append(_table_key(node, columns))
+        if not isinstance(node, exp.ColumnDef) or node.args.get("constraints"):
+            raise unknown(node)
+        if node.args.get("kind") is None:
+            raise OracleError(902, "invalid datatype", position(node))
+        columns.append(column_type(node.args["kind"], name_of(node.this)))
     if len({column.name for column in columns}) != len(columns):
         raise OracleError(957, "duplicate column name")
-    counted = [(label or f"SYS_C{i:06d}", places) for i, (label, places) in enumerate(unique, 1)]
-    return Definition(owner, name, columns, defaults, counted)
-
-
-def _column(node: exp.ColumnDef) -> tuple[Column, str | None, str | None]:
-    if node.args.get("kind") is None:
-        raise OracleError(902, "invalid datatype", position(node))
-    column, default, key = column_type(node.args["kind"], name_of(node.this)), None, None
-    for constraint in node.args.get("constraints") or []:
-        kind = constraint.args["kind"]
-        if isinstance(kind, exp.DefaultColumnConstraint):
-            default = kind.this.sql(dialect="oracle")
-        elif isinstance(kind, (exp.PrimaryKeyColumnConstraint, exp.UniqueColumnConstraint)):
-            key = name_of(constraint.this) or f"SYS_C_{column.name}"
-        elif not isinstance(kind, exp.NotNullColumnConstraint):
-            raise unknown(kind)
-        not_null = isinstance(kind, exp.NotNullColumnConstraint) and not kind.args.get("allow_null")
-        if not_null or isinstance(kind, exp.PrimaryKeyColumnConstraint):
-            column = column._replace(nullable=False)
-    return column, default, key
-
-
-def _table_key(node: exp.Expression, columns: list[Column]) -> tuple[str, tuple[int, ...]]:
-    label = name_of(node.this) if isinstance(node, exp.Constraint) else ""
-    inner = node.expressions[0] if isinstance(node, exp.Constraint) else node
-    if not isinstance(inner, (exp.PrimaryKey, exp.UniqueColumnConstraint)):
-        raise unknown(inner)
-    names = inner.expressions if isinstance(inner, exp.PrimaryKey) else inner.this.expressions
-    known = [column.name for column in columns]
-    places = []
-    for name in map(lambda n: name_of(n.this if isinstance(n, exp.Ordered) else n), names):
-        if name not in known:
-            raise OracleError(904, f'"{name}": invalid identifier', position(inner))
-        places.append(known.index(name))
-    for place in places if isinstance(inner, exp.PrimaryKey) else []:
-        columns[place] = columns[place]._replace(nullable=False)
-    return label, tuple(places)
+    return Definition(owner, name, columns)

@@ -1,7 +1,7 @@
 """Oracle's words, for SQL and PL/SQL alike: where strings, binds and names begin and end.
 
 The SQL grammar itself is sqlglot's. This module prepares a text for it: binds become `:b0`, `:b1`, …, q'[…]' becomes
-a plain literal, comments are removed, and the INTO that PL/SQL and RETURNING add to a statement is cut out.
+a plain literal, comments are removed, and the INTO that PL/SQL adds to a SELECT is cut out.
 """
 
 from __future__ import annotations
@@ -154,16 +154,10 @@ def split(words: list[Token], mark: str = ",") -> list[list[Token]]:
 
 
 def cut_into(words: list[Token]) -> tuple[list[Token], list[list[Token]]]:
-    """Return a statement without its INTO, and the targets after it: of SELECT … INTO, or of RETURNING … INTO."""
-    first = words[0].bare
-    if first in ("SELECT", "WITH"):
-        into = find(words, "INTO")
-        end = find(words, "FROM", into)
-    else:
-        returning = max(find(words, "RETURNING"), find(words, "RETURN"))
-        into = find(words, "INTO", returning) if returning >= 0 else -1
-        end = len(words)
+    """Return a SELECT without its INTO, and the targets after it."""
+    into = find(words, "INTO") if words[0].bare == "SELECT" else -1
     if into < 0:
         return words, []
+    end = find(words, "FROM", into)
     end = len(words) if end < 0 else end
     return words[:into] + words[end:], split(words[into + 1 : end])

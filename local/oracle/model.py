@@ -52,11 +52,9 @@ class Result(NamedTuple):
 
     columns and rows are set for a query; rows yields tuples as long as columns. rowcount counts the rows that
     DML touched. out: index of a bind -> its value after a PL/SQL call, for each bind that the block may write.
-    returned: the values of RETURNING … INTO, one list per bind after INTO.
     """
 
     columns: list[Column] | None = None
     rows: Iterator[tuple] | None = None
     rowcount: int = 0
     out: dict[int, object] | None = None
-    returned: list[list] | None = None

@@ -56,7 +56,7 @@ def statement(parser) -> Step:
     setters = [parser.target(target) for target in compiled.into]
     counted = parser.rowcount
     if compiled.rows is None:
-        return lambda run: _change(compiled, setters, counted, run)
+        return lambda run: counted.assign(run, Decimal(sql.execute(compiled, run.again()).rowcount))
     if not setters:
         raise not_compiled(words[0], "PLS-00428", "an INTO clause is expected in this SELECT statement")
     if len(setters) != len(compiled.columns):
@@ -79,19 +79,6 @@ def _store_row(rows: Iterator[tuple], setters: list[Callable], run) -> None:
         raise OracleError(1422, "exact fetch returns more than requested number of rows")
     for setter, value in zip(setters, found[0]):
         setter(run, value)
-
-
-def _change(compiled: sql.Statement, setters: list[Callable], counted, run) -> None:
-    result = sql.execute(compiled, run.again())
-    counted.assign(run, Decimal(result.rowcount))
-    _store_returned(result.returned or [], setters, run)
-
-
-def _store_returned(returned: list[list], setters: list[Callable], run) -> None:
-    if any(len(column) > 1 for column in returned):
-        raise OracleError(1422, "exact fetch returns more than requested number of rows")
-    for setter, column in zip(setters, returned):
-        setter(run, column[0] if column else None)
 
 
 def query_turns(parser, name: str, words: list[Token]) -> Callable:

@@ -150,14 +150,6 @@ def out_values(slots: list[Slot], out: dict[int, object]) -> bytes:
     return ROW + b"".join(_out(slots[index], out[index]) for index in sorted(out))
 
 
-def returned_values(slots: list[Slot], returned: list[list]) -> bytes:
-    """Encode the values of RETURNING … INTO of one execution; slots: those of the binds after INTO."""
-    if len(slots) != len(returned):
-        raise OracleError(1008, "not all variables bound")
-    pairs = zip(slots, returned, strict=True)
-    return ROW + b"".join(ub(len(values)) + b"".join(_out_one(slot, one) for one in values) for slot, values in pairs)
-
-
 def _out(slot: Slot, value: object) -> bytes:
     if slot.flags & ARRAY:
         values = value or []

@@ -12,8 +12,8 @@ from sqlglot import exp
 
 from . import changes, values
 from .expr import Expr
-from .expressions import Names, Scope
-from .grammar import Parsed, name_of, parse
+from .expressions import Names
+from .grammar import Parsed, name_of, parse, unknown
 from .lexer import Token
 from .model import Bind, Column, OracleError, Result
 from .query import Queries
@@ -58,7 +58,6 @@ class Statement(NamedTuple):
     rows: Callable | None = None
     apply: Callable | None = None
     act: Callable | None = None
-    returning: int = 0
 
 
 def bind_value(bind: Bind) -> object:
@@ -107,39 +106,31 @@ def _compiled(parsed: Parsed, session, names: Names) -> Statement:
         return Statement(into, plan.columns, plan.rows)
     for kind, compile_change in _CHANGES.items():
         if isinstance(tree, kind):
-            change = compile_change(queries, tree)
-            return Statement(into, apply=change.apply, returning=len(change.returning))
+            return Statement(into, apply=compile_change(queries, tree))
     for kind, compile_act in _ACTS.items():
         if isinstance(tree, kind):
-            return Statement(into, act=compile_act(tree, session, queries))
-    raise OracleError(900, "invalid SQL statement")
+            return Statement(into, act=compile_act(tree, session))
+    raise unknown(tree)
 
 
-def _create(tree: exp.Create, session, queries: Queries) -> Callable:
+def _create(tree: exp.Create, session) -> Callable:
     definition = changes.created_table(tree, session.user, session.schema)
-    for text in filter(None, definition.defaults):
-        queries.compiler.compile(parse(f"SELECT {text} FROM DUAL").tree.expressions[0], Scope())
     return lambda run: run.session.database.tables.create(definition)
 
 
-def _drop(tree: exp.Drop, session, queries: Queries) -> Callable:
+def _drop(tree: exp.Drop, session) -> Callable:
     if tree.args.get("kind") != "TABLE":
         raise OracleError(900, "invalid SQL statement")
     owner, name = _table_name(tree.args["tables"][0], session)
     return lambda run: run.session.database.tables.drop(owner, name)
 
 
-def _truncate(tree: exp.TruncateTable, session, queries: Queries) -> Callable:
-    owner, name = _table_name(tree.expressions[0], session)
-    return lambda run: run.session.database.tables.truncate(owner, name)
-
-
 def _table_name(node: exp.Table, session) -> tuple[str, str]:
     return name_of(node.args.get("db")) or session.schema, name_of(node.this)
 
 
-_CHANGES = {exp.Insert: changes.insert, exp.Update: changes.update, exp.Delete: changes.delete}
-_ACTS = {exp.Create: _create, exp.Drop: _drop, exp.TruncateTable: _truncate}
+_CHANGES = {exp.Insert: changes.insert, exp.Update: changes.update}
+_ACTS = {exp.Create: _create, exp.Drop: _drop}
 
 
 def execute(statement: Statement, run: Run) -> Result:
@@ -147,10 +138,7 @@ def execute(statement: Statement, run: Run) -> Result:
     if statement.rows is not None:
         return Result(columns=statement.columns, rows=_fetched(statement.rows(run)))
     if statement.apply is not None:
-        if len(statement.into) != statement.returning:
-            raise OracleError(913 if statement.returning > len(statement.into) else 947, "too many values")
-        count, returned = statement.apply(run)
-        return Result(rowcount=count, returned=returned if statement.into else None)
+        return Result(rowcount=statement.apply(run))
     run.session.commit()
     statement.act(run)
     return Result()

@@ -20,13 +20,11 @@ Rows = dict[int, tuple]
 
 
 class Definition(NamedTuple):
-    """The result of CREATE TABLE: columns, their defaults as SQL text, and the places of each unique key."""
+    """The result of CREATE TABLE."""
 
     owner: str
     name: str
     columns: list[Column]
-    defaults: list[str | None]
-    unique: list[tuple[str, tuple[int, ...]]]
 
 
 class Snapshot(NamedTuple):
@@ -73,12 +71,6 @@ class Tables:
             self.committed = self.committed._replace(rows=rows)
             self.version += 1
 
-    def truncate(self, owner: str, name: str) -> None:
-        """Remove all rows of a table, at once and for good."""
-        self.find(owner, name)
-        with self.guard:
-            self.committed = self.committed._replace(rows={**self.committed.rows, (owner, name): {}})
-
     def close_period(self, period: str, mark: dict) -> None:
         """Record who closed a period of the books."""
         with self.guard:
@@ -86,13 +78,12 @@ class Tables:
 
 
 class Transaction:
-    """One session's changes: for each table, row number -> new row, or None for a row that is deleted."""
+    """One session's changes: for each table, row number -> new row."""
 
     def __init__(self, tables: Tables):
         self.tables = tables
-        self.changes: dict[Name, dict[int, tuple | None]] = {}
+        self.changes: dict[Name, Rows] = {}
         self.read_only: Snapshot | None = None
-        self.indexes: tuple[Snapshot, dict] | None = None
         self.locked = False
 
     @property
@@ -108,50 +99,19 @@ class Transaction:
     def rows(self, snapshot: Snapshot, key: Name) -> Rows:
         """Return a table's rows as this transaction sees them."""
         committed, own = snapshot.rows.get(key, {}), self.changes.get(key)
-        if not own:
-            return committed
-        return {number: row for number, row in {**committed, **own}.items() if row is not None}
+        return {**committed, **own} if own else committed
 
     def begin_write(self) -> None:
         """Raise ORA-01456 in a read-only transaction."""
         if self.read_only is not None:
             raise OracleError(1456, "may not perform insert/delete/update operation inside a READ ONLY transaction")
 
-    def insert(self, definition: Definition, rows: Iterable[tuple]) -> int:
-        """Add rows that are already checked against their columns; ORA-00001 for a key that is there."""
-        added = {next(self.tables.numbers): row for row in rows}
-        for (label, places), taken in self._keys(definition):
-            new = [key for row in added.values() if any(key := tuple(row[place] for place in places))]
-            if len(set(new)) < len(new) or not taken.isdisjoint(new):
-                self.indexes = None
-                raise _violated(definition, label)
-            taken.update(new)
-        self._change(definition, added)
-        return len(added)
+    def insert(self, definition: Definition, row: tuple) -> None:
+        """Add a row that is already checked against its columns."""
+        self.update(definition, {next(self.tables.numbers): row})
 
-    def update(self, definition: Definition, changed: dict[int, tuple | None]) -> None:
-        """Replace rows whose locks are held, or delete those whose new row is None."""
-        key = definition.owner, definition.name
-        after = {**self.rows(self.tables.committed, key), **changed}
-        for label, places in definition.unique:
-            keys = [tuple(row[place] for place in places) for row in after.values() if row is not None]
-            keys = [found for found in keys if any(part is not None for part in found)]
-            if len(set(keys)) < len(keys):
-                raise _violated(definition, label)
-        self._change(definition, changed)
-        self.indexes = None
-
-    def _keys(self, definition: Definition) -> list[tuple[tuple[str, tuple[int, ...]], set]]:
-        """Return each unique key of a table with its values, as this transaction sees them; kept until a commit."""
-        if self.indexes is None or self.indexes[0] is not self.tables.committed:
-            self.indexes = self.tables.committed, {}
-        key = definition.owner, definition.name
-        if definition.unique and key not in self.indexes[1]:
-            rows = self.rows(self.tables.committed, key).values()
-            self.indexes[1][key] = [{tuple(row[p] for p in places) for row in rows} for _, places in definition.unique]
-        return list(zip(definition.unique, self.indexes[1].get(key, [])))
-
-    def _change(self, definition: Definition, changed: dict[int, tuple | None]) -> None:
+    def update(self, definition: Definition, changed: Rows) -> None:
+        """Replace rows whose locks are held."""
         if changed:
             self.changes.setdefault((definition.owner, definition.name), {}).update(changed)
 
@@ -173,8 +133,7 @@ class Transaction:
             rows = dict(self.tables.committed.rows)
             for key, own in self.changes.items():
                 if key in rows:
-                    merged = {**rows[key], **own}
-                    rows[key] = {number: row for number, row in merged.items() if row is not None}
+                    rows[key] = {**rows[key], **own}
             if self.changes:
                 self.tables.committed = self.tables.committed._replace(rows=rows)
         self._end()
@@ -187,11 +146,7 @@ class Transaction:
         if self.locked:
             with self.tables.guard:
                 self.tables.locks = {key: holder for key, holder in self.tables.locks.items() if holder is not self}
-        self.changes, self.read_only, self.indexes, self.locked = {}, None, None, False
-
-
-def _violated(definition: Definition, constraint: str) -> OracleError:
-    return OracleError(1, f"unique constraint ({definition.owner}.{constraint}) violated")
+        self.changes, self.read_only, self.locked = {}, None, False
 
 
 class TableSource:

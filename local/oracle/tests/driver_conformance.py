@@ -2,7 +2,7 @@
 
 Usage: DRIVE_PASSWORD=... driver_conformance.py PORT    Needs: oracledb, a server with the engine of net_helpers.py
 With ORACLE_CLIENT_LIB, a folder, it runs that Oracle client (thick mode) and leaves out what does not work there with
-the stand-in: RETURNING, CLOBs, time-outs; an event loop needs thin mode.
+the stand-in: CLOBs, time-outs; an event loop needs thin mode.
 """
 
 from __future__ import annotations
@@ -71,13 +71,6 @@ def changes(connection: oracledb.Connection) -> None:
     connection.commit()
 
 
-def returning(connection: oracledb.Connection) -> None:
-    cursor = connection.cursor()
-    number, text = cursor.var(int), cursor.var(str)
-    cursor.execute("update t set a = 1 where n < :n returning a, b into :a, :b", n=2, a=number, b=text)
-    assert (number.getvalue(), text.getvalue()) == ([0, 1], ["r0", "r1"])
-
-
 def errors(connection: oracledb.Connection, options: dict) -> None:
     assert code_of(connection.cursor().execute, "fail 942 at 3") == "ORA-00942"
     assert code_of(oracledb.connect, **{**options, "password": "wrong"}) == "ORA-01017"
@@ -103,7 +96,7 @@ def main() -> None:
     oracledb.defaults.fetch_decimals = True
     options = {"user": "adm", "password": os.environ["DRIVE_PASSWORD"], "dsn": f"127.0.0.1:{sys.argv[1]}/GENIUS"}
     with oracledb.connect(**options) as connection:
-        for part in (values, fetches, blocks, changes, *(() if client else (clobs, returning, time_outs))):
+        for part in (values, fetches, blocks, changes, *(() if client else (clobs, time_outs))):
             part(connection)
         errors(connection, options)
     if not client:

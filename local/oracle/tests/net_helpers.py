@@ -86,11 +86,6 @@ class FakeSession:
         self.pending.append(tuple(bind.value for bind in binds))
         return Result(rowcount=1)
 
-    def _returning(self, found: re.Match, binds: list[Bind], cancel: threading.Event) -> Result:
-        self.pending.append(())
-        count = int(binds[0].value)
-        return Result(rowcount=count, returned=[list(range(count)), [f"r{i}" for i in range(count)]])
-
     def _block(self, found: re.Match, binds: list[Bind], cancel: threading.Event) -> Result:
         """Run `:a := :b` and `:a := twice(:b)`, one after another; lists of numbers too."""
         values = {bind.name: bind.value for bind in binds}
@@ -107,7 +102,6 @@ class FakeSession:
         (r"sleep\(([\d.]+)\)", _sleep),
         (r"select (\d+) rows", _rows),
         (r"select count", _count),
-        (r"returning", _returning),
         (r"select \* from (\w+)", _table),
         (r"^\s*select", _echo),
         (r"insert", _insert),

@@ -349,13 +349,11 @@ def test_autocommit(connection: oracledb.Connection, database: FakeDatabase):
     assert database.committed == [(1,), (2,)] and not connection.transaction_in_progress
 
 
-def test_returning(connection: oracledb.Connection):
+def test_returning_is_read_and_refused(connection: oracledb.Connection):
     cursor = connection.cursor()
-    for count in (0, 1, 3):
-        number, text = cursor.var(int), cursor.var(str)
-        cursor.execute("update t set a = 1 where n < :n returning a, b into :a, :b", n=count, a=number, b=text)
-        assert number.getvalue() == list(range(count)) and text.getvalue() == [f"r{i}" for i in range(count)]
-        assert cursor.rowcount == count
+    text = "update t set a = 1 where n < :n returning a into :a"
+    assert failure(cursor.execute, text, n=2, a=cursor.var(int)).full_code == "ORA-00900"
+    assert one(connection, 5) == (5,)
 
 
 def test_what_is_not_committed_is_gone_with_its_session(running: ConnectableServer, database: FakeDatabase):
