@@ -55,7 +55,7 @@ def test_without_its_guard_a_job_runs_beside_another(stand_in, owner, monkeypatc
 
 def test_without_its_start_mark_a_job_starts_again_with_the_database(stand_in, owner, monkeypatch):
     monkeypatch.setattr(
-        genius, "JOB_ACTION", genius.JOB_ACTION.replace("'{job}_S'", "'S' || TO_CHAR(SYSTIMESTAMP, 'SSSSSFF3')")
+        genius, "JOB_ACTION", genius.JOB_ACTION.replace("'{job}_S'", "'S' || TO_CHAR(SYSTIMESTAMP, 'HH24MISSFF')")
     )
     stand_in.faults.inject("procedure_seconds", 0.2)
     stand_in.faults.inject("restart_on_recovery")
