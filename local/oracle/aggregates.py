@@ -15,10 +15,9 @@ from sqlglot import exp
 
 from .expr import Expr, converted
 from .expressions import Compiler, Scope
-from .grammar import position, unknown
-from .model import OracleError
+from .grammar import unknown
 
-KINDS = (exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg)
+KINDS = (exp.Count, exp.Sum, exp.Min, exp.Max)
 
 
 def find(places: list[exp.Expression]) -> list[exp.Expression]:
@@ -74,31 +73,22 @@ def _key(exprs: list[Expr]) -> Callable:
 
 def _call(compiler: Compiler, scope: Scope, node: exp.Expression) -> Expr:
     argument = node.this
-    distinct = isinstance(argument, exp.Distinct)
     if isinstance(node, exp.Count) and isinstance(argument, exp.Star):
         return Expr(lambda rows, run: Decimal(len(rows)), "NUMBER")
-    if distinct and len(argument.expressions) != 1:
-        raise OracleError(909, "invalid number of arguments", position(node))
-    inner = argument.expressions[0] if distinct else argument
-    return _over_values(node, compiler.compile(inner, scope), distinct)
-
-
-def _over_values(node: exp.Expression, expr: Expr, distinct: bool) -> Expr:
+    expr = compiler.compile(argument, scope)
     if isinstance(node, exp.Count):
-        values = _values(expr.fn, expr.index, distinct)
+        values = _values(expr.fn, expr.index)
         return Expr(lambda rows, run: Decimal(len(values(rows, run))), "NUMBER")
     if isinstance(node, (exp.Min, exp.Max)):
-        best, values = (min if isinstance(node, exp.Min) else max), _values(expr.fn, expr.index, distinct)
+        best, values = (min if isinstance(node, exp.Min) else max), _values(expr.fn, expr.index)
         kept = (expr.type, expr.size, expr.precision, expr.scale)
         return Expr(lambda rows, run: best(values(rows, run), default=None), *kept)
     plain = expr.type == "NUMBER"
-    values = _values(converted(expr, "NUMBER"), expr.index if plain else None, distinct)
-    if isinstance(node, exp.Sum):
-        return Expr(lambda rows, run: _sum(values(rows, run)), "NUMBER")
-    return Expr(lambda rows, run: _average(values(rows, run)), "NUMBER")
+    values = _values(converted(expr, "NUMBER"), expr.index if plain else None)
+    return Expr(lambda rows, run: _sum(values(rows, run)), "NUMBER")
 
 
-def _values(fn: Callable, index: int | None, distinct: bool) -> Callable:
+def _values(fn: Callable, index: int | None) -> Callable:
     """Return the values of a group that are not NULL."""
 
     def by_place(rows, run):
@@ -110,13 +100,8 @@ def _values(fn: Callable, index: int | None, distinct: bool) -> Callable:
     def by_closure(rows, run):
         return [value for row in rows if (value := fn(row, run)) is not None]
 
-    values = by_closure if index is None else by_place
-    return (lambda rows, run: set(values(rows, run))) if distinct else values
+    return by_closure if index is None else by_place
 
 
-def _sum(values: list | set) -> Decimal | None:
+def _sum(values: list) -> Decimal | None:
     return reduce(add, values) if values else None
-
-
-def _average(values: list | set) -> Decimal | None:
-    return reduce(add, values) / len(values) if values else None

@@ -19,7 +19,7 @@ from .closing import ProcedureLog
 from .dictionary import RESTRICTED, VIEWS
 from .expressions import Names
 from .faults import Faults
-from .joins import Single
+from .from_list import Single
 from .ledger import PERIODS, SEED
 from .lexer import is_plsql, tokens
 from .model import Bind, Column, OracleError, Result

@@ -20,13 +20,10 @@ from .model import Column, OracleError
 
 
 class Scope:
-    """The names that one query block sees: its row's columns, and beyond them those of the block around it."""
+    """The names that one query block sees: its row's columns, and after GROUP BY the groups instead."""
 
-    def __init__(self, parent: Scope | None = None):
-        self.parent = parent
-        self.depth = parent.depth + 1 if parent else 0
+    def __init__(self):
         self.columns: list[tuple[str, Column]] = []
-        self.correlated = False
         self.groups: list[tuple[exp.Expression, Expr]] | None = None
         self.single_group = False
 
@@ -78,12 +75,9 @@ class Compiler:
 
 def _column(self: Compiler, node: exp.Column, scope: Scope) -> Expr:
     name, table = name_of(node.this), name_of(node.args.get("table"))
-    level: Scope | None = scope
-    while level is not None:
-        index = level.find(table, name)
-        if index is not None:
-            return _from_row(node, level, scope, index)
-        level = level.parent
+    index = scope.find(table, name)
+    if index is not None:
+        return _from_row(node, scope, index)
     found = self.names.variable(f"{table}.{name}" if table else name)
     if found is not None:
         return found
@@ -93,31 +87,21 @@ def _column(self: Compiler, node: exp.Column, scope: Scope) -> Expr:
     raise OracleError(904, f"{shown}: invalid identifier", position(node))
 
 
-def _from_row(node: exp.Expression, level: Scope, scope: Scope, index: int) -> Expr:
-    if level.groups is not None and level is scope:
-        for grouped, expr in level.groups:
+def _from_row(node: exp.Expression, scope: Scope, index: int) -> Expr:
+    if node.args.get("join_mark"):
+        raise OracleError(900, "invalid SQL statement: the stand-in does not know (+)", position(node))
+    if scope.groups is not None:
+        for grouped, expr in scope.groups:
             if (
                 isinstance(grouped, exp.Column)
-                and level.find(name_of(grouped.args.get("table")), name_of(grouped.this)) == index
+                and scope.find(name_of(grouped.args.get("table")), name_of(grouped.this)) == index
             ):
                 return expr
-        if level.single_group:
+        if scope.single_group:
             raise OracleError(937, "not a single-group group function", position(node))
         raise OracleError(979, "not a GROUP BY expression", position(node))
-    column = level.columns[index][1]
-    facts = (column.type, column.size, column.precision, column.scale)
-    if level is scope:
-        return Expr(_getter(index), *facts, index=index, nullable=column.nullable)
-    inner: Scope | None = scope
-    while inner is not level:
-        inner.correlated = True
-        inner = inner.parent
-    depth = level.depth
-    return Expr(lambda row, run: run.rows[depth][index], *facts)
-
-
-def _getter(index: int) -> Callable:
-    return lambda row, run: row[index]
+    column = scope.columns[index][1]
+    return Expr(lambda row, run: row[index], *column[1:5], index=index, nullable=column.nullable)
 
 
 def _literal(self: Compiler, node: exp.Literal, scope: Scope) -> Expr:
@@ -219,14 +203,6 @@ def _paren(self: Compiler, node: exp.Paren, scope: Scope) -> Expr:
     return self.compile(node.this, scope)
 
 
-def _subquery(self: Compiler, node: exp.Expression, scope: Scope) -> Expr:
-    return self.query.scalar(node, scope)
-
-
-def _exists(self: Compiler, node: exp.Exists, scope: Scope) -> Expr:
-    return self.query.exists(node, scope)
-
-
 def _aggregate(self: Compiler, node: exp.AggFunc, scope: Scope) -> Expr:
     raise OracleError(934, "group function is not allowed here", position(node))
 
@@ -246,8 +222,5 @@ _HANDLERS: dict[type, Callable] = {
     exp.CurrentTimestamp: _moment,
     exp.Anonymous: _named_call,
     exp.Paren: _paren,
-    exp.Subquery: _subquery,
-    exp.Select: _subquery,
-    exp.Exists: _exists,
-    **dict.fromkeys((exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg), _aggregate),
+    **dict.fromkeys((exp.Count, exp.Sum, exp.Min, exp.Max), _aggregate),
 }

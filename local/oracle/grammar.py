@@ -16,7 +16,7 @@ from sqlglot.dialects.oracle import Oracle
 from .lexer import Plain, Token, cut_into, plain, tokens
 from .model import OracleError
 
-_AGGREGATES = {"COUNT": exp.Count, "SUM": exp.Sum, "MIN": exp.Min, "MAX": exp.Max, "AVG": exp.Avg}
+_AGGREGATES = {"COUNT": exp.Count, "SUM": exp.Sum, "MIN": exp.Min, "MAX": exp.Max}
 STARTS = ("SELECT", "WITH", "(", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "TRUNCATE")
 TYPES = {
     "DECIMAL": "NUMBER",

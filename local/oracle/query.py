@@ -1,34 +1,31 @@
-"""SELECT, from its tree to an iterator of rows: joins, filters, groups, sets and order.
+"""SELECT of one table, from its tree to an iterator of rows: filters, groups, UNION and order.
 
-Rows are tuples; a join's row is the rows of its tables one after the other, and ROWNUM or LEVEL one more place at
-the end. Without a group, a DISTINCT or an order, rows come out as they are read, so a large result costs no memory.
+Rows are tuples. Without a group or an order, rows come out as they are read, so a large result costs no memory.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple
 
 from sqlglot import exp
 
-from . import aggregates, joins
+from . import aggregates
 from .expr import Expr
 from .expressions import Compiler, Names, Scope
+from .from_list import compile_from
 from .grammar import name_of, position, unknown
 from .model import Column, OracleError
 from .operations import compared
 
-ROWNUM, LEVEL = Column("ROWNUM", "NUMBER"), Column("LEVEL", "NUMBER")
-
 
 class Plan(NamedTuple):
-    """A compiled query: its columns, how its rows are made, and whether they depend on a row of the query around it."""
+    """A compiled query: its columns, and how its rows are made."""
 
     columns: list[Column]
     rows: Callable
-    correlated: bool = False
 
 
 class Inline:
@@ -45,158 +42,96 @@ class Queries:
     def __init__(self, names: Names, table: Callable[[str, str], object]):
         self.table = table
         self.compiler = Compiler(names, self)
-        self.inlines: dict[str, Inline] = {}
 
-    def plan(self, tree: exp.Expression, parent: Scope | None = None) -> Plan:
+    def plan(self, tree: exp.Expression) -> Plan:
         """Compile a query as a plan; raises what Oracle raises, at the position in the parsed text."""
-        if isinstance(tree, exp.Subquery) and not tree.args.get("joins"):
-            return self.plan(tree.this, parent)
-        common = tree.args.get("with_")
-        for table in common.expressions if common else []:
-            self.inlines[name_of(table.args["alias"].this)] = Inline(self.plan(table.this, parent))
-        if isinstance(tree, exp.SetOperation):
-            return _set_operation(self, tree, parent)
+        if isinstance(tree, exp.Subquery):
+            _refuse_beyond(tree, ("this",))
+            return self.plan(tree.this)
+        if isinstance(tree, exp.Union):
+            _refuse_beyond(tree, ("this", "expression", "distinct", "order"))
+            return _union(self, tree)
         if not isinstance(tree, exp.Select):
             raise unknown(tree)
-        return _Block(self, tree, parent).plan()
+        return _Block(self, tree).plan()
 
-    def source(self, node: exp.Expression, parent: Scope | None) -> tuple[str, object]:
-        """Return the alias and the source of one item of a FROM list."""
+    def source(self, node: exp.Expression) -> tuple[str, object]:
+        """Return the alias and the source of what FROM names."""
+        _refuse_beyond(node, ("this", "db", "alias"))
         alias = name_of(node.alias)
         if isinstance(node, exp.Subquery):
-            return alias, Inline(self.plan(node.this, parent))
-        plain = isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier)
-        if not plain or any(value for name, value in node.args.items() if name not in ("this", "db", "alias", "joins")):
+            return alias, Inline(self.plan(node.this))
+        if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
             raise unknown(node)
         owner, name = name_of(node.args.get("db")), name_of(node.this)
-        if not owner and name in self.inlines:
-            return alias or name, self.inlines[name]
         try:
             return alias or name, self.table(owner, name)
         except OracleError as error:
             raise OracleError(error.code, error.text, position(node)) from None
 
-    def scalar(self, node: exp.Expression, scope: Scope) -> Expr:
-        """Compile a subquery as a value: ORA-01427 for a second row."""
-        plan, values = self._nested(node, scope)
+    def membership(self, node: exp.In, scope: Scope) -> Expr:
+        """Compile `x IN (SELECT …)`; the query is run once, as no name of it is of the query around it."""
+        plan, key = self.plan(node.args["query"]), object()
+        if isinstance(node.this, exp.Tuple):
+            raise unknown(node.this)
         if len(plan.columns) != 1:
             raise OracleError(913, "too many values", position(node))
-
-        def value(row, run):
-            found = values(row, run)
-            if len(found) > 1:
-                raise OracleError(1427, "single-row subquery returns more than one row")
-            return found[0][0] if found else None
-
-        return Expr(value, *plan.columns[0][1:5])
-
-    def exists(self, node: exp.Exists, scope: Scope) -> Expr:
-        """Compile EXISTS: only a first row is read."""
-        values = self._nested(node.this, scope, limit=1)[1]
-        return Expr(lambda row, run: bool(values(row, run)), "BOOLEAN")
-
-    def membership(self, node: exp.In, scope: Scope) -> Expr:
-        """Compile `x IN (SELECT …)`, also of several columns."""
-        plan, values = self._nested(node.args["query"], scope)
-        parts = node.this.expressions if isinstance(node.this, exp.Tuple) else [node.this]
-        if len(parts) != len(plan.columns):
-            raise OracleError(913 if len(parts) < len(plan.columns) else 947, "too many values", position(node))
-        sides = self.compiler.all(parts, scope)
-        tests = [
-            compared(operator.eq, side._replace(fn=_first_of_pair(side.fn)), _of_pair(i, column))
-            for i, (side, column) in enumerate(zip(sides, plan.columns))
-        ]
+        side = self.compiler.compile(node.this, scope)
+        test = compared(
+            operator.eq,
+            side._replace(fn=lambda pair, run: side.fn(pair[0], run)),
+            Expr(lambda pair, run: pair[1][0], *plan.columns[0][1:5]),
+        )
 
         def contained(row, run):
-            found = [[test((row, other), run) for test in tests] for other in values(row, run)]
-            if any(all(matches) for matches in found):
+            if key not in run.cache:
+                run.cache[key] = list(plan.rows(run))
+            found = [test((row, other), run) for other in run.cache[key]]
+            if any(found):
                 return True
-            return None if any(False not in matches for matches in found) else False
+            return None if None in found else False
 
         return Expr(contained, "BOOLEAN")
 
-    def _nested(self, node: exp.Expression, scope: Scope, limit: int | None = None) -> tuple[Plan, Callable]:
-        plan, key, depth = self.plan(node, scope), object(), scope.depth
 
-        def values(row, run):
-            if not plan.correlated and key in run.cache:
-                return run.cache[key]
-            run.rows[depth] = row
-            found = list(islice(plan.rows(run), limit))
-            if not plan.correlated:
-                run.cache[key] = found
-            return found
-
-        return plan, values
-
-
-def _first_of_pair(fn: Callable) -> Callable:
-    return lambda pair, run: fn(pair[0], run)
-
-
-def _of_pair(index: int, column: Column) -> Expr:
-    return Expr(lambda pair, run: pair[1][index], *column[1:5])
+def _refuse_beyond(tree: exp.Expression, known: tuple[str, ...]) -> None:
+    """Refuse each clause that is not among the known ones; none is ignored."""
+    for name, part in tree.args.items():
+        if part and name not in known:
+            raise unknown(part if isinstance(part, exp.Expression) else tree)
 
 
 class _Block:
     """One SELECT … FROM … WHERE … GROUP BY … ORDER BY while it is compiled."""
 
-    def __init__(self, queries: Queries, tree: exp.Select, parent: Scope | None):
-        for refused in ("laterals", "qualify", "windows", "sample", "match", "pivots", "locks", "into"):
-            if tree.args.get(refused):
-                raise unknown(tree)
-        self.queries, self.tree, self.parent = queries, tree, parent
+    def __init__(self, queries: Queries, tree: exp.Select):
+        _refuse_beyond(tree, ("expressions", "from_", "joins", "where", "group", "order"))
+        self.queries, self.tree = queries, tree
         self.compiler = queries.compiler
-        self.scope = Scope(parent)
+        self.scope = Scope()
 
     def plan(self) -> Plan:
         if not self.tree.args.get("from_"):
             raise OracleError(923, "FROM keyword not found where expected", position(self.tree))
-        rows = self._with_rownum(joins.compile_from(self.queries, self.tree, self.scope))
-        rows = self._grouped(rows)
+        rows = self._grouped(compile_from(self.queries, self.tree, self.scope))
         names, outputs = self._outputs()
         ordering = self._ordering(names, outputs)
         project = _projection(outputs)
         columns = [output.column(name) for name, output in zip(names, outputs)]
-        return Plan(columns, self._finished(rows, project, ordering), self.scope.correlated)
-
-    def _with_rownum(self, source: joins.Joined) -> Callable:
-        rows, late = source
-        connect = self.tree.args.get("connect")
-        if connect:
-            rows = self._levels(rows, connect)
-        uses = any(name_of(node.this) == "ROWNUM" for node in self.tree.find_all(exp.Column) if not node.table)
-        if not uses:
-            tests = [self.compiler.condition(node, self.scope) for node in late]
-            return lambda run: joins.filtered(rows(run), tests, run) if tests else rows(run)
-        self.scope.columns.append(("", ROWNUM))
-        tests = [self.compiler.condition(node, self.scope) for node in late]
-        limits = [test for test, node in zip(tests, late) if _only_rownum(node)]
-        others = [test for test, node in zip(tests, late) if not _only_rownum(node)]
-        return lambda run: joins.numbered(rows(run), others, limits, run)
-
-    def _levels(self, rows: Callable, connect: exp.Connect) -> Callable:
-        if connect.args.get("start") or connect.find(exp.Prior):
-            raise unknown(connect)
-        self.scope.columns.append(("", LEVEL))
-        test = self.compiler.condition(connect.args["connect"], self.scope)
-        return lambda run: joins.levels(rows(run), test, run)
+        if not ordering:
+            return Plan(columns, lambda run: project(rows(run), run))
+        return Plan(columns, lambda run: project(ordered(rows(run), ordering, run), run))
 
     def _grouped(self, rows: Callable) -> Callable:
         tree, group = self.tree, self.tree.args.get("group")
-        places = [*tree.expressions, tree.args.get("having"), tree.args.get("order")]
-        calls = aggregates.find([place for place in places if place is not None])
+        order = [tree.args["order"]] if tree.args.get("order") else []
+        calls = aggregates.find([*tree.expressions, *order])
         if not group and not calls:
             return rows
         if group and any(value for name, value in group.args.items() if name != "expressions"):
             raise unknown(group)
         keys = list(group.expressions) if group else []
-        rows = aggregates.compile_groups(self.compiler, self.scope, keys, calls, rows)
-        having = tree.args.get("having")
-        if having is None:
-            return rows
-        test = self.compiler.condition(having.this, self.scope)
-        return lambda run: joins.filtered(rows(run), [test], run)
+        return aggregates.compile_groups(self.compiler, self.scope, keys, calls, rows)
 
     def _outputs(self) -> tuple[list[str], list[Expr]]:
         names, outputs = [], []
@@ -220,7 +155,7 @@ class _Block:
             raise OracleError(979, "not a GROUP BY expression")
         found = []
         for i, (alias, column) in enumerate(self.scope.columns):
-            if (table and alias != table) or column in (ROWNUM, LEVEL):
+            if table and alias != table:
                 continue
             place = Expr(lambda row, run, i=i: row[i], *column[1:5], index=i, nullable=column.nullable)
             found.append((column.name, place))
@@ -238,26 +173,6 @@ class _Block:
     def _ordering(self, names: list[str], outputs: list[Expr]) -> list[tuple[Callable, bool, bool]]:
         order = self.tree.args.get("order")
         return [_order_key(self, item, names, outputs) for item in order.expressions] if order else []
-
-    def _finished(self, rows: Callable, project: Callable, ordering: list) -> Callable:
-        distinct = bool(self.tree.args.get("distinct"))
-        if not distinct and not ordering:
-            return lambda run: project(rows(run), run)
-
-        def finished(run):
-            found: Iterable = rows(run)
-            if distinct:
-                found = {shown: row for row in found for shown in project([row], run)}.values()
-            return project(ordered(found, ordering, run), run)
-
-        return finished
-
-
-def _only_rownum(node: exp.Expression) -> bool:
-    if not isinstance(node, (exp.LT, exp.LTE, exp.EQ)):
-        return False
-    columns = list(node.find_all(exp.Column))
-    return len(columns) == 1 and node.this is columns[0] and name_of(columns[0].this) == "ROWNUM"
 
 
 def _order_key(block: _Block, item: exp.Ordered, names: list[str], outputs: list[Expr]) -> tuple[Callable, bool, bool]:
@@ -296,19 +211,20 @@ def _projection(outputs: list[Expr]) -> Callable:
     return lambda rows, run: (tuple([fn(row, run) for fn in closures]) for row in rows)
 
 
-def _set_operation(queries: Queries, tree: exp.SetOperation, parent: Scope | None) -> Plan:
-    left, right = queries.plan(tree.this, parent), queries.plan(tree.expression, parent)
+def _union(queries: Queries, tree: exp.Union) -> Plan:
+    left, right = queries.plan(tree.this), queries.plan(tree.expression)
     if len(left.columns) != len(right.columns):
         raise OracleError(1789, "query block has incorrect number of result columns", position(tree))
     columns = [_wider(a, b) for a, b in zip(left.columns, right.columns)]
-    combine = _combination(tree)
+    distinct = tree.args.get("distinct")
     ordering = _set_ordering(tree.args.get("order"), columns)
 
     def rows(run) -> Iterator[tuple]:
-        found = combine(left.rows(run), right.rows(run))
+        found: Iterable = chain(left.rows(run), right.rows(run))
+        found = dict.fromkeys(found) if distinct else found
         return iter(ordered(found, ordering, run)) if ordering else iter(found)
 
-    return Plan(columns, rows, left.correlated or right.correlated)
+    return Plan(columns, rows)
 
 
 def _wider(left: Column, right: Column) -> Column:
@@ -317,16 +233,6 @@ def _wider(left: Column, right: Column) -> Column:
     same = (left.precision, left.scale) == (right.precision, right.scale)
     exact = {} if same else {"precision": 0, "scale": -127}
     return left._replace(size=max(left.size, right.size), nullable=left.nullable or right.nullable, **exact)
-
-
-def _combination(tree: exp.SetOperation) -> Callable:
-    if isinstance(tree, exp.Union):
-        return chain if not tree.args.get("distinct") else lambda a, b: dict.fromkeys(chain(a, b))
-    if isinstance(tree, exp.Except):
-        return lambda a, b: (
-            [row for row in dict.fromkeys(a) if row not in set(b)] if (b := set(b)) else dict.fromkeys(a)
-        )
-    return lambda a, b: [row for row in dict.fromkeys(a) if row in b] if (b := set(b)) else []
 
 
 def _set_ordering(order: exp.Order | None, columns: list[Column]) -> list[tuple[Callable, bool, bool]]:

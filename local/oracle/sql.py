@@ -29,7 +29,7 @@ class Interrupted(OracleError):
 class Run:
     """One execution of one statement: what its closures can read."""
 
-    __slots__ = ("binds", "cache", "cancel", "frame", "nls", "now", "rows", "session", "snapshot")
+    __slots__ = ("binds", "cache", "cancel", "frame", "nls", "now", "session", "snapshot")
 
     def __init__(self, session, binds: list, cancel: threading.Event, frame: list | None = None):
         self.session, self.nls = session, session.nls
@@ -37,7 +37,6 @@ class Run:
         self.binds, self.frame = binds, frame
         self.snapshot = session.transaction.snapshot
         self.cancel = cancel
-        self.rows: dict[int, tuple] = {}
         self.cache: dict[object, list] = {}
 
     def again(self) -> Run:

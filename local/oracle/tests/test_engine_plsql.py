@@ -46,7 +46,7 @@ def computed(session, declarations: str, body: str) -> object:
          "b"),
         ("n NUMBER;", "IF n = 1 THEN :r := 'a'; ELSE :r := 'unknown is not true'; END IF;", "unknown is not true"),
         ("n NUMBER := 0;",
-         "FOR r IN (SELECT LEVEL l FROM dual CONNECT BY LEVEL <= 3) LOOP n := n + r.l; END LOOP; :r := n;", "6"),
+         "FOR r IN (SELECT 1 l FROM dual UNION ALL SELECT 5 FROM dual) LOOP n := n + r.l; END LOOP; :r := n;", "6"),
         ("a NUMBER; b VARCHAR2(5);", "SELECT 1, 'x' INTO a, b FROM dual; :r := a || b || SQL%ROWCOUNT;", "1x1"),
         ("n NUMBER;",
          "SELECT 1 INTO n FROM dual WHERE 1 = 0; EXCEPTION WHEN NO_DATA_FOUND THEN :r := SQLCODE;", "100"),
@@ -134,7 +134,7 @@ def test_changes_of_rows(session):
         ("BEGIN\n raise_application_error(-20806, 'no');\nEND;", 20806, "no\nORA-06512: at line 2"),
         ("BEGIN raise_application_error(-1, 'no'); END;", 21000, "out of range"),
         ("DECLARE e EXCEPTION; BEGIN RAISE e; END;", 6510, "unhandled user-defined exception"),
-        ("DECLARE n NUMBER; BEGIN SELECT 1 INTO n FROM dual CONNECT BY LEVEL < 3; END;", 1422, "exact fetch"),
+        ("DECLARE n NUMBER; BEGIN SELECT 1 INTO n FROM nls_database_parameters; END;", 1422, "exact fetch"),
     ],
 )  # fmt: skip
 def test_errors(session, sql, code, message):

@@ -92,12 +92,7 @@ def test_text_is_no_date(database):
         ("b NOT LIKE 't%'", [1]),
         ("a NOT BETWEEN 2 AND 3", [1, 4]),
         ("d < 1 AND d <> 0", [3]),
-        ("EXISTS (SELECT 1 FROM t u WHERE u.a = t.a + 1 AND u.b LIKE 'th%')", [2]),
         ("a IN (SELECT MAX(a) FROM t)", [4]),
-        ("(a, b) IN (SELECT 1, 'one' FROM dual)", [1]),
-        ("ROWNUM <= 2", [1, 2]),
-        ("ROWNUM > 1", []),
-        ("a = (SELECT MIN(a) FROM t)", [1]),
     ],
 )
 def test_predicates(session, predicate, expected):
@@ -114,31 +109,19 @@ def test_like_with_escape_takes_the_underscore_at_its_word(session):
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
-        ("SELECT x.a, y.b FROM t x, t y WHERE x.a = y.a + 1 ORDER BY 1", [(2, "one"), (3, "two"), (4, "three")]),
-        ("SELECT x.a, y.a FROM t x LEFT JOIN t y ON y.a = x.a + 2 ORDER BY x.a",
-         [(1, 3), (2, 4), (3, None), (4, None)]),
-        ("SELECT x.a, y.a FROM t x, t y WHERE y.a(+) = x.a + 3 AND y.b(+) IS NULL ORDER BY 1 DESC", None),
-        ("SELECT NVL(b, '-') n, COUNT(*) FROM t GROUP BY NVL(b, '-') HAVING COUNT(*) = 1 ORDER BY n", None),
-        ("SELECT COUNT(b), COUNT(*), SUM(d), AVG(a), MIN(b), MAX(d) FROM t",
-         [(3, 4, Decimal("-0.75"), Decimal("2.5"), "one", Decimal("1.5"))]),
+        ("SELECT NVL(b, '-') n, COUNT(*) FROM t GROUP BY NVL(b, '-') ORDER BY n",
+         [(n, 1) for n in ("-", "one", "three", "two")]),
+        ("SELECT COUNT(b), COUNT(*), SUM(d), MIN(b), MAX(d) FROM t",
+         [(3, 4, Decimal("-0.75"), "one", Decimal("1.5"))]),
         ("SELECT SUM(a) FROM t WHERE a > 99", [(None,)]),
-        ("SELECT DISTINCT a * 0 m FROM t ORDER BY m", [(0,)]),
         ("SELECT b FROM t ORDER BY b", [("one",), ("three",), ("two",), (None,)]),
         ("SELECT a FROM t UNION SELECT 1 FROM dual ORDER BY 1 DESC", [(4,), (3,), (2,), (1,)]),
-        ("SELECT a FROM t MINUS SELECT LEVEL FROM dual CONNECT BY LEVEL <= 3", [(4,)]),
-        ("SELECT rn FROM (SELECT a, ROWNUM rn FROM t) WHERE rn BETWEEN 2 AND 3", [(2,), (3,)]),
-        ("WITH q AS (SELECT a FROM t WHERE a > 2) SELECT SUM(q.a) FROM q", [(7,)]),
-        ("SELECT (SELECT COUNT(*) FROM t u WHERE u.a < t.a) FROM t ORDER BY a", [(0,), (1,), (2,), (3,)]),
+        ("SELECT a FROM t UNION ALL SELECT 1 FROM dual ORDER BY 1", [(1,), (1,), (2,), (3,), (4,)]),
+        ("SELECT SUM(n) FROM (SELECT x.a + 1 AS n FROM t x) WHERE n > 3", [(9,)]),
     ],
 )  # fmt: skip
 def test_queries(session, sql, expected):
-    found = rows(session, sql)
-    if expected is None:
-        expected = {
-            True: [(4, None), (3, None), (2, None), (1, 4)],
-            False: [(n, 1) for n in ("-", "one", "three", "two")],
-        }["(+)" in sql]
-    assert found == expected
+    assert rows(session, sql) == expected
 
 
 @pytest.mark.parametrize(
@@ -148,14 +131,31 @@ def test_queries(session, sql, expected):
         ("SELECT a FRO t", 933, 13),
         ("SELECT nope FROM t", 904, 7),
         ("SELECT a FROM nope", 942, 14),
-        ("SELECT t.a FROM t, t u WHERE a = 1", 918, None),
+        ("SELECT a FROM (SELECT a, b a FROM t)", 918, None),
+        ("SELECT x.a FROM t x, t y", 900, None),
+        ("SELECT a FROM t WHERE a(+) = 1", 900, None),
+        ("SELECT x.a FROM t x JOIN t y ON y.a = x.a", 900, None),
+        ("SELECT a FROM t WHERE EXISTS (SELECT 1 FROM dual)", 900, None),
+        ("SELECT a FROM t WHERE a = (SELECT MIN(a) FROM t)", 900, None),
+        ("SELECT a FROM t WHERE (a, b) IN (SELECT a, b FROM t)", 900, None),
+        ("SELECT a FROM t x WHERE a IN (SELECT 1 FROM dual WHERE x.b = 'one')", 904, None),
+        ("SELECT a FROM t MINUS SELECT 1 FROM dual", 900, None),
+        ("WITH q AS (SELECT a FROM t) SELECT a FROM q", 900, None),
+        ("SELECT LEVEL FROM dual CONNECT BY LEVEL <= 3", 900, None),
+        ("SELECT a FROM t WHERE ROWNUM <= 2", 904, None),
+        ("SELECT DISTINCT a FROM t", 900, None),
+        ("(SELECT a FROM t) ORDER BY a", 900, None),
+        ("SELECT a FROM t SAMPLE (10)", 900, None),
+        ("WITH q AS (SELECT a FROM t) SELECT a FROM q UNION SELECT a FROM q", 900, None),
+        ("SELECT COUNT(DISTINCT a) FROM t", 900, None),
+        ("SELECT AVG(a) FROM t", 904, None),
+        ("SELECT b FROM t GROUP BY b HAVING COUNT(*) > 1", 900, None),
         ("SELECT a, COUNT(*) FROM t", 937, 7),
         ("SELECT a, b FROM t GROUP BY a", 979, 10),
         ("SELECT a FROM t WHERE COUNT(*) = 1", 934, None),
         ("SELECT a FROM t WHERE b = 1", 1722, None),
         ("SELECT a FROM t WHERE a = SYSDATE", 932, None),
         ("SELECT a FROM t ORDER BY a OFFSET 5 ROWS FETCH NEXT 5 ROWS ONLY", 933, None),
-        ("SELECT (SELECT a FROM t) FROM dual", 1427, None),
         ("SELECT 1/0 FROM dual", 1476, None),
         ("SELECT 'x FROM dual", 1756, 7),
         ("SELECT a FROM t;", 911, 15),
@@ -258,8 +258,8 @@ def test_a_row_that_another_changes_is_waited_for(session, database):
 
 def test_a_long_query_is_cancelled(database):
     session, cancel = database.session("FIN"), threading.Event()
-    found = run(session, "SELECT LEVEL FROM dual CONNECT BY LEVEL <= 100000000", cancel=cancel).rows
-    assert next(found) == (1,)
+    found = run(session, "SELECT glyear FROM acpdb.ac_gljournal", cancel=cancel).rows
+    assert next(found) == ("2025",)
     cancel.set()
     with pytest.raises(OracleError, match="ORA-01013"):
         list(found)
