@@ -23,7 +23,6 @@ from .from_list import Single
 from .ledger import PERIODS, SEED
 from .lexer import is_plsql, tokens
 from .model import Bind, Column, OracleError, Result
-from .plsql_names import UserException
 from .privileges import Privileges
 from .scheduler import Scheduler, now
 from .sql import Interrupted, Run, Statement, bind_expr, bind_value, compile_sql, execute
@@ -122,10 +121,6 @@ class Session:
         """
         values.use_numbers()
         self.handled = []
-        return self.run(sql, binds, cancel)
-
-    def run(self, sql: str, binds: list[Bind], cancel: threading.Event) -> Result:
-        """Run one statement inside of what the session is doing, as EXECUTE IMMEDIATE does."""
         types = [(bind.type, bind.size) for bind in binds]
         kind, compiled = self.database.compiled(
             (sql, self.user, self.schema, tuple(types)), lambda: self._compile(sql, types)
@@ -230,8 +225,8 @@ class Session:
 
     @property
     def error_code(self) -> int:
-        """Return SQLCODE: 0 outside handlers, 1 for a declared exception, 100 for no data found."""
+        """Return SQLCODE: 0 outside handlers, 100 for no data found."""
         if not self.handled:
             return 0
         error = self.handled[-1]
-        return 1 if isinstance(error, UserException) else 100 if error.code == 1403 else -error.code
+        return 100 if error.code == 1403 else -error.code

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .model import OracleError
 
-PLSQL_STARTS = ("BEGIN", "DECLARE", "CALL")
+PLSQL_STARTS = ("BEGIN", "DECLARE")
 _PATTERN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)
     |(?P<qstring>[nN]?[qQ]'(?:\[.*?\]|\{.*?\}|\(.*?\)|<.*?>|(?P<q>[^\s\[{(<]).*?(?P=q))')

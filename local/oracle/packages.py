@@ -54,10 +54,6 @@ def _raise_application_error(run, given: dict) -> None:
     raise OracleError(-code, given["MSG"] or "")
 
 
-def _nothing(run, given: dict) -> None:
-    """Discard the output."""
-
-
 def _create_job(run, given: dict) -> None:
     facts = {name.lower(): given[name] for name in _JOB_FACTS}
     facts["number_of_arguments"] = int(facts["number_of_arguments"] or 0)
@@ -139,8 +135,6 @@ _JOB, _FORCE = Parameter("JOB_NAME"), _boolean("FORCE", False)
 _COMMIT_SEMANTICS = Parameter("COMMIT_SEMANTICS", default="STOP_ON_FIRST_ERROR")
 _ALL = [
     Procedure("DBMS_LOCK.SLEEP", [Parameter("SECONDS", "NUMBER")], _sleep, ('at "SYS.DBMS_LOCK", line 205',)),
-    Procedure("DBMS_OUTPUT.PUT_LINE", [Parameter("A")], _nothing),
-    Procedure("DBMS_OUTPUT.ENABLE", [Parameter("BUFFER_SIZE", "NUMBER", Decimal(20_000))], _nothing),
     Procedure(
         "RAISE_APPLICATION_ERROR",
         [Parameter("NUM", "NUMBER"), Parameter("MSG"), _boolean("KEEPERRORSTACK", False)],

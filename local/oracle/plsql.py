@@ -18,7 +18,7 @@ from .grammar import parse
 from .lexer import Token, bind_name, tokens
 from .model import Column, OracleError
 from .plsql_control import STATEMENTS, guarded, sequence
-from .plsql_names import Names, Return, Step, not_compiled, simple_type, undeclared, unexpected
+from .plsql_names import Names, Step, not_compiled, simple_type, undeclared, unexpected
 from .query import Queries
 from .sql import bind_expr, bound
 
@@ -34,11 +34,9 @@ class Block(NamedTuple):
 
 
 def compile_block(text: str, session, types: list[tuple[str, int]]) -> Block:
-    """Compile an anonymous block, or a CALL; types are those of its binds, by first appearance."""
-    words = tokens(text)
-    parser = Parser(text, words, session, types)
-    step = parser.call_statement() if words[0].bare == "CALL" else parser.whole_block()
-    return Block(step, len(parser.names.slots), sorted(parser.writes))
+    """Compile an anonymous block; types are those of its binds, by first appearance."""
+    parser = Parser(text, tokens(text), session, types)
+    return Block(parser.whole_block(), len(parser.names.slots), sorted(parser.writes))
 
 
 class Parser:
@@ -51,8 +49,6 @@ class Parser:
         self.numbers = {name: i for i, name in enumerate(names)}
         self.writes: set[int] = set()
         self.names = Names()
-        # The label of the loop that comes next, and those of the loops around.
-        self.label, self.labels = "", []
         self.rowcount = self.names.declare("SQL%ROWCOUNT", Column("", "NUMBER"))
         self.bind = bind_expr(types)
 
@@ -145,32 +141,17 @@ class Parser:
         variable = self.names.variable(name)
         if variable is None:
             raise undeclared(first, name)
-        if variable.constant:
-            raise not_compiled(first, "PLS-00363", f"expression '{name}' cannot be used as an assignment target")
         return variable.assign
 
     # --- blocks
 
     def whole_block(self) -> Step:
         """Compile the block that was sent, to its last word."""
-        step = self.labelled() if self.word == "<<" else self.block()
+        step = self.block()
         self.skip("/")
         if self.at < len(self.words):
             raise unexpected(self.token, self.token)
-
-        def run_block(run) -> None:
-            try:
-                step(run)
-            except Return:
-                return
-
-        return run_block
-
-    def call_statement(self) -> Step:
-        """Compile CALL procedure(…)."""
-        self.take("CALL")
-        self.words.append(Token("mark", ";", len(self.text), len(self.text), 1, len(self.text)))
-        return self.traced(self.token, plsql_sql.call(self))
+        return step
 
     def block(self) -> Step:
         """Compile [DECLARE …] BEGIN … [EXCEPTION …] END [name];"""
@@ -180,8 +161,6 @@ class Parser:
         body = self.statements("EXCEPTION", "END")
         handlers = self.handlers() if self.skip("EXCEPTION") else []
         self.take("END")
-        if self.word != ";":
-            self.take()
         self.take(";")
         self.names = outer
         return guarded(sequence([*setup, body]), handlers) if handlers else sequence([*setup, body])
@@ -194,59 +173,45 @@ class Parser:
                 self.pragma()
                 continue
             name = self.take().word
-            constant = self.skip("CONSTANT")
-            kind = self.until(":=", "DEFAULT", ";", "NOT")
+            kind = self.until(":=", ";")
             if [word.bare for word in kind] == ["EXCEPTION"]:
-                self.names.exceptions[name] = object()
+                # Until PRAGMA EXCEPTION_INIT no error has this number, as no RAISE names an exception here.
+                self.names.exceptions[name] = 0
                 self.take(";")
                 continue
-            steps.append(self.variable(name, kind, constant))
+            steps.append(self.variable(name, kind))
         return steps
 
-    def variable(self, name: str, kind: list[Token], constant: bool) -> Step:
+    def variable(self, name: str, kind: list[Token]) -> Step:
         """Compile one variable; its default is computed each time that the block is entered."""
         column = self.declared_type(kind)
-        if self.skip("NOT"):
-            self.take("NULL")
-            column = column._replace(nullable=False)
         start = self.token
-        default = self.expression(self.until(";")).fn if self.skip(":=") or self.skip("DEFAULT") else None
+        default = self.expression(self.until(";")).fn if self.skip(":=") else None
         self.take(";")
-        variable = self.names.declare(name, column, constant)
+        variable = self.names.declare(name, column)
         if default is None:
             return lambda run: run.frame.__setitem__(variable.slot, None)
         return self.traced(start, lambda run: variable.assign(run, default((), run)))
 
     def declared_type(self, words: list[Token]) -> Column:
-        """Return a type by name, or another's by %TYPE."""
-        spelled = [word.word for word in words]
-        if spelled[-2:] == ["%", "TYPE"]:
-            path = [part for part in spelled[:-2] if part != "."]
-            known = self.names.variable(".".join(path))
-            if known:
-                return known.column
-            with self.compiling(words[0]):
-                source = self.session.table(path[0] if len(path) == 3 else "", path[-2])
-                found = [column for column in source.columns if column.name == path[-1]]
-            if found:
-                return found[0]._replace(nullable=True)
+        """Return a type by its name."""
         column = simple_type(words) if words else None
         if column is None:
-            raise undeclared(words[0] if words else self.token, "".join(spelled))
+            raise undeclared(words[0] if words else self.token, " ".join(word.word for word in words))
         return column
 
     def pragma(self) -> None:
-        """Compile PRAGMA EXCEPTION_INIT(name, code); another is ignored, as it changes no result."""
+        """Compile PRAGMA EXCEPTION_INIT(name, code)."""
         words = self.until(";")
         self.take(";")
-        if words[0].bare != "EXCEPTION_INIT":
-            return
+        if not words or words[0].bare != "EXCEPTION_INIT":
+            raise unexpected(words[0] if words else self.token, self.token)
         name, number = words[2].word, "".join(word.text for word in words[4:-1])
         if name not in self.names.exceptions:
             raise undeclared(words[2], name)
         self.names.exceptions[name] = 1403 if number == "100" else -int(number)
 
-    def handlers(self) -> list[tuple[list[object], Step]]:
+    def handlers(self) -> list[tuple[list[int | None], Step]]:
         """Compile WHEN name OR name THEN …; the key None means OTHERS."""
         found = []
         while self.skip("WHEN"):
@@ -257,8 +222,8 @@ class Parser:
             found.append((keys, self.statements("WHEN", "END")))
         return found
 
-    def exception_key(self, token: Token) -> object | None:
-        """Resolve the name of an exception."""
+    def exception_key(self, token: Token) -> int | None:
+        """Resolve the name of an exception to the error's number; None for OTHERS."""
         if token.bare == "OTHERS":
             return None
         key = self.names.exception(token.word)
@@ -281,8 +246,6 @@ class Parser:
     def statement(self) -> Step:
         """Compile one statement with its semicolon."""
         word = self.word
-        if word == "<<":
-            return self.labelled()
         if word in ("BEGIN", "DECLARE"):
             return self.block()
         if word in STATEMENTS and not self._is_assignment():
@@ -293,14 +256,6 @@ class Parser:
         if self._is_assignment():
             return self.assignment()
         return plsql_sql.call(self)
-
-    def labelled(self) -> Step:
-        """Compile <<label>> statement; only a loop's means anything here."""
-        self.take("<<")
-        label = self.take().word
-        self.take(">>")
-        self.label = label if self.word in ("LOOP", "WHILE", "FOR") else ""
-        return self.statement()
 
     def _is_assignment(self) -> bool:
         """Return whether a name or bind, perhaps with dots, and := follow."""

@@ -18,7 +18,6 @@ PREDEFINED = {
     "ZERO_DIVIDE": 1476,
     "VALUE_ERROR": 6502,
     "INVALID_NUMBER": 1722,
-    "CASE_NOT_FOUND": 6592,
     "LOGIN_DENIED": 1017,
     "TIMEOUT_ON_RESOURCE": 51,
 }
@@ -32,40 +31,11 @@ _SIMPLE = {
 }
 
 
-class UserException(OracleError):
-    """A declared exception that was raised by name; identity distinguishes it from others of its kind."""
-
-    def __init__(self, identity: object):
-        super().__init__(6510, "PL/SQL: unhandled user-defined exception")
-        self.identity = identity
-
-
-class Jump(Exception):
-    """Ends a loop's turn: the innermost loop's if label is empty."""
-
-    def __init__(self, label: str):
-        super().__init__(label)
-        self.label = label
-
-
-class Exit(Jump):
-    """EXIT: leaves the loop."""
-
-
-class Continue(Jump):
-    """CONTINUE: goes to the loop's next turn."""
-
-
-class Return(Exception):
-    """RETURN: leaves the block."""
-
-
 class Variable(NamedTuple):
-    """A variable's place in the frame and its type; a constant is not assigned to."""
+    """A variable's place in the frame and its type."""
 
     slot: int
     column: Column
-    constant: bool = False
 
     def expr(self) -> Expr:
         """Return the variable in an expression."""
@@ -80,13 +50,9 @@ class Variable(NamedTuple):
 def held(value: object, column: Column, run) -> object:
     """Return a value as a variable of a type holds it; ORA-06502 if it cannot."""
     try:
-        found = values.convert(value, column.type, run.nls)
-        found = fitted(found, column)
+        return fitted(values.convert(value, column.type, run.nls), column)
     except OracleError as error:
         raise OracleError(6502, f"PL/SQL: numeric or value error{_WHY.get(error.code, '')}") from None
-    if found is None and not column.nullable:
-        raise OracleError(6502, "PL/SQL: numeric or value error")
-    return found
 
 
 _WHY = {
@@ -103,12 +69,12 @@ class Names:
         self.parent = parent
         self.slots = parent.slots if parent else (slots if slots is not None else [])
         self.variables: dict[str, Variable] = {}
-        self.exceptions: dict[str, object] = {}
+        self.exceptions: dict[str, int] = {}
 
-    def declare(self, name: str, column: Column, constant: bool = False) -> Variable:
+    def declare(self, name: str, column: Column) -> Variable:
         """Declare a new variable with a slot of its own."""
         self.slots.append(None)
-        self.variables[name] = Variable(len(self.slots) - 1, column, constant)
+        self.variables[name] = Variable(len(self.slots) - 1, column)
         return self.variables[name]
 
     def variable(self, name: str) -> Variable | None:
@@ -117,8 +83,8 @@ class Names:
             return self.variables[name]
         return self.parent.variable(name) if self.parent else None
 
-    def exception(self, name: str) -> object | None:
-        """Return what a handler of that name catches: an error number, or the identity of a declared exception."""
+    def exception(self, name: str) -> int | None:
+        """Return the number of the error that a handler of that name catches."""
         if name in self.exceptions:
             return self.exceptions[name]
         return self.parent.exception(name) if self.parent else PREDEFINED.get(name)
@@ -129,16 +95,16 @@ class Names:
         return found.expr() if found else None
 
 
-def catches(key: object, error: OracleError) -> bool:
-    """Return whether a handler for this key takes an error."""
-    if isinstance(key, int):
-        return error.code == key and not isinstance(error, UserException)
-    return isinstance(error, UserException) and error.identity is key
+_LENGTH = ("(", ",", ")", "BYTE", "CHAR")
 
 
 def simple_type(words: list[Token], name: str = "") -> Column | None:
     """Return a declared type such as VARCHAR2(30) or TIMESTAMP WITH TIME ZONE; None if it is none."""
     first = words[0].bare
+    if first not in ("TIMESTAMP", "INTERVAL") and any(
+        word.kind != "number" for word in words[1:] if word.bare not in _LENGTH
+    ):
+        return None
     numbers = [int(word.text) for word in words[1:] if word.kind == "number"]
     text = " ".join(word.bare for word in words if word.kind == "name")
     if first == "TIMESTAMP":

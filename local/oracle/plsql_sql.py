@@ -1,4 +1,4 @@
-"""What PL/SQL does with SQL and with packages: SELECT INTO, DML, loops over queries, EXECUTE IMMEDIATE, calls."""
+"""What PL/SQL does with SQL and with packages: SELECT INTO, changes of rows, loops over queries, calls."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import islice
 
-from . import packages, sql, values
-from .expr import Expr, constant
+from . import packages, sql
+from .expr import constant
 from .lexer import Token, split
-from .model import Bind, Column, OracleError
+from .model import Column, OracleError
 from .plsql_names import Step, held, not_compiled, undeclared, unexpected
 
 STARTS = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
@@ -93,58 +93,6 @@ def query_turns(parser, name: str, words: list[Token]) -> Callable:
             yield
 
     return turns
-
-
-def range_turns(parser, name: str, words: list[Token], reverse: bool) -> Callable:
-    """Compile FOR i IN low .. high."""
-    dots = [i for i, word in enumerate(words) if word.bare == ".."]
-    if len(dots) != 1:
-        raise unexpected(parser.token, parser.token)
-    bounds = [parser.expression(part).fn for part in (words[: dots[0]], words[dots[0] + 1 :])]
-    variable = parser.names.declare(name, Column(name, "NUMBER", 0, 38, 0), constant=True)
-
-    def turns(run) -> Iterator[None]:
-        low, high = (values.number(bound((), run)) for bound in bounds)
-        if low is None or high is None:
-            raise OracleError(6502, "PL/SQL: numeric or value error")
-        turns = range(int(low), int(high) + 1)
-        for turn in reversed(turns) if reverse else turns:
-            variable.assign(run, Decimal(turn))
-            yield
-
-    return turns
-
-
-def execute_immediate(parser) -> Step:
-    """Compile EXECUTE IMMEDIATE text [INTO targets] [USING [IN | OUT | IN OUT] binds]."""
-    parser.take("IMMEDIATE")
-    text = parser.expression(parser.until("INTO", "USING", ";")).fn
-    into = split(parser.until("USING", ";")) if parser.skip("INTO") else []
-    given = split(parser.until(";")) if parser.skip("USING") else []
-    parser.take(";")
-    setters = [parser.target(target) for target in into]
-    arguments = [_using(parser, words) for words in given]
-
-    def run_dynamic(run) -> None:
-        binds = [Bind(f"B{i}", expr.type, expr.fn((), run), expr.size) for i, (expr, _) in enumerate(arguments)]
-        result = run.session.run(text((), run) or "", binds, run.cancel)
-        if setters:
-            if result.rows is None:
-                raise OracleError(1007, "variable not in select list")
-            _store_row(result.rows, setters, run)
-        parser.rowcount.assign(run, Decimal(result.rowcount))
-        for place, value in (result.out or {}).items():
-            if arguments[place][1]:
-                arguments[place][1](run, value)
-
-    return run_dynamic
-
-
-def _using(parser, words: list[Token]) -> tuple[Expr, Callable | None]:
-    modes = [word.bare for word in words[:2] if word.bare in ("IN", "OUT")]
-    rest = words[len(modes) :]
-    setter = parser.target(rest) if "OUT" in modes else None
-    return parser.expression(rest), setter
 
 
 def call(parser) -> Step:
