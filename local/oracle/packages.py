@@ -87,11 +87,6 @@ def _for_each(action: Callable) -> Callable:
     return call
 
 
-def _set_attribute(run, given: dict) -> None:
-    run.session.commit()
-    run.session.database.scheduler.set_attribute(run.session, given["NAME"], given["ATTRIBUTE"], given["VALUE"])
-
-
 def _boolean(name: str, default: bool) -> Parameter:
     return Parameter(name, "BOOLEAN", default)
 
@@ -167,14 +162,6 @@ _ALL = [
         [Parameter("NAME"), _FORCE, _COMMIT_SEMANTICS],
         _for_each(lambda s, run, name, given: s.disable(run.session, name, bool(given["FORCE"]))),
     ),
-    _scheduler(
-        "RUN_JOB",
-        [_JOB, _boolean("USE_CURRENT_SESSION", True)],
-        _for_each(
-            lambda s, run, name, given: s.run_job(run.session, name, bool(given["USE_CURRENT_SESSION"]), run.cancel)
-        ),
-    ),
-    _scheduler("SET_ATTRIBUTE", [Parameter("NAME"), Parameter("ATTRIBUTE"), Parameter("VALUE", "ANY")], _set_attribute),
     Procedure(
         "PACKAGE_RPT_AC_FI806.GET_MASTER_DATA",
         _MASTER_DATA,

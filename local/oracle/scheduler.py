@@ -23,14 +23,6 @@ ACTION_BYTES = 4000
 SHUTDOWN = 'REASON="ORA-01014: ORACLE shutdown in progress"'
 SLAVE_DIED = 'REASON="Job slave process was terminated"'
 JOB_TYPES = ("PLSQL_BLOCK", "STORED_PROCEDURE", "EXECUTABLE", "CHAIN")
-SETTABLE = (
-    "COMMENTS",
-    "AUTO_DROP",
-    "JOB_ACTION",
-    "REPEAT_INTERVAL",
-    "START_DATE",
-    "END_DATE",
-)
 _STEPS = {"SECONDLY": 1, "MINUTELY": 60, "HOURLY": 3600, "DAILY": 86_400, "WEEKLY": 604_800}
 
 
@@ -165,39 +157,6 @@ class Scheduler:
             state = record["state"] if name in self.running else "DISABLED"
             self.waiting.pop(name, None)
             self.store.write(("job", name, {**record, "enabled": False, "state": state, "next_run_date": None}))
-
-    def set_attribute(self, session, name: str, attribute: str, value: object) -> None:
-        """Change one attribute; an enabled job is scheduled anew, as in Oracle."""
-        name, attribute = self.qualified(name, session.user), (attribute or "").upper()
-        with self.guard:
-            record = self.job(name)
-            if attribute not in SETTABLE:
-                raise OracleError(27465, f"invalid value {attribute} for attribute ATTRIBUTE")
-            if name in self.running:
-                raise OracleError(27478, f"job {quoted(name)} is running")
-            record = {**record, attribute.lower(): stored(value) if isinstance(value, datetime) else value}
-            step(record["repeat_interval"])
-            if record["enabled"]:
-                record |= self._scheduled(record)
-            self.store.write(("job", name, record))
-            self._watch(record)
-
-    def run_job(self, session, name: str, here: bool, cancel: threading.Event) -> None:
-        """Run a job now, in the calling session's turn or in the background."""
-        name = self.qualified(name, session.user)
-        with self.guard:
-            record = self.job(name)
-            if name in self.running:
-                raise OracleError(27478, f"job {quoted(name)} is running")
-            running = self._begin(record)
-        if here:
-            running.cancel = cancel
-            error = self._act(record, running)
-            self._end(name, running, "FAILED" if error else "SUCCEEDED", error)
-            if error:
-                raise error
-        else:
-            threading.Thread(target=self._supervise, args=(record, running), daemon=True).start()
 
     def stop_job(self, session, name: str, force: bool) -> None:
         """Interrupt a run and wait for its end; force needs MANAGE SCHEDULER. ORA-27366 if it is not running."""
