@@ -87,7 +87,7 @@ def test_blocks(session, declarations, body, expected):
         ("", "DBMS_OUTPUT.PUT_LINE('x');"),
     ],
 )
-def test_what_is_not_known_does_not_compile(session, declarations, body):
+def test_unknown_statements_do_not_compile(session, declarations, body):
     assert failure(session, f"DECLARE {declarations} BEGIN {body} END;").code == 6550
 
 

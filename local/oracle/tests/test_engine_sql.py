@@ -72,7 +72,7 @@ def test_expressions(database, expression, expected):
         ("TO_CHAR(SYSDATE, 'YYYY-Q')", 1821),
     ],
 )
-def test_what_is_not_known_is_refused(database, expression, code):
+def test_unknown_functions_and_formats_are_refused(database, expression, code):
     assert failure(database.session("FIN"), f"SELECT {expression} FROM dual").code == code
 
 
