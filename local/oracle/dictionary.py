@@ -102,20 +102,6 @@ def _details(run) -> Iterable[tuple]:
         )
 
 
-def _log(run) -> Iterable[tuple]:
-    for row in _details(run):
-        yield (row[0], row[1], row[2], row[3], "RUN", row[4])
-
-
-def _running(run) -> Iterable[tuple]:
-    scheduler = run.session.database.scheduler
-    with scheduler.guard:
-        found = [{"name": name, "running": running} for name, running in scheduler.running.items()]
-    for name, record in _own(run, found):
-        running = record["running"]
-        yield (name, Decimal(running.session_id), Decimal(1), now() - running.started)
-
-
 def _schedules(run) -> Iterable[tuple]:
     for name, record in _own(run, run.session.database.store.all("schedule")):
         start, end = read(record["start_date"]), read(record["end_date"])
@@ -142,11 +128,6 @@ def _user_objects(run) -> Iterable[tuple]:
     return [(name, kind, "VALID") for owner, name, kind in _objects(run) if owner == run.session.user]
 
 
-def _all_objects(run) -> Iterable[tuple]:
-    visible = (run.session.user, books.OWNER)
-    return [(owner, name, kind, "VALID") for owner, name, kind in _objects(run) if owner in visible]
-
-
 def _grants(run) -> list:
     return run.session.database.privileges.of(run.session.user)
 
@@ -155,12 +136,7 @@ def _table_grants(run) -> Iterable[tuple]:
     for grant in _grants(run):
         owner, _, name = grant.target.rpartition(".")
         if grant.target:
-            yield (grant.grantee, owner or grant.grantor, name, grant.grantor, grant.privilege, "NO", "NO")
-
-
-def _visible_grants(run) -> Iterable[tuple]:
-    for grantee, owner, name, grantor, privilege, *options in _table_grants(run):
-        yield (grantor, grantee, owner, name, privilege, *options)
+            yield (grant.grantor, grant.grantee, owner or grant.grantor, name, grant.privilege, "NO", "NO")
 
 
 def _parameters(run) -> Iterable[tuple]:
@@ -211,26 +187,18 @@ VIEWS = {
         "RUN_DURATION I,INSTANCE_ID N,SESSION_ID V,ADDITIONAL_INFO V:4000",
         _details,
     ),
-    "USER_SCHEDULER_JOB_LOG": View("LOG_ID N,LOG_DATE T,OWNER V,JOB_NAME V:65,OPERATION V,STATUS V", _log),
-    "USER_SCHEDULER_RUNNING_JOBS": View("JOB_NAME V,SESSION_ID N,RUNNING_INSTANCE N,ELAPSED_TIME I", _running),
     "USER_SCHEDULER_SCHEDULES": View(
         "SCHEDULE_NAME V,SCHEDULE_TYPE V:8,START_DATE T,REPEAT_INTERVAL V:4000,END_DATE T,COMMENTS V:240", _schedules
     ),
     "NLS_DATABASE_PARAMETERS": View("PARAMETER V,VALUE V:160", _database_parameters),
-    "NLS_SESSION_PARAMETERS": View("PARAMETER V,VALUE V:160", lambda run: run.nls.items()),
     "V$VERSION": View("BANNER V:80", lambda run: [(BANNER,)]),
     "USER_OBJECTS": View("OBJECT_NAME V:128,OBJECT_TYPE V:19,STATUS V:7", _user_objects),
-    "ALL_OBJECTS": View("OWNER V,OBJECT_NAME V,OBJECT_TYPE V:19,STATUS V:7", _all_objects),
-    "USER_TABLES": View("TABLE_NAME V", lambda run: [row[:1] for row in _user_objects(run)]),
     "SESSION_PRIVS": View("PRIVILEGE V:40", lambda run: [(g.privilege,) for g in _grants(run) if not g.target]),
     "USER_SYS_PRIVS": View(
         "USERNAME V,PRIVILEGE V:40,ADMIN_OPTION V:3",
         lambda run: [(g.grantee, g.privilege, "NO") for g in _grants(run) if not g.target],
     ),
-    "USER_TAB_PRIVS": View(
-        "GRANTEE V,OWNER V,TABLE_NAME V,GRANTOR V,PRIVILEGE V:40,GRANTABLE V:3,HIERARCHY V:3", _table_grants
-    ),
     "ALL_TAB_PRIVS": View(
-        "GRANTOR V,GRANTEE V,TABLE_SCHEMA V,TABLE_NAME V,PRIVILEGE V:40,GRANTABLE V:3,HIERARCHY V:3", _visible_grants
+        "GRANTOR V,GRANTEE V,TABLE_SCHEMA V,TABLE_NAME V,PRIVILEGE V:40,GRANTABLE V:3,HIERARCHY V:3", _table_grants
     ),
 }

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -218,8 +218,6 @@ def test_a_running_job_is_seen_and_stopped(session, database, tmp_path):
     database.faults.inject("procedure_seconds", 60)
     create(session, "J", guarded("J"))
     eventually(lambda: procedure_events(tmp_path))
-    ((name, elapsed),) = rows(session, "SELECT job_name, elapsed_time FROM user_scheduler_running_jobs")
-    assert name == "J" and timedelta() < elapsed < timedelta(seconds=10)
     assert failure(session, "BEGIN DBMS_SCHEDULER.DROP_JOB('J'); END;").code == 27478
     run(session, "BEGIN DBMS_SCHEDULER.STOP_JOB('j', force => FALSE); END;")
     assert job_state(session, "J") == "STOPPED"

@@ -300,4 +300,4 @@ def test_dictionary_has_version_and_privileges(database):
     database.faults.clear("nls_characterset")
     run(session, "GRANT MANAGE SCHEDULER TO fin")
     assert ("MANAGE SCHEDULER",) in rows(session, "SELECT privilege FROM session_privs")
-    assert value(session, "SELECT COUNT(*) FROM user_tab_privs WHERE privilege = 'EXECUTE'") == 1
+    assert value(session, "SELECT COUNT(*) FROM all_tab_privs WHERE privilege = 'EXECUTE'") == 1
