@@ -21,6 +21,6 @@ The wire (`server`, `connection`, `handshake`, `auth`, `packets`, `requests`, `r
 and the engine (`database` and what it imports) meet in `calls`; `model` has the plain values that pass between them.
 
 What it cannot prove: anything about Oracle's optimiser, locks, undo, privileges beyond the few it has, character
-sets other than AL32UTF8, TLS, native encryption, redirects, LOB locators, REF CURSORs or objects; that a thick client
+sets other than AL32UTF8, TLS, native encryption, redirects, LOBs, REF CURSORs or objects; that a thick client
 works in all it does (its layout is served as far as it was tried with OCI 12.1); how fast the real Genius is.
 """

@@ -10,6 +10,7 @@ from itertools import islice
 
 from local.oracle import replies
 from local.oracle.binds import Statement, scan
+from local.oracle.datatypes import ENCODERS
 from local.oracle.model import Bind, Column, OracleError, Result
 from local.oracle.requests import (
     COMMIT,
@@ -53,7 +54,6 @@ class Cursor:
         self.sql = sql
         self.statement = scan(sql)
         self.binds: list[Slot] = []
-        self.defines: list[Slot] = []
         self.written: list[int] = []
         self.columns: list[Column] = []
         self.rows: Iterator[tuple] | None = None
@@ -181,8 +181,6 @@ class Calls:
         cursor = self._parse(head) if head.sql is not None else self._open(head.cursor)
         if head.binds:
             cursor.binds = head.binds
-        if head.defines:
-            cursor.defines = head.defines
         if head.options & Option.RUN:
             return self._run(cursor, head, rows, cancel, send, described=head.sql is None)
         if head.defines:
@@ -224,24 +222,20 @@ class Calls:
         """Execute a statement other than a query, once per row of values; an error counts the rows before it."""
         if head.executions > MOST_EXECUTIONS:
             raise OracleError(3001, f"unimplemented feature: more than {MOST_EXECUTIONS} executions at once")
+        if head.options & Option.BATCH_ERRORS or head.row_counts:
+            raise OracleError(3001, "unimplemented feature: the stand-in gives no errors and row counts of each row")
         parts: list[bytes] = []
-        counts: list[int] = []
-        failed: list[tuple[int, OracleError]] = []
+        count = 0
         for index in range(len(rows) or max(1, head.executions)):
             try:
                 self._check(cancel)
                 result = self._once(cursor, rows[index] if rows else [], cancel)
                 parts.append(self._given_back(cursor, head, result, rows[index] if rows else []))
-                counts.append(result.rowcount)
+                count += result.rowcount
             except OracleError as error:
-                if not head.options & Option.BATCH_ERRORS or error.code == CANCELLED:
-                    return b"".join(parts) + self._end(cursor, sum(counts), error)
-                failed.append((index, error))
-                counts.append(0)
+                return b"".join(parts) + self._end(cursor, count, error)
         self._commit(head)
-        summary = OracleError(24381, "error(s) in array DML") if failed else None
-        counted = replies.row_counts(counts) if head.row_counts else b""
-        return b"".join(parts) + counted + self._end(cursor, sum(counts), summary, failed)
+        return b"".join(parts) + self._end(cursor, count)
 
     def _check(self, cancel: threading.Event) -> None:
         if cancel.is_set() or self.gone.is_set():
@@ -268,8 +262,7 @@ class Calls:
         """Describe a query that has just run, and fetch if the client wants that at once."""
         header = b"" if described and result.columns == cursor.columns else replies.describe(self.caps, result.columns)
         cursor.columns, cursor.rows, cursor.fetched = result.columns, iter(result.rows or ()), 0
-        undefined_clobs = not cursor.defines and any(column.type == "CLOB" for column in cursor.columns)
-        if undefined_clobs or not head.options & Option.FETCH:
+        if not head.options & Option.FETCH:
             return header + self._end(cursor, 0)
         return self._fetch(cursor, head.iterations, cancel, send, header)
 
@@ -277,7 +270,7 @@ class Calls:
         """Send up to `count` rows, part by part, so that the client reads while the rest is made."""
         if cursor.rows is None:
             raise OracleError(1002, "fetch out of sequence")
-        functions = replies.encoders(cursor.columns, cursor.defines)
+        functions = [ENCODERS[column.type] for column in cursor.columns]
         reply, size, left = first + (replies.ROW_HEADER if count else b""), 0, count
         while left > 0 and size < MOST_REPLY_BYTES:
             self._check(cancel)
@@ -295,15 +288,8 @@ class Calls:
             reply = b"" if left else reply
         return reply + self._end(cursor, cursor.fetched)
 
-    def _end(
-        self,
-        cursor: Cursor,
-        rows: int,
-        error: OracleError | None = None,
-        failed: list[tuple[int, OracleError]] = (),
-    ) -> bytes:
-        in_transaction = self.session.in_transaction
-        return replies.end(self.caps, in_transaction, error, rows=rows, cursor=cursor.number, failed=failed)
+    def _end(self, cursor: Cursor, rows: int, error: OracleError | None = None) -> bytes:
+        return replies.end(self.caps, self.session.in_transaction, error, rows=rows, cursor=cursor.number)
 
 
 def version_number(caps: Caps) -> int:

@@ -21,16 +21,13 @@ TYPE_NUMBERS = {
     "DATE": 12,
     "RAW": 23,
     "CHAR": 96,
-    "BINARY_DOUBLE": 101,
-    "CLOB": 112,
     "TIMESTAMP": 180,
     "TIMESTAMP WITH TIME ZONE": 181,
     "INTERVAL DAY TO SECOND": 183,
     "BOOLEAN": 252,
 }
-# What clients bind beside them: BINARY_INTEGER, LONG RAW, BINARY_FLOAT and TIMESTAMP WITH LOCAL TIME ZONE.
-TYPE_NAMES = {number: name for name, number in TYPE_NUMBERS.items() if name != "CLOB"}
-TYPE_NAMES |= {3: "NUMBER", 24: "RAW", 100: "BINARY_DOUBLE", 231: "TIMESTAMP"}
+# What clients bind beside them: BINARY_INTEGER, LONG RAW and TIMESTAMP WITH LOCAL TIME ZONE.
+TYPE_NAMES = {number: name for name, number in TYPE_NUMBERS.items()} | {3: "NUMBER", 24: "RAW", 231: "TIMESTAMP"}
 
 
 # A pair of decimal digits read as hexadecimal is one byte; these tables convert it to what Oracle writes, and back.
@@ -197,15 +194,6 @@ def interval(value: timedelta | None) -> bytes:
     return b"\x0b" + u32(sign * days + 2**31) + parts + u32(sign * micros * 1000 + 2**31)
 
 
-def binary_double(value: float | None) -> bytes:
-    """Encode BINARY_DOUBLE: IEEE bits, turned so that they sort as bytes."""
-    if value is None:
-        return NULL
-    bits = int.from_bytes(struct.pack(">d", value), "big")
-    turned = bits ^ 0xFFFFFFFFFFFFFFFF if bits >> 63 else bits | 1 << 63
-    return b"\x08" + turned.to_bytes(8, "big")
-
-
 def raw(value: bytes | None) -> bytes:
     """Encode RAW; empty is null."""
     return clr(value)
@@ -217,7 +205,7 @@ def boolean(value: bool | None) -> bytes:
 
 
 def long_text(value: str | None) -> bytes:
-    """Encode LONG, as which CLOBs are read: the text, then two fields for null and truncation."""
+    """Encode LONG: the text, then two fields for null and truncation."""
     return text(value) + b"\0\0"
 
 
@@ -265,25 +253,13 @@ def parse_interval(data: bytes) -> timedelta:
         raise Malformed(f"not an interval: {error}") from None
 
 
-def parse_float(data: bytes) -> float:
-    """Decode BINARY_DOUBLE (8 bytes) and BINARY_FLOAT (4)."""
-    if len(data) not in (4, 8):
-        raise Malformed(f"a binary float of {len(data)} bytes")
-    width = 8 * len(data)
-    bits = int.from_bytes(data, "big")
-    bits = bits ^ 1 << width - 1 if bits >> width - 1 else bits ^ (1 << width) - 1
-    return struct.unpack(">d" if width == 64 else ">f", bits.to_bytes(len(data), "big"))[0]
-
-
 ENCODERS = {
     "VARCHAR2": text,
     "CHAR": text,
     "NUMBER": number,
     "LONG": long_text,
-    "CLOB": long_text,
     "DATE": date,
     "RAW": raw,
-    "BINARY_DOUBLE": binary_double,
     "TIMESTAMP": timestamp,
     "TIMESTAMP WITH TIME ZONE": timestamp_tz,
     "INTERVAL DAY TO SECOND": interval,
@@ -297,7 +273,6 @@ PARSERS = {
     "NUMBER": parse_number,
     "DATE": parse_datetime,
     "RAW": bytes,
-    "BINARY_DOUBLE": parse_float,
     "TIMESTAMP": parse_datetime,
     "TIMESTAMP WITH TIME ZONE": parse_timestamp_tz,
     "INTERVAL DAY TO SECOND": parse_interval,

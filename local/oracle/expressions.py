@@ -146,7 +146,7 @@ def _arithmetic(self: Compiler, node: exp.Binary, scope: Scope) -> Expr:
 
 def _negative(self: Compiler, node: exp.Neg, scope: Scope) -> Expr:
     inner = self.compile(node.this, scope)
-    kind = inner.type if values.family(inner.type) in ("interval", "double") else "NUMBER"
+    kind = inner.type if values.family(inner.type) == "interval" else "NUMBER"
     fn = converted(inner, kind)
 
     def negative(row, run):

@@ -23,7 +23,7 @@ class Column(NamedTuple):
     """One column of a result.
 
     type: NUMBER, VARCHAR2, CHAR, DATE, TIMESTAMP, TIMESTAMP WITH TIME ZONE, INTERVAL DAY TO SECOND, RAW,
-    BINARY_DOUBLE, CLOB or LONG; size: characters of text, bytes of RAW; a NUMBER without precision has 0, -127.
+    or LONG; size: characters of text, bytes of RAW; a NUMBER without precision has 0, -127.
     """
 
     name: str

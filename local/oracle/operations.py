@@ -27,11 +27,11 @@ def aligned(left, right, offset: int = 0) -> tuple[Callable, Callable]:
         return left.fn, right.fn
     if kinds[0] == kinds[1]:
         return _within_family(left, right, kinds[0])
-    for target in ("double", "number", "date", "interval", "raw", "boolean"):
+    for target in ("number", "date", "interval", "raw", "boolean"):
         if target in kinds:
             other = kinds[1] if kinds[0] == target else kinds[0]
-            if (other == "text" and target not in ("interval", "boolean")) or {other, target} == {"number", "double"}:
-                name = {"double": "BINARY_DOUBLE", "number": "NUMBER", "raw": "RAW"}.get(target)
+            if other == "text" and target not in ("interval", "boolean"):
+                name = {"number": "NUMBER", "raw": "RAW"}.get(target)
                 name = name or (left.type if kinds[0] == target else right.type)
                 return converted(left, name), converted(right, name)
     raise mismatch(left.type, right.type, offset)
@@ -98,9 +98,8 @@ def arithmetic(name: str, left, right, offset: int) -> tuple[Callable, str]:
     kinds = tuple(
         "number" if k in ("text", "null") else k for k in (values.family(left.type), values.family(right.type))
     )
-    if set(kinds) <= {"number", "double"}:
-        kind = "BINARY_DOUBLE" if "double" in kinds else "NUMBER"
-        return _numeric(_PLAIN[name], converted(left, kind), converted(right, kind)), kind
+    if set(kinds) == {"number"}:
+        return _numeric(_PLAIN[name], converted(left, "NUMBER"), converted(right, "NUMBER")), "NUMBER"
     found = _with_time(name, left, right, kinds)
     if found is None:
         raise mismatch("NUMBER", left.type if kinds[0] != "number" else right.type, offset)

@@ -26,8 +26,7 @@ _SIMPLE = {
     **dict.fromkeys(("VARCHAR2", "VARCHAR", "NVARCHAR2", "STRING"), "VARCHAR2"),
     **dict.fromkeys(("CHAR", "NCHAR"), "CHAR"),
     **dict.fromkeys(("NUMBER", "DECIMAL", "NUMERIC", "FLOAT"), "NUMBER"),
-    **dict.fromkeys(("BINARY_DOUBLE", "DOUBLE"), "BINARY_DOUBLE"),
-    **{name: name for name in ("DATE", "BOOLEAN", "RAW", "CLOB", "LONG")},
+    **{name: name for name in ("DATE", "BOOLEAN", "RAW", "LONG")},
 }
 
 

@@ -7,7 +7,7 @@ from itertools import chain, repeat
 
 from local.oracle.datatypes import ENCODERS, TYPE_NUMBERS
 from local.oracle.model import Column, OracleError
-from local.oracle.requests import ARRAY, LONGEST_VARCHAR, Caps, Slot
+from local.oracle.requests import LONGEST_VARCHAR, Caps, Slot
 from local.oracle.wire import AL32UTF8, clr, dalc, ub
 
 ROW = b"\x07"
@@ -23,11 +23,9 @@ _SIZES = {
     "TIMESTAMP": 11,
     "TIMESTAMP WITH TIME ZONE": 13,
     "INTERVAL DAY TO SECOND": 11,
-    "BINARY_DOUBLE": 8,
-    "CLOB": 4000,
     "LONG": LONGEST_VARCHAR,
 }
-_TEXT = ("VARCHAR2", "CHAR", "CLOB", "LONG")
+_TEXT = ("VARCHAR2", "CHAR", "LONG")
 _SCALED = ("NUMBER", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "INTERVAL DAY TO SECOND")
 _MICROSECONDS = 6
 
@@ -46,15 +44,15 @@ def end(
     *,
     rows: int = 0,
     cursor: int = 0,
-    failed: list[tuple[int, OracleError]] = (),
 ) -> bytes:
-    """Encode the end of a call, with its error. failed: the rows of an array that did, if the client asked."""
+    """Encode the end of a call, with its error."""
     code = error.code if error else 0
     offset = min(error.offset, 32767) if error else 0
     head = b"\x04" + ub(IN_TRANSACTION if in_transaction else 0) + ub(0) + ub(rows) + ub(code) + ub(0) * 2
     rowid = ub(0) * 2 + b"\0" + ub(0) * 2
     middle = ub(cursor) + ub(offset) + bytes(6) + rowid + ub(0) + b"\0\0" + ub(0) * 3
-    tail = _batch(failed) + ub(code) + ub(rows) + (ub(0) * 2 if caps.field_version >= 14 else b"")
+    # No errors of single rows of an array.
+    tail = ub(0) * 3 + ub(code) + ub(rows) + (ub(0) * 2 if caps.field_version >= 14 else b"")
     return head + middle + tail + (_message(error) if error else b"")
 
 
@@ -66,20 +64,6 @@ def warning(code: int, text: str) -> bytes:
     """Encode the warning of a login that succeeds."""
     message = f"ORA-{code:05d}: {text}".encode()
     return b"\x0f" + ub(code) + ub(len(message)) + ub(0) + clr(message)
-
-
-def _batch(failed: list[tuple[int, OracleError]]) -> bytes:
-    if not failed:
-        return ub(0) * 3
-    count = ub(len(failed))
-    codes = count + b"\x01" + b"".join(ub(error.code) for _, error in failed)
-    offsets = count + b"\x01" + b"".join(ub(index) for index, _ in failed)
-    return codes + offsets + count + b"\x01" + b"".join(ub(0) + _message(error) + b"\0\0" for _, error in failed)
-
-
-def row_counts(counts: list[int]) -> bytes:
-    """Encode how many rows each execution of an array touched."""
-    return b"\x08" + ub(0) * 4 + ub(len(counts)) + b"".join(ub(count) for count in counts)
 
 
 def describe(caps: Caps, columns: list[Column]) -> bytes:
@@ -119,15 +103,6 @@ def _column(caps: Caps, position: int, column: Column) -> bytes:
     )
 
 
-def encoders(columns: list[Column], defines: list[Slot]) -> list[Encoder]:
-    """Return one function per column. Raises ORA-03115 for a CLOB that the client wants as a locator."""
-    for index, column in enumerate(columns):
-        if column.type == "CLOB" and (index >= len(defines) or defines[index].type != "LONG"):
-            text = "unsupported network datatype: the stand-in sends a CLOB as text only (fetch_lobs = False)"
-            raise OracleError(3115, text)
-    return [ENCODERS[column.type] for column in columns]
-
-
 def rows(functions: list[Encoder], values: Iterable[tuple]) -> bytes:
     """Encode rows of a query; column by column, since that keeps the work out of Python's loops."""
     columns = [map(function, column) for function, column in zip(functions, zip(*values, strict=True), strict=True)]
@@ -147,17 +122,10 @@ def directions(count: int, written: Iterable[int]) -> bytes:
 
 def out_values(slots: list[Slot], out: dict[int, object]) -> bytes:
     """Encode the values of one block's OUT binds."""
-    return ROW + b"".join(_out(slots[index], out[index]) for index in sorted(out))
+    return ROW + b"".join(_out_value(slots[index], out[index]) for index in sorted(out))
 
 
-def _out(slot: Slot, value: object) -> bytes:
-    if slot.flags & ARRAY:
-        values = value or []
-        return ub(len(values)) + b"".join(_out_one(slot, one) for one in values)
-    return _out_one(slot, value)
-
-
-def _out_one(slot: Slot, value: object) -> bytes:
+def _out_value(slot: Slot, value: object) -> bytes:
     """Encode a value as the client's variable takes it, then its indicator."""
     if slot.type in _TEXT and value is not None:
         return _out_text(slot, value if isinstance(value, str) else _as_text(value)) + ub(0)

@@ -138,19 +138,13 @@ def _slots(reader: Reader, caps: Caps, count: int) -> list[Slot]:
     return [_slot(reader, caps) for _ in range(count)]
 
 
-def _one(reader: Reader, slot: Slot) -> object:
+def _value(reader: Reader, slot: Slot) -> object:
     data = reader.clr()
     if data is None:
         return None
     if slot.form == UTF16_FORM:
         return data.decode("utf-16-be", "replace")
     return PARSERS[slot.type](data)
-
-
-def _value(reader: Reader, slot: Slot) -> object:
-    if slot.flags & ARRAY:
-        return [_one(reader, slot) for _ in range(reader.ub())]
-    return _one(reader, slot)
 
 
 def _row(reader: Reader, plan: Plan) -> list[object]:
@@ -345,6 +339,8 @@ class Requests:
         unknown = [slot.number for slot in head.binds if not slot.type]
         if unknown:
             raise OracleError(3115, f"unsupported network datatype or representation (type {unknown[0]})")
+        if any(slot.flags & ARRAY for slot in head.binds):
+            raise OracleError(3115, "unsupported network datatype or representation (an array of PL/SQL)")
         return plan_for(statement, head.binds, head.executions)
 
 

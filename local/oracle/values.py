@@ -1,6 +1,6 @@
 """What Oracle's types mean: how values of one type become another's, compare, and do arithmetic.
 
-A NUMBER is a Decimal, BINARY_DOUBLE a float, DATE and TIMESTAMP a naive datetime, TIMESTAMP WITH TIME ZONE an aware
+A NUMBER is a Decimal, DATE and TIMESTAMP a naive datetime, TIMESTAMP WITH TIME ZONE an aware
 one, INTERVAL DAY TO SECOND a timedelta, text a str that is never empty, and NULL is None.
 """
 
@@ -14,13 +14,12 @@ from .formats import date_text
 from .model import OracleError
 
 NUMBERS = decimal.Context(prec=40, rounding=decimal.ROUND_HALF_UP, Emin=-130, Emax=125)
-TEXTS = ("VARCHAR2", "CHAR", "CLOB", "LONG")
+TEXTS = ("VARCHAR2", "CHAR", "LONG")
 DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 FAMILIES = {
     **dict.fromkeys(TEXTS, "text"),
     **dict.fromkeys(DATES, "date"),
     "NUMBER": "number",
-    "BINARY_DOUBLE": "double",
     "INTERVAL DAY TO SECOND": "interval",
     "RAW": "raw",
     "BOOLEAN": "boolean",
@@ -103,7 +102,7 @@ def type_of(value: object) -> str:
     """Return the type that a value would have as a bind."""
     if isinstance(value, datetime):
         return "DATE" if value.tzinfo is None else "TIMESTAMP WITH TIME ZONE"
-    kinds = {str: "VARCHAR2", Decimal: "NUMBER", int: "NUMBER", float: "BINARY_DOUBLE", bytes: "RAW"}
+    kinds = {str: "VARCHAR2", Decimal: "NUMBER", int: "NUMBER", bytes: "RAW"}
     return {**kinds, timedelta: "INTERVAL DAY TO SECOND", bool: "BOOLEAN"}.get(type(value), "NULL")
 
 
@@ -132,8 +131,6 @@ def convert(value: object, type_name: str, nls: dict[str, str]) -> object:
         return text(value, nls)
     if type_name == "NUMBER":
         return number(value)
-    if type_name == "BINARY_DOUBLE":
-        return float(number(value)) if not isinstance(value, float) else value
     if type_name in DATES:
         if not isinstance(value, datetime):
             known = f"expected {type_name} got {type_of(value)}: the stand-in reads no dates from text"

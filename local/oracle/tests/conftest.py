@@ -44,6 +44,5 @@ def connection(running: ConnectableServer) -> Iterator[oracledb.Connection]:
 
 @pytest.fixture
 def exact_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read numbers as Decimal and CLOBs as text, as our handler does."""
+    """Read numbers as Decimal, as our handler does."""
     monkeypatch.setattr(oracledb.defaults, "fetch_decimals", True)
-    monkeypatch.setattr(oracledb.defaults, "fetch_lobs", False)

@@ -2,7 +2,7 @@
 
 Usage: DRIVE_PASSWORD=... driver_conformance.py PORT    Needs: oracledb, a server with the engine of net_helpers.py
 With ORACLE_CLIENT_LIB, a folder, it runs that Oracle client (thick mode) and leaves out what does not work there with
-the stand-in: CLOBs, time-outs; an event loop needs thin mode.
+the stand-in: time-outs; an event loop needs thin mode.
 """
 
 from __future__ import annotations
@@ -48,11 +48,6 @@ def fetches(connection: oracledb.Connection) -> None:
             assert [row[0] for row in cursor.execute("select 503 rows from x")] == list(range(503))
 
 
-def clobs(connection: oracledb.Connection) -> None:
-    found = connection.cursor().execute("select * from clobs").fetchall()
-    assert found == [(1, "x" * 50_000), (2, None)]
-
-
 def blocks(connection: oracledb.Connection) -> None:
     cursor = connection.cursor()
     out, both = cursor.var(int), cursor.var(str)
@@ -92,11 +87,10 @@ def main() -> None:
     client = os.environ.get("ORACLE_CLIENT_LIB")
     if client:
         oracledb.init_oracle_client(lib_dir=client)
-    oracledb.defaults.fetch_lobs = False
     oracledb.defaults.fetch_decimals = True
     options = {"user": "adm", "password": os.environ["DRIVE_PASSWORD"], "dsn": f"127.0.0.1:{sys.argv[1]}/GENIUS"}
     with oracledb.connect(**options) as connection:
-        for part in (values, fetches, blocks, changes, *(() if client else (clobs, time_outs))):
+        for part in (values, fetches, blocks, changes, *(() if client else (time_outs,))):
             part(connection)
         errors(connection, options)
     if not client:

@@ -12,7 +12,7 @@ from local.oracle.model import Bind, Result
 
 CREATE_JOB = """BEGIN DBMS_SCHEDULER.CREATE_JOB(job_name => :job, job_type => 'PLSQL_BLOCK', job_action => :action,
   enabled => TRUE, auto_drop => FALSE, comments => :comments); END;"""
-TYPES = {str: "VARCHAR2", bool: "BOOLEAN", float: "BINARY_DOUBLE", bytes: "RAW"}
+TYPES = {str: "VARCHAR2", bool: "BOOLEAN", bytes: "RAW"}
 BOUND = 8.0
 
 

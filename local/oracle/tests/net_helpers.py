@@ -14,7 +14,7 @@ from local.oracle.faults import Faults
 from local.oracle.model import Bind, Column, OracleError, Result
 
 PASSWORD = "ti ger-Ä1"
-SIZES = {"VARCHAR2": 4000, "RAW": 2000, "CLOB": 4000, "CHAR": 10}
+SIZES = {"VARCHAR2": 4000, "RAW": 2000, "CHAR": 10}
 
 
 class FakeSession:

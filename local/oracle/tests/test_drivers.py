@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from net_helpers import PASSWORD, ConnectableServer
 
-from local.oracle.model import Column
-
 HERE = Path(__file__).parent
 CLIENT = os.environ.get("ORACLE_CLIENT_LIB", "")
 VENVS = HERE.parents[2] / "build" / "drivers"
@@ -32,10 +30,6 @@ def python_with(version: str) -> Path:
 @pytest.mark.parametrize("verifier", ["12c", "11g"])
 def test_a_driver_of_another_version(running: ConnectableServer, version: str, verifier: str):
     running.database.faults.inject("verifier", verifier)
-    running.database.tables["clobs"] = (
-        [Column("N", "NUMBER"), Column("C", "CLOB")],
-        [(1, "x" * 50_000), (2, None)],
-    )
     assert drive(running, version) == f"done with {version}\n"
 
 

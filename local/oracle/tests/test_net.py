@@ -103,14 +103,14 @@ def test_values_of_every_type(connection: oracledb.Connection):
     moment = datetime(2025, 2, 28, 23, 59, 58, 123456)
     cursor = connection.cursor()
     cursor.setinputsizes(None, oracledb.DB_TYPE_TIMESTAMP, oracledb.DB_TYPE_TIMESTAMP_TZ, None, None, None, None)
-    values = [moment, moment, moment.replace(tzinfo=zone), timedelta(days=-3, seconds=5), b"\0\xff", 1.5, None]
+    values = [moment, moment, moment.replace(tzinfo=zone), timedelta(days=-3, seconds=5), b"\0\xff", None, None]
     cursor.setinputsizes(
         None,
         oracledb.DB_TYPE_TIMESTAMP,
         oracledb.DB_TYPE_TIMESTAMP_TZ,
         None,
         None,
-        oracledb.DB_TYPE_BINARY_DOUBLE,
+        None,
         None,
     )
     row = cursor.execute("select :1, :2, :3, :4, :5, :6, :7 from dual", values).fetchone()
@@ -120,7 +120,7 @@ def test_values_of_every_type(connection: oracledb.Connection):
         moment,
         timedelta(days=-3, seconds=5),
         b"\0\xff",
-        1.5,
+        None,
         None,
     )
     kinds = [column[1] for column in cursor.description]
@@ -153,21 +153,11 @@ def test_columns_are_described(connection: oracledb.Connection, database: FakeDa
     assert cursor.fetchall() == [row, (None,) * 7]
 
 
-def test_clobs_are_read_as_text(connection: oracledb.Connection, database: FakeDatabase):
-    rows = [(1, "short"), (2, None), (3, "é" * 100_000), (4, "")]
-    database.tables["t"] = ([Column("N", "NUMBER"), Column("C", "CLOB")], rows)
+def test_binds_of_a_type_that_no_closing_sends_are_refused(connection: oracledb.Connection):
     cursor = connection.cursor()
-    for size in (1, 2, 100):
-        cursor.arraysize = cursor.prefetchrows = size
-        cursor.execute("select * from t")
-        assert cursor.fetchall() == [(1, "short"), (2, None), (3, "é" * 100_000), (4, None)]
-    assert [sql for sql, _ in database.calls] == ["select * from t"] * 3
-
-
-def test_a_clob_wanted_as_locator_is_refused(connection: oracledb.Connection, database: FakeDatabase):
-    database.tables["t"] = ([Column("C", "CLOB")], [("x",)])
-    oracledb.defaults.fetch_lobs = True
-    assert failure(connection.cursor().execute, "select * from t").full_code == "ORA-03115"
+    for kind, value in ((oracledb.DB_TYPE_BINARY_DOUBLE, 1.5), (oracledb.DB_TYPE_CLOB, None)):
+        cursor.setinputsizes(kind)
+        assert failure(cursor.execute, "select :1 from dual", [value]).full_code == "ORA-03115"
     assert one(connection, 1) == (1,)
 
 
@@ -275,7 +265,6 @@ def test_out_values_of_every_type(connection: oracledb.Connection):
         (bool, None),
         (oracledb.DB_TYPE_DATE, moment),
         (oracledb.DB_TYPE_RAW, b"\1\2"),
-        (oracledb.DB_TYPE_BINARY_DOUBLE, 2.5),
         (oracledb.DB_TYPE_INTERVAL_DS, timedelta(hours=6)),
         (oracledb.DB_TYPE_NVARCHAR, "é"),
     ):
@@ -291,11 +280,11 @@ def test_an_out_value_too_long_for_its_variable(connection: oracledb.Connection)
     assert error.full_code == "ORA-06502"
 
 
-def test_arrays_of_plsql(connection: oracledb.Connection):
+def test_arrays_of_plsql_are_refused(connection: oracledb.Connection):
     cursor = connection.cursor()
-    out = cursor.arrayvar(int, 5)
-    cursor.execute("begin :o := :i; end;", o=out, i=cursor.arrayvar(int, [1, 2, 3]))
-    assert out.getvalue() == [1, 2, 3]
+    error = failure(cursor.execute, "begin :o := :i; end;", o=cursor.arrayvar(int, 5), i=3)
+    assert error.full_code == "ORA-03115"
+    assert one(connection, 1) == (1,)
 
 
 # Changes
@@ -332,13 +321,12 @@ def test_an_array_ends_at_its_first_error(connection: oracledb.Connection):
     assert cursor.execute("select count from t").fetchone() == (4,)
 
 
-def test_array_continues_after_errors_if_the_client_asks(connection: oracledb.Connection):
+@pytest.mark.parametrize("option", ["batcherrors", "arraydmlrowcounts"])
+def test_errors_and_row_counts_of_each_row_are_refused(connection: oracledb.Connection, option: str):
     cursor = connection.cursor()
-    rows = [("a",), ("bad",), ("b",), ("bad",)]
-    cursor.executemany("insert into t values (:1)", rows, batcherrors=True, arraydmlrowcounts=True)
-    errors = [(error.offset, error.full_code) for error in cursor.getbatcherrors()]
-    assert errors == [(1, "ORA-00001"), (3, "ORA-00001")]
-    assert cursor.getarraydmlrowcounts() == [1, 0, 1, 0]
+    error = failure(cursor.executemany, "insert into t values (:1)", [("a",), ("b",)], **{option: True})
+    assert error.full_code == "ORA-03001"
+    assert cursor.execute("select count from t").fetchone() == (0,)
 
 
 def test_autocommit(connection: oracledb.Connection, database: FakeDatabase):
