@@ -54,19 +54,6 @@ def _compare(self, node: exp.Binary, scope) -> Expr:
     return Expr(compared(_COMPARISONS[type(node)], *pair, position(node)), "BOOLEAN")
 
 
-def _between(self, node: exp.Between, scope) -> Expr:
-    value, low, high = self.all([node.this, node.args["low"], node.args["high"]], scope)
-    above, below = compared(operator.ge, value, low), compared(operator.le, value, high)
-
-    def between(row, run):
-        first, second = above(row, run), below(row, run)
-        if first is False or second is False:
-            return False
-        return None if first is None or second is None else True
-
-    return Expr(between, "BOOLEAN")
-
-
 def _is(self, node: exp.Is, scope) -> Expr:
     if not isinstance(node.expression, exp.Null):
         raise OracleError(908, "missing NULL keyword", position(node))
@@ -111,7 +98,6 @@ HANDLERS: dict[type, Callable] = {
     exp.And: _logic,
     exp.Or: _logic,
     **dict.fromkeys(_COMPARISONS, _compare),
-    exp.Between: _between,
     exp.Is: _is,
     exp.Like: _like,
     exp.Escape: _escape,

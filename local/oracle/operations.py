@@ -141,16 +141,8 @@ def _with_time(name: str, left, right, kinds: tuple[str, str]) -> tuple[Callable
         return lambda a, b: values.local(a) - values.local(b), "INTERVAL DAY TO SECOND"
     if kinds == ("date", "number") and name in ("Add", "Sub"):
         return lambda a, b: plain(values.whole_seconds(a), values.span(b)), "DATE"
-    if kinds == ("number", "date") and name == "Add":
-        return lambda a, b: values.whole_seconds(b) + values.span(a), "DATE"
     if kinds == ("date", "interval") and name in ("Add", "Sub"):
         return plain, left.type
-    if kinds == ("interval", "date") and name == "Add":
-        return plain, right.type
-    if kinds == ("interval", "interval") and name in ("Add", "Sub"):
-        return plain, left.type
-    if kinds == ("interval", "number") and name in ("Mul", "Div"):
-        return lambda a, b: plain(a, float(b)), left.type
     return None
 
 
@@ -179,16 +171,14 @@ def _nvl(args: list):
 FORMS = {"NVL": _nvl}
 
 
-def fitted(value: object, column: Column, cut: bool = False) -> object:
+def fitted(value: object, column: Column) -> object:
     """Fit a value into a column: rounded to its scale; ORA-12899 or ORA-01438 if it is too large for it."""
     if value is None:
         return None
     if column.type in ("VARCHAR2", "CHAR"):
         if column.size and len(value) > column.size:
-            if not cut:
-                text = f'value too large for column "{column.name}" (actual: {len(value)}, maximum: {column.size})'
-                raise OracleError(12899, text)
-            value = value[: column.size]
+            text = f'value too large for column "{column.name}" (actual: {len(value)}, maximum: {column.size})'
+            raise OracleError(12899, text)
         return value.ljust(column.size) if column.type == "CHAR" else value
     if column.type == "NUMBER" and column.precision:
         scale = max(column.scale, -84)

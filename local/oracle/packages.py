@@ -15,7 +15,7 @@ SLEEP_STEP = 0.05
 
 
 class Parameter(NamedTuple):
-    """One parameter; type 'ANY' takes all types; out: the procedure gives it back."""
+    """One parameter; out: the procedure gives it back."""
 
     name: str
     type: str = "VARCHAR2"

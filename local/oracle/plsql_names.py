@@ -64,9 +64,9 @@ _WHY = {
 class Names:
     """One block's declarations, over those of the block around it; slots are the frame's, of all blocks together."""
 
-    def __init__(self, parent: Names | None = None, slots: list[None] | None = None):
+    def __init__(self, parent: Names | None = None):
         self.parent = parent
-        self.slots = parent.slots if parent else (slots if slots is not None else [])
+        self.slots: list[None] = parent.slots if parent else []
         self.variables: dict[str, Variable] = {}
         self.exceptions: dict[str, int] = {}
 

@@ -145,7 +145,7 @@ def _argument(parser, parameter: packages.Parameter, words: list[Token] | None, 
     if words is None:
         return constant(parameter.default, "NULL").fn
     expr = parser.expression(words)
-    if parameter.type == "ANY" or expr.type == "NULL":
+    if expr.type == "NULL":
         return expr.fn
     if (parameter.type == "BOOLEAN") != (expr.type == "BOOLEAN"):
         raise not_compiled(first, "PLS-00306", f"wrong number or types of arguments in call for '{parameter.name}'")

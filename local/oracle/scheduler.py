@@ -22,7 +22,7 @@ STOP_WAIT = 5.0
 ACTION_BYTES = 4000
 SHUTDOWN = 'REASON="ORA-01014: ORACLE shutdown in progress"'
 SLAVE_DIED = 'REASON="Job slave process was terminated"'
-JOB_TYPES = ("PLSQL_BLOCK", "STORED_PROCEDURE", "EXECUTABLE", "CHAIN")
+OTHER_JOB_TYPES = ("STORED_PROCEDURE", "EXECUTABLE", "CHAIN")
 _STEPS = {"SECONDLY": 1, "MINUTELY": 60, "HOURLY": 3600, "DAILY": 86_400, "WEEKLY": 604_800}
 
 
@@ -115,8 +115,8 @@ class Scheduler:
         if not self.database.privileges.has(session.user, "CREATE JOB"):
             raise OracleError(27486, "insufficient privileges")
         facts["job_type"] = (facts["job_type"] or "").upper()
-        if facts["job_type"] not in JOB_TYPES[:2]:
-            known = facts["job_type"] in JOB_TYPES
+        if facts["job_type"] != "PLSQL_BLOCK":
+            known = facts["job_type"] in OTHER_JOB_TYPES
             text = "the stand-in runs no job of type" if known else "invalid value for attribute JOB_TYPE:"
             raise OracleError(900 if known else 27465, f"{text} {facts['job_type']}")
         if facts["number_of_arguments"]:
@@ -254,10 +254,8 @@ class Scheduler:
         """Execute a job's action as its creator, with its creator's NLS settings."""
         session = self.database.session(record["creator"], number=running.session_id)
         session.nls, session.job = record["nls"], record["name"].partition(".")[2]
-        action = record["job_action"] or ""
         try:
-            block = action if record["job_type"] == "PLSQL_BLOCK" else f"BEGIN {action}; END;"
-            session.execute(block, [], running.cancel)
+            session.execute(record["job_action"] or "", [], running.cancel)
             session.commit()
             return None
         except OracleError as error:
