@@ -40,7 +40,10 @@ def insert(queries: Queries, tree: exp.Insert) -> Callable:
     places = columns if columns is not None else list(range(len(definition.columns)))
     if len(set(places)) != len(places):
         raise OracleError(957, "duplicate column name")
-    items = source.expressions[0].expressions if isinstance(source.expressions[0], exp.Tuple) else source.expressions
+    tuples = [item for item in source.expressions if isinstance(item, exp.Tuple)]
+    if len(tuples) > 1:
+        raise OracleError(933, "SQL command not properly ended", position(tuples[1]))
+    items = tuples[0].expressions if tuples else source.expressions
     if len(items) > len(places):
         raise OracleError(913, "too many values")
     if len(items) < len(places):

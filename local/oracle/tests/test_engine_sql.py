@@ -167,6 +167,7 @@ def test_queries(session, sql, expected):
         ("INSERT INTO t (a) VALUES (1, 2)", 913, None),
         ("UPDATE acpdb.ac_glopenbalance SET branch = 'x'", 1031, None),
         ("INSERT INTO t SELECT * FROM t", 900, None),
+        ("INSERT INTO t (a) VALUES (8), (9)", 933, None),
         ("INSERT INTO t (a) VALUES (9) RETURNING a INTO :1", 900, None),
         ("UPDATE t SET a = 9 RETURNING a INTO :1", 900, None),
         ("DELETE FROM t", 900, None),
