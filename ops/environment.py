@@ -25,11 +25,11 @@ OTHER_ENDPOINT = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
-    # A refused connection is an emulator that does not run: no five tries in ten seconds.
-    "AWS_MAX_ATTEMPTS": "2",
 }
+# A refused connection is an emulator that does not run: no five tries in ten seconds.
+MAX_ATTEMPTS = {"AWS_MAX_ATTEMPTS": "2"}
 # The user's AWS_ variables for another endpoint, too: certificates, retries, and the reports of calls to a monitor.
-KEPT_FOR_OTHER = ("AWS_CA_BUNDLE", "AWS_RETRY_MODE", "AWS_CSM_", *SET)
+KEPT_FOR_OTHER = ("AWS_CA_BUNDLE", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_CSM_", *SET)
 
 
 def clean(environ: Mapping[str, str] | None = None, **extra: str) -> dict[str, str]:
@@ -54,7 +54,7 @@ def of_target(cfg: Mapping[str, str], environ: Mapping[str, str] | None = None) 
             for name, value in given.items()
             if not name.startswith("AWS_") or name.startswith(KEPT_FOR_OTHER)
         }
-        given |= {"AWS_ENDPOINT_URL": cfg["AWS_ENDPOINT_URL"], **OTHER_ENDPOINT}
+        given = MAX_ATTEMPTS | given | {"AWS_ENDPOINT_URL": cfg["AWS_ENDPOINT_URL"], **OTHER_ENDPOINT}
     else:
         # Also an endpoint_url in the CLI's config: an empty AWS_ENDPOINT_URL means AWS itself.
         given["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] = "true"

@@ -18,6 +18,8 @@ from handler import oracle, settings
 
 # A real Oracle for the tests of handler/genius.py; tests that inject a fault are then skipped.
 REAL = os.environ.get("ORACLE_TEST_CONNECT_STRING")
+# The files that take longest, which begin first: no worker is left alone with one of them.
+LONGEST = ("test_pages.py", "test_simulation.py", "test_chaos.py", "test_scheduler.py", "test_repair.py")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,10 +31,11 @@ def pytest_collection_modifyitems(items):
     in_cloud = {item.path for item in items if "local" in item.fixturenames}
     with_zips = {item.path for item in items if "zips" in item.fixturenames}
     for item in items:
-        alone = "zips" if item.path in with_zips - in_cloud else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(alone))
-    # The longest files first, so that no worker is left alone with one of them.
-    items.sort(key=lambda item: (item.path.name != "test_pages.py", item.path not in in_cloud))
+        file, _, test = item.nodeid.partition("::")
+        group = "zips" if item.path in with_zips - in_cloud else file
+        # The tests of the simulation share nothing.
+        item.add_marker(pytest.mark.xdist_group(test if item.path.name == "test_simulation.py" else group))
+    items.sort(key=lambda item: (([*LONGEST, item.path.name]).index(item.path.name), item.path not in in_cloud))
 
 
 @pytest.fixture(scope="session", autouse=True)
