@@ -131,7 +131,8 @@ def time_limit(words: list[str], seconds: float | None) -> Iterator[None]:
         raise Over
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again after each second: what is raised while Python calls a destructor is lost.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield
     except Over:

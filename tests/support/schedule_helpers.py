@@ -7,6 +7,7 @@ import io
 import json
 import time
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 from pg8000 import native
@@ -108,19 +109,28 @@ def bundle_on_clock() -> bytes:
 
 def have_closed(cfg: dict[str, str], first: str, last: str) -> None:
     """Record these dates as closed in closing_runs, so that a closing of one of them ends at its first step."""
-    connection = native.Connection(
-        cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
-    )
-    connection.run(
-        f'INSERT INTO "{cfg["PG_SCHEMA"]}".closing_runs'
-        " (id, owner, closing_date, period, user_id, status, genius, ledger, metrics)"
+    on_runs(
+        cfg,
+        "INSERT INTO {} (id, owner, closing_date, period, user_id, status, genius, ledger, metrics)"
         " SELECT gen_random_uuid(), 'a test', day, to_char(day, 'YYYY-MM'), 'adm',"
         " 'succeeded', 'succeeded', 'succeeded', 'succeeded'"
         " FROM generate_series(CAST(:first AS date), CAST(:last AS date), interval '1 day') AS day",
         first=first,
         last=last,
     )
-    connection.close()
+
+
+def forget_closed(cfg: dict[str, str]) -> None:
+    """Remove what have_closed has recorded: another test closes some of these dates."""
+    on_runs(cfg, "DELETE FROM {} WHERE owner = 'a test'")
+
+
+def on_runs(cfg: dict[str, str], statement: str, **values: str) -> None:
+    """Run a statement on closing_runs, whose name replaces `{}`."""
+    with closing(
+        native.Connection(cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"])
+    ) as connection:
+        connection.run(statement.format(f'"{cfg["PG_SCHEMA"]}".closing_runs'), **values)
 
 
 def wait_for(condition, seconds: float = 30) -> None:

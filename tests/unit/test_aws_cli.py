@@ -57,6 +57,27 @@ def silent(environ):
         yield environ | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}"}
 
 
+@pytest.fixture
+def signalling(environ):
+    """Return signalling(number): the environment of a CLI whose endpoint sends this process a signal when it is called.
+
+    The CLI then waits for the answer. An error that a signal raises in a destructor would be lost.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def make(number: int) -> dict[str, str]:
+            def serve() -> None:
+                with server.accept()[0] as called:
+                    called.recv(1)
+                    os.kill(os.getpid(), number)
+                    called.recv(1 << 16)
+
+            threading.Thread(target=serve, daemon=True).start()
+            return environ | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}"}
+
+        yield make
+
+
 def surroundings() -> tuple:
     log = logging.getLogger("awscli")
     alarm = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
@@ -161,11 +182,11 @@ def test_command_ends_in_time_and_leaves_nothing_behind(silent):
     assert surroundings() == before
 
 
-def test_interrupt_ends_the_task_and_not_the_command_alone(silent):
-    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+def test_interrupt_ends_the_task_and_not_the_command_alone(signalling):
+    environ = signalling(signal.SIGINT)
     before = surroundings()
     with pytest.raises(KeyboardInterrupt):
-        shell.run("aws lambda get-alias --function-name f --name live", silent)
+        shell.run("aws lambda get-alias --function-name f --name live", environ)
     assert surroundings() == before
 
 
@@ -176,12 +197,12 @@ def test_cli_that_something_else_has_imported_finds_its_models(environ, monkeypa
     assert shell.run("aws --version", environ).stdout.startswith("aws-cli/")
 
 
-def test_signal_that_ends_the_task_is_no_exit_of_the_command(silent):
+def test_signal_that_ends_the_task_is_no_exit_of_the_command(signalling):
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    environ = signalling(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as ended:
-            shell.run("aws lambda get-alias --function-name f --name live", silent)
+            shell.run("aws lambda get-alias --function-name f --name live", environ)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert ended.value.code == 128 + signal.SIGTERM
