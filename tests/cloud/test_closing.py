@@ -112,7 +112,8 @@ def test_a_closing_that_skips_the_procedure_still_waits_for_a_job_of_somebody_el
     ) as connection:
         connection.cursor().execute(create, action=block)
     began = time.monotonic()
-    assert "other job  GNS_2506_BY_HAND" in close("2025-06-05", "--skip-genius", "--skip-sync", "--skip-metrics").stdout
+    # As the "other job", or already as what the closing waits for.
+    assert "  GNS_2506_BY_HAND" in close("2025-06-05", "--skip-genius", "--skip-sync", "--skip-metrics").stdout
     assert time.monotonic() - began > 2
 
 
