@@ -18,8 +18,8 @@ from handler import oracle, settings
 
 # A real Oracle for the tests of handler/genius.py; tests that inject a fault are then skipped.
 REAL = os.environ.get("ORACLE_TEST_CONNECT_STRING")
-# The files that take longest, which begin first: no worker is left alone with one of them.
-LONGEST = ("test_pages.py", "test_simulation.py", "test_chaos.py", "test_scheduler.py", "test_repair.py")
+# The longest files that do not use the workers' clouds. They begin first, so that no worker is left alone with one.
+LONGEST = ("test_pages.py", "test_simulation.py", "test_chaos.py")
 
 
 @pytest.hookimpl(tryfirst=True)
