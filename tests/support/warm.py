@@ -17,7 +17,6 @@ import select
 import shutil
 import socket
 import stat
-import struct
 import subprocess
 import sys
 import tempfile
@@ -114,11 +113,8 @@ def serve(folder: Path) -> None:
 def answer(connection: socket.socket, folder: Path) -> None:
     """Run one call in this process, which is its own, and send its exit code."""
     length, files, _, _ = socket.recv_fds(connection, 4, 3)
-    missing, parts = struct.unpack(">I", length)[0], []
-    while missing:
-        parts.append(connection.recv(missing))
-        missing -= len(parts[-1])
-    words, where, environ = json.loads(b"".join(parts))
+    with connection.makefile("rb") as call:
+        words, where, environ = json.loads(call.read(int.from_bytes(length, "big")))
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
@@ -138,7 +134,7 @@ def answer(connection: socket.socket, folder: Path) -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
-    connection.send(struct.pack(">I", code & 0xFF))
+    connection.send((code & 0xFF).to_bytes(4, "big"))
     os._exit(0)
 
 
