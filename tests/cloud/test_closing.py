@@ -6,9 +6,8 @@ import time
 
 import oracledb
 import pytest
-from pg8000 import native
 from support import books
-from support.helpers import STATE, close, inv, run_rows, starts
+from support.helpers import STATE, close, connect, inv, run_rows, starts
 
 from local.oracle.faults import Faults
 from ops import closings
@@ -19,11 +18,8 @@ FAULTS = Faults(STATE / "genius")
 
 @pytest.fixture(scope="module")
 def database(deployed):
-    cfg = deployed
-    connection = native.Connection(
-        cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
-    )
-    connection.run(f'SET search_path = "{cfg["PG_SCHEMA"]}"')
+    connection = connect(deployed)
+    connection.run(f'SET search_path = "{deployed["PG_SCHEMA"]}"')
     yield connection
     connection.close()
 

@@ -10,8 +10,7 @@ import time
 
 import pytest
 from invoke import Context
-from pg8000 import native
-from support.helpers import ROOT, STATE, administer, inv, like_local
+from support.helpers import ROOT, STATE, administer, connect, inv, like_local
 from support.instantclient import AIO
 
 from handler.client import ERRORS
@@ -158,8 +157,7 @@ def test_detached_layer_fails(deployed, zips):
 
 @pytest.mark.slow
 def test_missing_schema_fails(deployed):
-    given = (deployed[f"PG_{name}"] for name in ("USER", "HOST", "DATABASE", "PORT", "PASSWORD"))
-    connection = native.Connection(*given)
+    connection = connect(deployed)
     table = f'"{deployed["PG_SCHEMA"]}".closing_runs'
     connection.run(f"ALTER TABLE {table} RENAME TO closing_runs_aside")
     try:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from support.helpers import STATE, close, inv, run_rows
-from support.schedule_helpers import Schedule, clock_of, forget_closed, have_closed, wait_for
+from support.schedule_helpers import Schedule, clock_of, have_closed, wait_for
 
 from local.oracle.faults import Faults
 from ops import closings, schedule
@@ -25,9 +25,7 @@ def scheduler(deployed):
     made = Schedule(deployed)
     made.forget()
     yield made
-    made.forget()
-    forget_closed(deployed)
-    inv("deploy", "--env", "local")
+    made.leave()
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 from invoke import Context
 from support.helpers import STATE, inv
 from support.logpattern import matches
-from support.schedule_helpers import Schedule, clock_of, forget_closed, have_closed, wait_for
+from support.schedule_helpers import Schedule, clock_of, have_closed, wait_for
 from support.soak import SoakTest, check_closings, check_dates
 
 from local.oracle.faults import Faults
@@ -30,9 +30,7 @@ def module_schedule(deployed):
     have_closed(deployed, "2025-08-05", "2025-08-31")
     made = Schedule(deployed)
     yield made
-    made.forget()
-    forget_closed(deployed)
-    inv("deploy", "--env", "local")
+    made.leave()
 
 
 @pytest.fixture(scope="module")

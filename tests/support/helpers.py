@@ -64,11 +64,16 @@ def starts(period: str = "", event: str | None = "start") -> list[dict]:
     return [one for one in of_period if event in (None, one["event"])]
 
 
-def run_rows(cfg: dict[str, str], date: str) -> list[dict]:
-    """Return a date's rows of closing_runs, in the order of their start."""
-    connection = native.Connection(
+def connect(cfg: dict[str, str]) -> native.Connection:
+    """Return a connection to an environment's PostgreSQL as the function's user."""
+    return native.Connection(
         cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"]
     )
+
+
+def run_rows(cfg: dict[str, str], date: str) -> list[dict]:
+    """Return a date's rows of closing_runs, in the order of their start."""
+    connection = connect(cfg)
     rows = connection.run(
         f'SELECT * FROM "{cfg["PG_SCHEMA"]}".closing_runs WHERE closing_date = CAST(:date AS date) ORDER BY started_at',
         date=date,

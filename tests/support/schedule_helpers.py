@@ -10,9 +10,8 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
-from pg8000 import native
 from support import soak_clock
-from support.helpers import ROOT
+from support.helpers import ROOT, connect, inv
 
 from ops import closings, schedule
 from ops.config import function_environment
@@ -78,6 +77,12 @@ class Schedule:
         self.ask("POST", url, {"object_key": schedule.KEY, "new_state": {}})
         wait_for(lambda: not self.state())
 
+    def leave(self) -> None:
+        """Leave the cloud to the next test: no state, no date recorded as closed, a function on the real clock."""
+        self.forget()
+        on_runs(self.cfg, "DELETE FROM {} WHERE owner = 'a test'")
+        inv("deploy", "--env", "local")
+
     def sent(self) -> list[list[str]]:
         """Return what each call of trigger has sent, in the journal's order: 'next' (the next run) or a closing's date.
 
@@ -120,16 +125,9 @@ def have_closed(cfg: dict[str, str], first: str, last: str) -> None:
     )
 
 
-def forget_closed(cfg: dict[str, str]) -> None:
-    """Remove what have_closed has recorded: another test closes some of these dates."""
-    on_runs(cfg, "DELETE FROM {} WHERE owner = 'a test'")
-
-
 def on_runs(cfg: dict[str, str], statement: str, **values: str) -> None:
     """Run a statement on closing_runs, whose name replaces `{}`."""
-    with closing(
-        native.Connection(cfg["PG_USER"], cfg["PG_HOST"], cfg["PG_DATABASE"], int(cfg["PG_PORT"]), cfg["PG_PASSWORD"])
-    ) as connection:
+    with closing(connect(cfg)) as connection:
         connection.run(statement.format(f'"{cfg["PG_SCHEMA"]}".closing_runs'), **values)
 
 

@@ -51,31 +51,35 @@ def environ() -> dict[str, str]:
 
 
 @pytest.fixture
-def silent(environ):
-    """Return the environment of a CLI whose endpoint accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield environ | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}"}
+def server():
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        yield made
 
 
 @pytest.fixture
-def signalling(environ):
+def silent(environ, server):
+    """Return the environment of a CLI whose endpoint accepts connections and never answers."""
+    return environ | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}"}
+
+
+@pytest.fixture
+def signalling(server, silent):
     """Return signalling(number): the environment of a CLI whose endpoint sends this process a signal when it is called.
 
     The CLI then waits for the answer. An error that a signal raises in a destructor would be lost.
     """
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def make(number: int) -> dict[str, str]:
-            def serve() -> None:
-                with server.accept()[0] as called:
-                    called.recv(1)
-                    os.kill(os.getpid(), number)
-                    called.recv(1 << 16)
+    def make(number: int) -> dict[str, str]:
+        def serve() -> None:
+            with server.accept()[0] as called:
+                called.recv(1)
+                os.kill(os.getpid(), number)
+                called.recv(1 << 16)
 
-            threading.Thread(target=serve, daemon=True).start()
-            return environ | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}"}
+        threading.Thread(target=serve, daemon=True).start()
+        return silent
 
-        yield make
+    return make
 
 
 def surroundings() -> tuple:
