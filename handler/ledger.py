@@ -48,19 +48,20 @@ def replace_trial_balance(owner: str, period: str, open_balances: Callable[[str]
         session.run("SELECT pg_advisory_xact_lock(:class, :key)", **{"class": LOCK_CLASS}, key=year * 100 + month)
         job, ended_at = job_of(session, owner, period)
         session.run(rollup.PLANNING)
+        session.run("SAVEPOINT as_it_was")
         tree, findings = rollup.read_tree(session)
+        rows, wrong = 0, []
         with open_balances(period) as source, ahead(*source) as reading:
             copied = rollup.load(session, "balances", reading.rows(), tree)
             checked = rollup.check_balances(session, settings.current())
+            # Written before Genius has summed its balances: it does so meanwhile, and what it finds undoes the writing.
             if not refusals([*findings, *checked]):
                 rollup.roll_up(session, tree)
-            # Genius has summed its balances meanwhile.
+                rows, wrong = rollup.replace(session, year, month)
             totals = reading.result()
-            findings += [*rollup.check_totals(session, copied, totals, source.read), *checked]
-        rows = 0
-        if not refusals(findings):
-            rows, wrong = rollup.replace(session, year, month)
-            findings += wrong
+            findings += [*rollup.check_totals(session, copied, totals, source.read), *checked, *wrong]
+        if refusals(findings):
+            session.run("ROLLBACK TO as_it_was")
         record_findings(session, owner, "ledger", findings)
         reports = [one.report() for one in findings]
         detail = {
