@@ -3,7 +3,8 @@
 Its state: `generation` counts the chains; `next` is the one planned run, absent while stopped; `done` is the last date
 that is closed, covered, left out or open; `last` is the last run that found dates due; `closing` is the date of the
 newest closing that was sent; `open` has the dates whose period is blocked, by period; `covered` and `leftOut` list the
-dates that outages have skipped; `hold` has who holds all closings, since when, until when and why.
+dates that outages have skipped; `hold` has who holds all closings, since when, until when and why; `heldDates` lists
+the dates that became due under an earlier hold, with who and why.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .plan import describe_hold, next_command
 from .request import DESPITE_HOLD, MAIN, check_hold, check_late, check_main, check_release, check_trigger, protocol
 
 SETTINGS = settings.current()
-# Entries of `covered` and of `leftOut`: one a period of an outage, so these are those of years.
+# Entries of `covered` and `leftOut`, one a period of an outage, and of `heldDates`: so these are those of years.
 KEPT = 100
 
 scheduler = VirtualObject(
@@ -108,7 +109,7 @@ async def hold(ctx: ObjectContext, request: dict) -> dict:
         if end <= now:
             raise TerminalError(f"until {until.isoformat()} is past; nothing was done", status_code=entry.BAD_REQUEST)
         until, delay = schedule_times.written(end, zone), timedelta(seconds=end - now)
-    await end_hold(ctx)
+    await end_hold(ctx, now)
     made = {**request, "at": schedule_times.written(now, zone), "until": until}
     ending = {}
     if delay:
@@ -123,12 +124,13 @@ async def hold(ctx: ObjectContext, request: dict) -> dict:
 @entry.checked(check_release)
 async def release(ctx: ObjectContext, who: str) -> dict:
     """End the hold and start the closings of the dates that have become due; returns {"ended", "dates"}."""
-    ended = await end_hold(ctx)
+    now = await ctx.time()
+    ended = await end_hold(ctx, now)
     if not ended:
         return {"ended": None, "dates": []}
     await entry.log_once(ctx, "closings_released", who=who, reason=ended["reason"])
     running = await ctx.get("next", type_hint=dict)
-    return {"ended": ended, "dates": (await close_due(ctx, await ctx.time()))["dates"] if running else []}
+    return {"ended": ended, "dates": (await close_due(ctx, now))["dates"] if running else []}
 
 
 @scheduler.handler(kind="shared", ingress_private=True)
@@ -138,13 +140,17 @@ async def held(ctx: ObjectSharedContext) -> dict | None:
     return await ctx.get("hold", type_hint=dict)
 
 
-async def end_hold(ctx: ObjectContext) -> dict | None:
-    """Clear the hold with the call that would end it at its time, and return it."""
+async def end_hold(ctx: ObjectContext, now: float) -> dict | None:
+    """Clear the hold with the call that would end it at its time, keep its dates, and return it."""
     found = await ctx.get("hold", type_hint=dict)
     if found:
         ctx.clear("hold")
         if found.get("invocation") not in (None, ctx.request().id):
             ctx.cancel_invocation(found["invocation"])
+        first, last = newest_due(schedule_times.read(found["at"])) + schedule_times.DAY, newest_due(now)
+        if first <= last:
+            dates = {"from": f"{first}", "to": f"{last}", "who": found["who"], "reason": found["reason"]}
+            ctx.set("heldDates", [*(await ctx.get("heldDates", type_hint=list) or []), dates][-KEPT:])
     return found
 
 
@@ -199,6 +205,12 @@ def closing_date(day: date) -> date:
     return day + timedelta(days=SETTINGS.closing_day_offset)
 
 
+def newest_due(now: float) -> date:
+    """Return the newest date whose schedule time has passed."""
+    day = schedule_times.next_day(now, SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone)
+    return closing_date(day - schedule_times.DAY)
+
+
 async def close_today(ctx: ObjectContext) -> dict:
     if found := await ctx.get("hold", type_hint=dict):
         raise TerminalError(f"{describe_hold(found)}; nothing was done", status_code=closing.HELD)
@@ -250,9 +262,7 @@ async def close_due(ctx: ObjectContext, now: float) -> dict:
         waiting = {"at": schedule_times.written(now, SETTINGS.schedule_zone), "hold": found}
         await entry.log_once(ctx, "closings_wait", **waiting)
         return {"at": waiting["at"], "dates": [], "covered": [], "leftOut": [], "open": [], "hold": found}
-    newest = closing_date(
-        schedule_times.next_day(now, SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone) - schedule_times.DAY
-    )
+    newest = newest_due(now)
     done = await ctx.get("done", type_hint=str)
     due = schedule_times.due(date.fromisoformat(done) if done else newest - schedule_times.DAY, newest)
     covered = [{"from": f"{one.first}", "to": f"{one.last}", "by": f"{one.by}"} for one in due.covered]

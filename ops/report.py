@@ -19,7 +19,7 @@ from invoke import Exit
 from handler import settings
 from handler.plan import describe_hold
 from handler.request import check_period
-from handler.schedule_times import next_day
+from handler.schedule_times import next_day, read
 from ops import closings, config, ping, report_page, schedule
 from ops.report_page import Account, printable
 from ops.shell import ROOT
@@ -163,7 +163,8 @@ def render(target: Target, header: dict, accounts: dict[str, Account]) -> Iterat
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"printable": printable, "amount": report_page.amount, "money": report_page.money}
-    state, notes = schedule_state(target)
+    newest = newest_due(target.cfg, time.time())
+    state, notes = schedule_state(target, newest)
     period = header["period"]
     values = {
         "nonce": secrets.token_urlsafe(16),
@@ -176,7 +177,7 @@ def render(target: Target, header: dict, accounts: dict[str, Account]) -> Iterat
         "width": report_page.widest(accounts.values()),
         "metrics": report_page.metrics(header["metrics"]["values"], period),
         "first_month": min((month for month, *_ in header["metrics"]["values"]), default=period),
-        "calendar": report_page.calendar(period, header["runs"], state, newest_due(target.cfg, time.time())),
+        "calendar": report_page.calendar(period, header["runs"], state, newest),
         # Weeks begin on Monday.
         "blank_days": date.fromisoformat(f"{period}-01").weekday(),
         "durations": report_page.durations(header["runs"]),
@@ -207,13 +208,21 @@ def facts(target: Target, header: dict) -> list[tuple[str, str]]:
     return lines
 
 
-def schedule_state(target: Target) -> tuple[dict, list[str]]:
-    """Return the scheduler's state and what a reader must know about it, such as a hold."""
+def schedule_state(target: Target, newest: date) -> tuple[dict, list[str]]:
+    """Return the scheduler's state, and what a reader must know about it, such as a hold; newest: the last date due.
+
+    The dates of a hold that is in force, up to the next one, are in "heldDates" with those of earlier holds.
+    """
     try:
         state = closings.state_of(target.cfg, schedule.SERVICE, schedule.KEY)
     except Exit as error:
         return {}, [f"the schedule cannot be read, so held and left-out dates are missing below: {error.message}"]
-    return state, [describe_hold(state["hold"])] if state.get("hold") else []
+    hold = state.get("hold")
+    if not hold:
+        return state, []
+    first, last = newest_due(target.cfg, read(hold["at"])) + report_page.DAY, newest + report_page.DAY
+    dates = {"from": f"{first}", "to": f"{last}", "who": hold["who"], "reason": hold["reason"]}
+    return {**state, "heldDates": [*(state.get("heldDates") or []), dates]}, [describe_hold(hold)]
 
 
 def newest_due(cfg: dict, now: float) -> date:

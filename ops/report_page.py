@@ -126,8 +126,8 @@ def local_time(text: str | None, zone: str) -> str:
 def calendar(period: str, rows: list[dict], schedule: dict, newest: date) -> list[dict]:
     """Return each date of the month with its state and a reason: {"date", "state", "words"}.
 
-    rows: of closing_runs; schedule: the scheduler's state; newest: the last date that is due. States: closed, partly
-    closed, failed, covered, missed, held, not due.
+    rows: of closing_runs; schedule: "covered", "leftOut" and "heldDates" of the scheduler's state; newest: the last
+    date that is due. States: closed, partly closed, failed, covered, missed, held, not due.
     """
     of_date: dict[str, list[dict]] = {}
     for row in sorted(rows, key=lambda row: row["started_at"]):
@@ -135,36 +135,40 @@ def calendar(period: str, rows: list[dict], schedule: dict, newest: date) -> lis
     closed = sorted(day for day, own in of_date.items() if done(own) == list(STEPS))
     day, days = date.fromisoformat(f"{period}-01"), []
     while f"{day}".startswith(period):
-        by = next((one for one in closed if one > f"{day}"), covering(f"{day}", schedule))
+        later = span(f"{day}", schedule.get("covered"))
+        by = next((one for one in closed if one > f"{day}"), later and later["by"])
         state, words = state_of(f"{day}", of_date.get(f"{day}", []), by, schedule, newest)
         days.append({"date": f"{day}", "state": state, "words": words})
         day += DAY
     return days
 
 
-def covering(day: str, schedule: dict) -> str | None:
-    found = schedule.get("covered") or []
-    return next((one["by"] for one in found if one["from"] <= day <= one["to"]), None)
+def span(day: str, spans: list[dict] | None) -> dict | None:
+    """Return the first of the scheduler's spans of dates that has a date."""
+    return next((one for one in spans or [] if one["from"] <= day <= one["to"]), None)
 
 
 def state_of(day: str, own: list[dict], by: str | None, schedule: dict, newest: date) -> tuple[str, str]:
     """Return a date's state and its reason; own: its runs in the order of their start; by: the date that covers it."""
     covered = f"covered by {by}" if by else ""
+    hold = span(day, schedule.get("heldDates"))
+    held = f"held by {hold['who']}: {hold['reason']}" if hold else ""
     if own and done(own) == list(STEPS):
-        return "closed", f"{len(own)} runs" if len(own) > 1 else ""
-    if own:
+        state, words = "closed", [f"{len(own)} runs" if len(own) > 1 else "", held]
+    elif own:
         left = ", ".join(f"{step} {own[-1][step]}" for step in STEPS if own[-1][step] != "succeeded")
         state = "partly closed" if own[-1]["status"] == "succeeded" else "failed"
-        words = [own[-1]["status"] if state == "failed" else "", own[-1]["message"] or left, covered]
-        return state, "; ".join(word for word in words if word and word != "failed")
-    if by:
-        return "covered", covered
-    if any(one["from"] <= day <= one["to"] for one in schedule.get("leftOut") or []):
-        return "missed", "left out after an outage"
-    hold = schedule.get("hold")
-    if hold and hold["at"][:10] <= day and date.fromisoformat(day) <= newest + DAY:
-        return "held", f"held by {hold['who']}: {hold['reason']}"
-    return ("missed", "no closing began") if date.fromisoformat(day) <= newest else ("not due", "")
+        status = own[-1]["status"] if own[-1]["status"] not in ("succeeded", "failed") else ""
+        words = [status, own[-1]["message"] or left, covered, held]
+    elif by:
+        state, words = "covered", [covered, held]
+    elif span(day, schedule.get("leftOut")):
+        state, words = "missed", ["left out after an outage", held]
+    elif held:
+        state, words = "held", [held]
+    else:
+        state, words = ("missed", ["no closing began"]) if date.fromisoformat(day) <= newest else ("not due", [])
+    return state, "; ".join(word for word in words if word)
 
 
 def durations(rows: list[dict]) -> dict:

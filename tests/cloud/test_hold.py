@@ -107,6 +107,7 @@ def test_dates_wait_and_are_caught_up_after_the_release(scheduler):
     assert scheduler.call("release", {"who": "siti"})["dates"] == [SECOND]
     state = scheduler.state()
     assert state["covered"] == [{"from": FIRST, "to": FIRST, "by": SECOND}]
+    assert state["heldDates"] == [{"from": FIRST, "to": SECOND, "who": "siti", "reason": "patch"}]
     assert (state["done"], "hold" in state, len(scheduler.planned())) == (SECOND, False, 1)
 
 

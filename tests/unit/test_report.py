@@ -24,6 +24,7 @@ FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", 'A
 CONTROLS = ["\x1b[31mred\x1b[0m", "a\x00b\x07", "\u202egnp.exe"]
 # More digits than Python's default of 28, and a cent that a float would lose.
 LARGE = "123456789012345678901234567890123456.01"
+SCHEDULE = {"DAILY_CLOSING_SCHEDULE_TIME": "20:00", "SCHEDULE_ZONE": "Asia/Jakarta", "CLOSING_DAY_OFFSET": "0"}
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 
 
@@ -71,8 +72,7 @@ def written(monkeypatch, tmp_path):
     monkeypatch.setattr(report, "FOLDER", tmp_path / "reports")
     monkeypatch.setattr(closings, "state_of", lambda *_: {})
     monkeypatch.setattr(ping, "live_description", lambda target: "0123 git abc")
-    cfg = {"DAILY_CLOSING_SCHEDULE_TIME": "20:00", "SCHEDULE_ZONE": "Asia/Jakarta", "CLOSING_DAY_OFFSET": "0"}
-    target = SimpleNamespace(cfg=cfg, env="prod")
+    target = SimpleNamespace(cfg=SCHEDULE, env="prod")
 
     def write(head=None, pages=PAGES):
         answers = iter([head or header(), *pages])
@@ -189,11 +189,15 @@ def test_calendar_names_the_state_of_each_date():
         run("2025-01-08", "blocked", message="job unknown"),
         run("2025-01-09", "failed", started_at="2025-01-09 12:00:00+00:00"), run("2025-01-09"),
     ]  # fmt: skip
-    hold = {"who": "siti", "reason": "patch", "at": "2025-01-20T10:00:00+07:00", "until": None}
+    by_siti, by_budi = {"who": "siti", "reason": "patch"}, {"who": "budi", "reason": "audit"}
     schedule = {
         "covered": [{"from": "2025-01-12", "to": "2025-01-12", "by": "2025-01-13"}],
         "leftOut": [{"from": "2025-01-10", "to": "2025-01-11"}],
-        "hold": hold,
+        "heldDates": [
+            {"from": "2025-01-05", "to": "2025-01-06", **by_budi},
+            {"from": "2025-01-11", "to": "2025-01-12", **by_budi},
+            {"from": "2025-01-20", "to": "2025-01-22", **by_siti},
+        ],
     }
     days = report_page.calendar(PERIOD, rows, schedule, date(2025, 1, 21))
     assert len(days) == 31
@@ -203,20 +207,22 @@ def test_calendar_names_the_state_of_each_date():
     assert found[3] == ("partly closed", "genius skipped, metrics skipped; covered by 2025-01-06")
     assert found[4] == ("failed", "no license; covered by 2025-01-06")
     assert found[8] == ("failed", "blocked; job unknown; covered by 2025-01-09")
-    assert found[10] == found[11] == ("missed", "left out after an outage")
-    assert found[12] == ("covered", "covered by 2025-01-13")
+    assert found[5] == ("covered", "covered by 2025-01-06; held by budi: audit")
+    assert found[6] == ("closed", "held by budi: audit")
+    assert found[10] == ("missed", "left out after an outage")
+    assert found[11] == ("missed", "left out after an outage; held by budi: audit")
+    assert found[12] == ("covered", "covered by 2025-01-13; held by budi: audit")
     assert found[13] == found[19] == ("missed", "no closing began")
     assert found[20] == found[22] == ("held", "held by siti: patch")
     assert found[23] == found[31] == ("not due", "")
 
 
 def test_newest_due_date_follows_the_schedule():
-    cfg = {"DAILY_CLOSING_SCHEDULE_TIME": "20:00", "SCHEDULE_ZONE": "Asia/Jakarta", "CLOSING_DAY_OFFSET": "0"}
     # 2025-01-20T20:00 in Jakarta.
     evening = 1737378000
-    assert report.newest_due(cfg, evening - 1) == date(2025, 1, 19)
-    assert report.newest_due(cfg, evening) == date(2025, 1, 20)
-    assert report.newest_due({**cfg, "CLOSING_DAY_OFFSET": "-1"}, evening) == date(2025, 1, 19)
+    assert report.newest_due(SCHEDULE, evening - 1) == date(2025, 1, 19)
+    assert report.newest_due(SCHEDULE, evening) == date(2025, 1, 20)
+    assert report.newest_due({**SCHEDULE, "CLOSING_DAY_OFFSET": "-1"}, evening) == date(2025, 1, 19)
 
 
 def test_durations_have_the_median_of_complete_closings():
@@ -240,6 +246,17 @@ def test_metrics_keep_their_digits_and_negative_bars_hang_below_zero():
     assert chart["zero"] == 16.0
     (odd,) = report_page.metrics([[PERIOD, "m", "NaN"]], PERIOD)
     assert odd["chart"]["bars"][0]["height"] == 0.0
+
+
+def test_hold_in_force_holds_the_dates_from_its_begin_to_the_next(monkeypatch):
+    target = SimpleNamespace(cfg=SCHEDULE)
+    earlier = {"from": "2025-01-05", "to": "2025-01-06", "who": "budi", "reason": "audit"}
+    # The schedule time of 2025-01-20 has passed; that of 2025-01-21 has not.
+    for at, first in (("2025-01-20T20:30:00+07:00", "2025-01-21"), ("2025-01-20T19:30:00+07:00", "2025-01-20")):
+        found = {"hold": {"who": "siti", "reason": "patch", "at": at, "until": None}, "heldDates": [earlier]}
+        monkeypatch.setattr(closings, "state_of", lambda *_, found=found: found)
+        state, _ = report.schedule_state(target, date(2025, 1, 22))
+        assert state["heldDates"] == [earlier, {"from": first, "to": "2025-01-23", "who": "siti", "reason": "patch"}]
 
 
 def test_schedule_that_cannot_be_read_is_a_note_and_a_hold_is_shown(written, monkeypatch):
