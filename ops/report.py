@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from invoke import Exit
 
 from handler import settings
+from handler.balances import COLUMNS
 from handler.plan import describe_hold
 from handler.request import check_period
 from handler.schedule_times import next_day, read
@@ -54,11 +55,11 @@ def reconcile(c, env, period):
         print(f"{env}: {period} equal: {about}")
         return
     print("\n".join(difference_lines(found["differences"])))
-    more = found["count"] - len(found["differences"])
-    limit = f", the first {len(found['differences'])} printed" if more else ""
+    printed = len(found["differences"])
+    limit = f", the first {printed} printed" if found["count"] > printed else ""
     raise Exit(
-        f"{env}: {period} differs in {found['count']} accounts of a branch{limit}: {about}; something was posted after"
-        " the closing, or changed in PostgreSQL; to close it again:"
+        f"{env}: {period} differs; different balances: {found['count']}{limit}; compared: {about};"
+        " something was posted in Genius after the closing, or changed in PostgreSQL; to close the date again:"
         f" `inv rerun --env {env} --date {found['date']} --from genius`"
     )
 
@@ -150,9 +151,9 @@ def write_table(out: IO[str], pages: Iterator[dict]) -> dict[str, Account]:
 
 
 def cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula."""
+    """Return a text that no spreadsheet takes for a formula, not even one that leaves out the spaces before it."""
     text = printable(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not NUMBER.fullmatch(text) else text
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) and not NUMBER.fullmatch(text) else text
 
 
 def render(target: Target, header: dict, accounts: dict[str, Account]) -> Iterator[str]:
@@ -172,10 +173,12 @@ def render(target: Target, header: dict, accounts: dict[str, Account]) -> Iterat
         "header": header,
         "facts": facts(target, header),
         "notes": notes,
+        "columns": list(COLUMNS.values()),
         "totals": report_page.totals(header["totals"]),
         "tree": report_page.tree(accounts),
         "width": report_page.widest(accounts.values()),
         "metrics": report_page.metrics(header["metrics"]["values"], period),
+        "metrics_source": report_page.metrics_source(header["runs"], header["run"]),
         "first_month": min((month for month, *_ in header["metrics"]["values"]), default=period),
         "calendar": report_page.calendar(period, header["runs"], state, newest),
         # Weeks begin on Monday.

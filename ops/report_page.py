@@ -48,8 +48,10 @@ class Account:
 
 
 def printable(text: object) -> str:
-    """Return a text without characters that command a terminal, a browser or a printer."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(text))
+    """Return a text in one line, without characters that command a terminal, a browser or a printer."""
+    return "".join(
+        one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in str(text)
+    )
 
 
 def amount(value: Decimal | str | None) -> str:
@@ -116,6 +118,21 @@ def totals(found: dict) -> list[dict]:
         name = "rows written and rows now" if column == "rows" else column.replace("_", " ")
         lines.append({"name": name, "genius": texts[0], "postgres": texts[1], "equal": equal})
     return lines
+
+
+def metrics_source(rows: list[dict], ledger_run: str) -> str:
+    """Return which closing computed the metrics, and whether the trial balance is newer.
+
+    rows: of closing_runs, the newest first; ledger_run: the id of the one that wrote the trial balance.
+    """
+    row = next((row for row in rows if row["metrics"] == "succeeded"), None)
+    if row is None:
+        return "No closing has computed the metrics of this period."
+    words = f"Computed by the closing of {row['closing_date']}, run {row['id']}."
+    ids = [one["id"] for one in rows]
+    if ids.index(row["id"]) > ids.index(ledger_run):
+        words += " The trial balance above is newer: these metrics do not have its changes."
+    return words
 
 
 def local_time(text: str | None, zone: str) -> str:

@@ -84,10 +84,9 @@ def test_only_what_restate_has_signed_is_answered(deployed):
 
 
 def test_an_event_of_ours_is_no_event_behind_a_url(deployed):
-    body = json.dumps({"ping": True, "schema": True})
-    answer = release.invoke_event(
-        Target(C, deployed, "local"), url_event("/", {"content-type": "application/json"}, body=body, ping=True)
-    )
+    ours = {"ping": True, "schema": True, "report": {"period": "2025-01"}, "reconcile": {"period": "2025-01"}}
+    headers = {"content-type": "application/json"}
+    answer = release.invoke_event(Target(C, deployed, "local"), url_event("/", headers, body=json.dumps(ours), **ours))
     assert answer["statusCode"] == 401 and "ok" not in answer
 
 

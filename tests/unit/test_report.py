@@ -113,12 +113,12 @@ def test_money_has_two_decimals_and_all_its_digits(value, text):
 
 
 def test_head_and_totals_are_shown(written):
-    page, *_ = written(header(runs=[run("2025-01-30", "failed", message="ORA-1"), run("2025-01-31")]))
+    page, *_ = written(header(runs=[run("2025-01-30", "failed", message="ORA-1\nat line 2"), run("2025-01-31")]))
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     for words in ("Run run-2025-01-31", "Job in Genius GNS_202501_X", "Asked for by adm",
                   "Started 2025-01-31 20:00:00 WIB", "Ended 2025-01-31 20:02:00 WIB", "7, 0123 git abc",
                   "end debit 10.00 10.01 DIFFERENT", "start debit 10.00 10.00 equal",
-                  "30 failed ORA-1", "31 closed", "Findings None."):  # fmt: skip
+                  "30 failed ORA-1 at line 2", "31 closed", "Findings None."):  # fmt: skip
         assert words in text, words
 
 
@@ -246,6 +246,18 @@ def test_metrics_keep_their_digits_and_negative_bars_hang_below_zero():
     assert chart["zero"] == 16.0
     (odd,) = report_page.metrics([[PERIOD, "m", "NaN"]], PERIOD)
     assert odd["chart"]["bars"][0]["height"] == 0.0
+
+
+def test_metrics_older_than_the_trial_balance_are_named():
+    def source(*metrics: str) -> str:
+        newest, own, oldest = (run(f"2025-01-{31 - n}", metrics=one) for n, one in enumerate(metrics))
+        return report_page.metrics_source([newest, own, oldest], own["id"])
+
+    of_own = source("skipped", "succeeded", "succeeded")
+    assert of_own == "Computed by the closing of 2025-01-30, run run-2025-01-30."
+    assert source("succeeded", "succeeded", "failed").endswith("run run-2025-01-31.")
+    assert "run run-2025-01-29. The trial balance above is newer" in source("failed", "skipped", "succeeded")
+    assert source("failed", "skipped", "failed") == "No closing has computed the metrics of this period."
 
 
 def test_hold_in_force_holds_the_dates_from_its_begin_to_the_next(monkeypatch):
