@@ -43,7 +43,7 @@ SERVER_OPTIONS = (
     *("-c", "unix_socket_directories="),
     # Without DETAIL, which shows whole rows: `inv local.logs` prints this log.
     *("-c", "log_error_verbosity=terse"),
-    *("-c", "shared_buffers=64MB", "-c", "max_connections=100", "-c", "timezone=UTC", "-c", "log_timezone=UTC"),
+    *("-c", "max_connections=100", "-c", "timezone=UTC", "-c", "log_timezone=UTC"),
 )
 
 

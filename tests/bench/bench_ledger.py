@@ -313,6 +313,7 @@ def show(rounds: list[dict]) -> None:
     print("The whole step")
     for name in ("step", "step again"):
         compare(rounds, f"{WORDS[name]} / fetch loop and COPY in order", [name], ["bare fetch", "copy"], 1.5)
+        compare(rounds, f"{WORDS[name]} / fetch loop and COPY as sent", [name], ["bare fetch", "copy as sent"], 1.5)
 
 
 def compare(rounds: list[dict], name: str, above: list[str], below: list[str], wanted: float, bound="at most") -> None:
