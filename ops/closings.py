@@ -21,6 +21,11 @@ from ops.task import ENVIRONMENT, task
 
 WATCH_SECONDS = 0.5
 PURGE_POLLS = 20
+PAUSED = """
+SELECT one.id, one.target, one.last_failure, one.target_service_name AS own_service, one.target_service_key AS own_key,
+       run.target_service_name AS run_service, run.target_service_key AS run_key
+  FROM sys_invocation one LEFT JOIN sys_invocation run ON run.id = one.invoked_by_id
+ WHERE one.status = 'paused' ORDER BY one.created_at DESC"""
 ENDED = "completed"
 # The first characters of the failure of a run that has started nothing: a bad request (400), closings held (503).
 REFUSALS = ("[400", "[503")
@@ -149,6 +154,20 @@ def invocation_of(cfg: dict, service: str, key: str, handler: str) -> dict | Non
     )
     # Columns without a value are missing in Restate's answer.
     return defaultdict(lambda: None, rows[0]) if rows else None
+
+
+def paused(cfg: dict) -> list[dict]:
+    """Return the paused invocations, the newest first: {"id", "target", "last_failure", "date"}.
+
+    date: that of the run, or of the run that called it, such as for a close; "" if there is none. The function is not
+    asked: it can be what fails.
+    """
+    rows = sql(cfg, PAUSED)
+    for row in rows:
+        row["date"] = next(
+            (row[f"{one}_key"] for one in ("own", "run") if row.get(f"{one}_service") == "DailyClosing"), ""
+        )
+    return rows
 
 
 def last_failure(cfg: dict, row: dict) -> str:

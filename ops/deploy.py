@@ -14,9 +14,9 @@ from invoke import Exit
 
 from layer import publish as layers
 from ops import bundle, ca_file, config, connect_string, limits, logs, ping, release, restate, roles, schedule, shell
+from ops.alias import bound_to
 from ops.bundle import Bundle
 from ops.config import ENV_HELP
-from ops.release import bound_to
 from ops.shell import ROOT, aws, into
 from ops.target import Target
 from ops.task import ENVIRONMENT, task

@@ -29,6 +29,7 @@ from ops import (
     secret_tasks,
     shell,
 )
+from ops.alias import get_alias, held_by
 from ops.env_tasks import SHAPE
 from ops.findings import Finding, failed, line, passed
 from ops.restate import first_line, message, newest, one_line, request, sql
@@ -224,8 +225,8 @@ def restate(target: Target) -> Iterator[Finding]:
         error = f"{cfg['RESTATE_ADMIN_URL']} answered {status}: {one_line(message(answer))}"
         yield failed(error, f"correct RESTATE_AUTH_TOKEN, which env/{target.env}.env refers to")
         return
-    alias = target.query_json(release.get_alias(cfg), missing="ResourceNotFoundException")
-    arn = release.held_by(alias) if alias else "no live version"
+    alias = target.query_json(get_alias(cfg), missing="ResourceNotFoundException")
+    arn = held_by(alias) if alias else "no live version"
     found = release.find_deployment(cfg, arn)
     if not found:
         yield failed(f"{arn} is not registered", fix)
@@ -264,16 +265,13 @@ def periods(target: Target) -> Iterator[Finding]:
 
 
 def paused(target: Target) -> Iterator[Finding]:
-    """Report each paused invocation once; the date of a close is that of the run that called it."""
-    rows = sql(
-        target.cfg,
-        "SELECT one.id, one.target, one.last_failure, one.target_service_key AS key, run.target_service_key AS date"
-        " FROM sys_invocation one LEFT JOIN sys_invocation run ON run.id = one.invoked_by_id"
-        " WHERE one.status = 'paused' ORDER BY one.created_at",
-    )
+    """Report each paused invocation once."""
+    rows = closings.paused(target.cfg)
     for row in rows:
         text = f"{row['target']} {row['id']} is paused: {first_line(closings.last_failure(target.cfg, row))}"
-        yield failed(text, f"fix the cause, then {next_command.command(target, row.get('date') or row['key'])}")
+        date = row["date"]
+        command = next_command.command(target, date) if date else f"restate invocations resume {row['id']}"
+        yield failed(text, f"fix the cause, then {command}")
     if not rows:
         yield passed("no invocation is paused")
 

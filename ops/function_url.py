@@ -24,6 +24,11 @@ STATEMENTS = {
 }
 
 
+def by_url(cfg: dict) -> bool:
+    """Return whether Restate calls the Function URL instead of a version's ARN."""
+    return cfg["FUNCTION_URL"] == "on"
+
+
 def of_alias(cfg, verb: str) -> str:
     return f"lambda {verb} --function-name {q(cfg['FUNCTION_NAME'])} --qualifier live"
 

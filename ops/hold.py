@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
-
 from invoke import Exit
 
 from handler.plan import describe_hold
 from handler.request import MAIN, check_hold, protocol
 from ops import schedule
 from ops.config import ENV_HELP
+from ops.repair import WHO_HELP, person
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
-
-WHO_HELP = {"who": "who decided this; default: the user of this shell"}
 
 
 @task(
@@ -29,7 +26,7 @@ WHO_HELP = {"who": "who decided this; default: the user of this shell"}
 def hold(c, env, reason, until="", who=""):
     """Let no closing begin until inv release or a time; one that runs goes on, and scheduled dates wait."""
     target = Target.load(c, env)
-    body = {"protocol": protocol(), "who": who or getpass.getuser(), "reason": reason, "until": until or None}
+    body = {"protocol": protocol(), "who": person(who), "reason": reason, "until": until or None}
     try:
         check_hold(MAIN, body)
     except ValueError as error:
@@ -42,7 +39,7 @@ def hold(c, env, reason, until="", who=""):
 def release(c, env, who=""):
     """End the hold and start what has become due meanwhile, by the rules for missed dates."""
     target = Target.load(c, env)
-    answer = schedule.call(target, "release", {"protocol": protocol(), "who": who or getpass.getuser()})
+    answer = schedule.call(target, "release", {"protocol": protocol(), "who": person(who)})
     if not answer:
         return
     if not answer["ended"]:

@@ -8,8 +8,8 @@ from shlex import quote as q
 from invoke import Exit
 
 from ops import function_url
+from ops.alias import get_alias
 from ops.config import ENV_HELP
-from ops.release import get_alias
 from ops.shell import aws, save_json
 from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task

@@ -12,7 +12,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops import function_url, restate, shell
+from ops import alias, function_url, restate, shell
 from ops.ping import invoke_function
 from ops.restate import (
     DRAINED,
@@ -26,7 +26,7 @@ from ops.restate import (
     one_line,
     sql,
 )
-from ops.shell import ROOT, aws, into, save_json
+from ops.shell import ROOT, aws, save_json
 from ops.target import Target
 
 # Restate can use a new role after about a minute.
@@ -52,7 +52,7 @@ def activate(target: Target, version_arn: str, breaking: bool, before: int, tags
     """
     fix = f"inv deploy --env {target.env}"
     try:
-        if by_url(target.cfg):
+        if function_url.by_url(target.cfg):
             activate_by_url(target, version_arn, breaking)
         else:
             activate_by_arn(target, version_arn, breaking)
@@ -89,10 +89,6 @@ def report(target: Target, version_arn: str, before: int) -> None:
         print(f"{target.env}: nothing changed; {version_arn} is live")
 
 
-def by_url(cfg: dict) -> bool:
-    return cfg["FUNCTION_URL"] == "on"
-
-
 def activate_by_arn(target: Target, version_arn: str, breaking: bool) -> None:
     cfg = target.cfg
     found = find_deployment(cfg, version_arn)
@@ -100,11 +96,11 @@ def activate_by_arn(target: Target, version_arn: str, breaking: bool) -> None:
         if not unpublished(target, version_arn):
             refuse_removed_handlers(cfg, version_arn, breaking, discover(cfg, version_arn))
         ensure_registered(target, version_arn, again=bool(found))
-    attached = ensure_alias(target, version_arn)
-    ensure_concurrency(target, attached)
+    attached = alias.ensure(target, version_arn)
+    alias.ensure_concurrency(target, attached)
     if "FUNCTION_URL=on" in attached and not leave_url(target, version_arn):
         return
-    settle_alias(target, attached)
+    alias.settle(target, attached)
 
 
 def activate_by_url(target: Target, version_arn: str, breaking: bool) -> None:
@@ -114,12 +110,12 @@ def activate_by_url(target: Target, version_arn: str, breaking: bool) -> None:
     registered = found["uri"].rstrip("/") if found and found["id"] == newest(cfg) else ""
     if not registered and not unpublished(target, version_arn):
         refuse_removed_handlers(cfg, version_arn, breaking, handlers_of(target, version_arn))
-    attached = ensure_alias(target, version_arn)
-    ensure_concurrency(target, attached)
+    attached = alias.ensure(target, version_arn)
+    alias.ensure_concurrency(target, attached)
     url = function_url.ensure(target)
     if not registered or registered != url:
         ensure_registered_url(target, url or "URL", version_arn)
-    settle_alias(target, attached)
+    alias.settle(target, attached)
     print(
         f"{target.env}: Restate calls {url or 'the new URL'}, which always runs the live version, also in a running"
         " closing. Only calls that Restate has signed are answered"
@@ -133,15 +129,15 @@ def unpublished(target: Target, version_arn: str) -> bool:
 
 def what_is_live(target: Target) -> str:
     """Return a sentence on the versions that the alias and Restate use now, as far as they can be found out."""
-    alias = restate = "an unknown version"
+    called = registered = "an unknown version"
     with contextlib.suppress(Exit):
-        found = target.query_json(get_alias(target.cfg), missing="ResourceNotFoundException")
-        alias = f"version {found['FunctionVersion']}" if found else "no version"
+        found = target.query_json(alias.get_alias(target.cfg), missing="ResourceNotFoundException")
+        called = f"version {found['FunctionVersion']}" if found else "no version"
     with contextlib.suppress(Exit):
         arns = {one["id"]: arn_of(one) or one["id"] for one in deployments(target.cfg)}
         latest = newest(target.cfg)
-        restate = f"version {arns[latest].rpartition(':')[2]}" if latest else "no version"
-    return f"Live now: the alias has {alias}, Restate starts closings on {restate}"
+        registered = f"version {arns[latest].rpartition(':')[2]}" if latest else "no version"
+    return f"Live now: the alias has {called}, Restate starts closings on {registered}"
 
 
 def refuse_removed_handlers(cfg: dict, version_arn: str, breaking: bool, new: dict[str, set[str]]) -> None:
@@ -241,7 +237,10 @@ def check_live(target: Target, version_arn: str) -> None:
 
 def find_deployment(cfg: dict, version_arn: str) -> dict | None:
     """Return the registration of a version, by ARN or by URL as the environment requires."""
-    return next((one for one in deployments(cfg) if arn_of(one) == version_arn and ("uri" in one) == by_url(cfg)), None)
+    return next(
+        (one for one in deployments(cfg) if arn_of(one) == version_arn and ("uri" in one) == function_url.by_url(cfg)),
+        None,
+    )
 
 
 def ensure_registered(target: Target, version_arn: str, again: bool = False) -> None:
@@ -274,74 +273,6 @@ def ensure_registered_url(target: Target, url: str, version_arn: str) -> None:
     function_url.refuse_open(url)
 
 
-def held_by(alias: dict) -> str:
-    """Return the ARN of the version that an alias points to."""
-    return f"{function_of(alias['AliasArn'])}:{alias['FunctionVersion']}"
-
-
-def wanted_at_alias(cfg: dict) -> str:
-    """Return the alias' description, a list of what is attached to it: a deploy only queries what was ever there."""
-    words = ["FUNCTION_URL=on"] if by_url(cfg) else []
-    if int(cfg["PROVISIONED_CONCURRENCY"]):
-        words.append(f"PROVISIONED_CONCURRENCY={cfg['PROVISIONED_CONCURRENCY']}")
-    return " ".join(words)
-
-
-def ensure_alias(target: Target, version_arn: str) -> str:
-    """Point the alias `live` to a version, so that pings and keep-warm calls reach the version that Restate invokes.
-
-    Returns its description: what must be attached to it, and what was attached before and must perhaps be removed.
-    """
-    version, wanted = version_arn.rpartition(":")[2], wanted_at_alias(target.cfg)
-    found = target.query_json(get_alias(target.cfg), missing="ResourceNotFoundException")
-    if not found:
-        target.execute(move_alias(target.cfg, "create", version, wanted or None))
-        return wanted
-    attached = " ".join(sorted({*found.get("Description", "").split(), *wanted.split()}))
-    if (found["FunctionVersion"], found.get("Description", "")) != (version, attached):
-        update_alias(target, version, attached, found)
-    return attached
-
-
-def update_alias(target: Target, version: str, description: str, found: dict) -> None:
-    """Move the alias. found: the alias as it was read; raises Exit if somebody else has moved it since."""
-    file = target.scratch("alias-revision")
-    target.run_local(save_alias_revision(target.cfg, file))
-    if not target.dry and (ROOT / file).read_text().split()[1] != found["FunctionVersion"]:
-        raise Exit("somebody else has moved the alias live meanwhile; check it with `inv versions`, then run it again")
-    changed = description if description != found.get("Description", "") else None
-    target.execute(move_alias(target.cfg, "update", version, changed, file))
-
-
-def settle_alias(target: Target, attached: str) -> None:
-    """Make the alias' description list only what is attached to it now."""
-    wanted = wanted_at_alias(target.cfg)
-    if attached != wanted:
-        found = target.query_json(get_alias(target.cfg))
-        update_alias(target, found["FunctionVersion"], wanted, found)
-
-
-def ensure_concurrency(target: Target, attached: str) -> None:
-    """Set the provisioned concurrency of the environment, and wait until it is ready."""
-    cfg = target.cfg
-    wanted = int(cfg["PROVISIONED_CONCURRENCY"])
-    if not wanted and "PROVISIONED_CONCURRENCY=" not in attached:
-        return
-    found = target.query_json(get_concurrency(cfg), missing="NotFoundException") or {}
-    if not wanted:
-        if found:
-            target.execute(delete_concurrency(cfg))
-        return
-    if found.get("RequestedProvisionedConcurrentExecutions") != wanted:
-        target.execute(put_concurrency(cfg))
-    elif found["Status"] == "READY":
-        return
-    target.execute(wait_for_concurrency(cfg))
-    found = target.query_json(get_concurrency(cfg), missing="NotFoundException")
-    if found and found["Status"] == "FAILED":
-        raise Exit(f"AWS could not provide {wanted} provisioned instances: {found.get('StatusReason')}")
-
-
 def leave_url(target: Target, version_arn: str) -> bool:
     """Remove the URL and its registration once nothing runs on it; returns whether it is removed."""
     cfg = target.cfg
@@ -369,11 +300,6 @@ def invoke_event(target: Target, event: dict, qualifier: str = "live") -> dict:
     return result
 
 
-def bound_to(revision: str) -> str:
-    """Return the option by which AWS refuses a change unless the revision is still the one in a file."""
-    return f' --revision-id "$(cut -f1 {q(revision)})"'
-
-
 def get_tags(cfg):
     return aws(cfg, f"lambda get-function --function-name {q(cfg['FUNCTION_NAME'])} --query Tags --output json")
 
@@ -391,40 +317,3 @@ def register(cfg, version_arn, again=False):
 def register_url(url, version_arn):
     """Return the command that registers the Function URL, with the version as metadata: a URL does not show it."""
     return f"restate deployments register {q(url)} --use-http1.1 --force --metadata arn={q(version_arn)} --yes"
-
-
-def get_alias(cfg):
-    return aws(cfg, f"lambda get-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live")
-
-
-def save_alias_revision(cfg, file):
-    return into(file, f"{get_alias(cfg)} --query '[RevisionId, FunctionVersion]' --output text")
-
-
-def move_alias(cfg, verb, version, description=None, revision=""):
-    """Return the command that creates or updates (verb) the alias; description: None to leave it as it is."""
-    described = "" if description is None else f" --description {q(description)}"
-    return aws(
-        cfg,
-        f"lambda {verb}-alias --function-name {q(cfg['FUNCTION_NAME'])} --name live --function-version {q(version)}"
-        f"{described}{bound_to(revision) if revision else ''}",
-    )
-
-
-def get_concurrency(cfg):
-    return aws(cfg, function_url.of_alias(cfg, "get-provisioned-concurrency-config"))
-
-
-def put_concurrency(cfg):
-    count = q(cfg["PROVISIONED_CONCURRENCY"])
-    verb = function_url.of_alias(cfg, "put-provisioned-concurrency-config")
-    return aws(cfg, f"{verb} --provisioned-concurrent-executions {count}")
-
-
-def wait_for_concurrency(cfg):
-    """Wait until AWS has provided the instances, usually some minutes; the CLI has no waiter for it."""
-    return f"while {get_concurrency(cfg)} --query Status --output text | grep IN_PROGRESS; do sleep 5; done"
-
-
-def delete_concurrency(cfg):
-    return aws(cfg, function_url.of_alias(cfg, "delete-provisioned-concurrency-config"))

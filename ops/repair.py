@@ -17,6 +17,8 @@ from ops.restate import execute, first_line, message, one_line, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
+# The help of a task's --who.
+WHO_HELP = {"who": "who decided this; default: the user of this shell"}
 ENDING_SECONDS, WITHDRAWING_SECONDS = 120, 10
 # Restate's own words on its error RT0016, which a new version with other steps leads to.
 LATEST_WARNING = (
@@ -93,7 +95,7 @@ def rerun(c, env, date, from_="", adopt=False, user="", despite_hold=False, watc
         **ENV_HELP,
         "period": "the blocked period, as YYYY-MM",
         "as": "what happened: succeeded or failed",
-        "who": "who decided this; default: the user of this shell",
+        **WHO_HELP,
         "yes": "do not ask",
     },
 )
@@ -113,7 +115,7 @@ def resolve(c, env, period, as_, who="", yes=False):
         raise Exit(f"{period} is not blocked; `inv status --env {env} --date …` shows the closing of a date")
     print(f"{blocked['job']} of {blocked['date'] or 'another program'}: {one_line(blocked['message'])}")
     confirm(f"This records the job as {as_}.", period, yes or target.dry)
-    decision = {"job": blocked["job"], "as": as_, "who": who or getpass.getuser()}
+    decision = {"job": blocked["job"], "as": as_, "who": person(who)}
     answer = decide(target, period, "resolve", decision)
     if not target.dry:
         print(f"{env}: {answer['job']} {answer['as']}, decided by {answer['who']}.")
@@ -155,7 +157,7 @@ def stop_job(c, env, date, yes=False):
 def resume(c, env, date, latest=False, yes=False):
     """Resume the invocation that Restate has paused for a date, whichever it is; --latest: on the newest version."""
     target, date = Target.load(c, env), checked_date(date)
-    found = paused_of(target.cfg, date)
+    found = next((one for one in closings.paused(target.cfg) if one["date"] == date), None)
     if not found:
         raise Exit(f"nothing is paused for {date}. {next_command.advice(target, date)}")
     print(f"{found['target']} {found['id']} is paused: {first_line(closings.last_failure(target.cfg, found))}")
@@ -167,20 +169,12 @@ def resume(c, env, date, latest=False, yes=False):
         print(f"{env}: {found['id']} is resumed; follow it with `inv status --env {env} --date {date} --watch`")
 
 
-def paused_of(cfg: dict, date: str) -> dict | None:
-    """Return the paused invocation that a date waits for: that of its run, or of the close that its period runs.
-
-    The function is not asked: it can be what fails.
-    """
-    rows = sql(
-        cfg,
-        "SELECT one.id, one.target, one.last_failure FROM sys_invocation one LEFT JOIN sys_invocation run"
-        " ON run.id = one.invoked_by_id WHERE one.status = 'paused' AND (run.target_service_key = ?"
-        " OR (one.target_service_name = 'DailyClosing' AND one.target_service_key = ?)) ORDER BY one.created_at DESC",
-        date,
-        date,
-    )
-    return rows[0] if rows else None
+def person(who: str) -> str:
+    """Return who decides: the name given, or the user of this shell."""
+    try:
+        return who or getpass.getuser()
+    except (KeyError, OSError):
+        raise Exit("this shell has no user name; add --who NAME. Nothing was changed.") from None
 
 
 def confirm(question: str, expected: str, yes: bool) -> None:

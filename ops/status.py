@@ -9,8 +9,8 @@ from invoke import Exit
 
 from handler import findings
 from ops import closing_view, closings, history, ping, release, schedule
+from ops.alias import get_alias, held_by
 from ops.config import ENV_HELP
-from ops.release import get_alias
 from ops.restate import arn_of, deployments, one_line, sql
 from ops.target import Target
 from ops.task import NOTHING, task
@@ -48,7 +48,7 @@ def show(target: Target) -> None:
     alias = target.query_json(get_alias(cfg), missing="ResourceNotFoundException")
     if not alias:
         raise Exit(f"{env}: {cfg['FUNCTION_NAME']} has no live version; run `inv deploy --env {env}`")
-    arn = release.held_by(alias)
+    arn = held_by(alias)
     print(f"{env}: {arn}  {registration(cfg, arn)}")
     sections = {
         "function": lambda: function(target),

@@ -8,6 +8,7 @@ from shlex import quote as q
 from invoke import Exit
 
 from ops import alarms, deploy, function_url, keep_warm, logs, release, restate, roles, shell, terminal
+from ops.alias import delete_concurrency, get_alias
 from ops.config import ENV_HELP
 from ops.repair import change, confirm
 from ops.restate import arn_of, deployments, function_of, sql
@@ -89,11 +90,11 @@ def rollback(c, env, to="", breaking=False):
     """Make an older version live again: new closings begin on it, and running ones stay on theirs."""
     target = Target.load(c, env)
     print(target.headline)
-    alias = target.query_json(release.get_alias(target.cfg), missing="ResourceNotFoundException")
+    alias = target.query_json(get_alias(target.cfg), missing="ResourceNotFoundException")
     tags = release.read_tags(target)
     live, left = int(alias["FunctionVersion"]) if alias else 0, release.left_versions(tags)
     version = choose(target, deploy.versions_of(target), to, live, left)
-    if release.by_url(target.cfg) and not deploy.variables_of(version).get("RESTATE_IDENTITY_KEYS"):
+    if function_url.by_url(target.cfg) and not deploy.variables_of(version).get("RESTATE_IDENTITY_KEYS"):
         raise Exit(
             f"{env}: version {version['Version']} has no RESTATE_IDENTITY_KEYS and would refuse every call of its URL;"
             " choose another one with --to, or set FUNCTION_URL=off and deploy first. Nothing was changed."
@@ -125,7 +126,7 @@ def choose(target: Target, found: list[dict], to: str, live: int, left: list[str
         candidates = [one for one in found if one["Version"] == to]
     else:
         earlier = [one for one in found if int(one["Version"]) < live and one["Version"] not in left]
-        candidates = [one for one in earlier if release.by_url(target.cfg) or one["FunctionArn"] in registered]
+        candidates = [one for one in earlier if function_url.by_url(target.cfg) or one["FunctionArn"] in registered]
     if not candidates:
         wanted = f"no version {to!r}" if to else f"no registered version before the live one, {live or 'none'}"
         known = ", ".join(one["Version"] for one in found[-10:]) or "none"
@@ -227,12 +228,12 @@ def unfinished(target: Target, ours: list[dict], late_checks: bool = False) -> l
 
 def remove_function(target: Target) -> None:
     """Delete the function with all versions, after what is attached to its alias."""
-    alias = target.query_json(release.get_alias(target.cfg), missing="ResourceNotFoundException") or {}
+    alias = target.query_json(get_alias(target.cfg), missing="ResourceNotFoundException") or {}
     attached = alias.get("Description", "")
     if "FUNCTION_URL=on" in attached:
         function_url.remove(target)
     if "PROVISIONED_CONCURRENCY=" in attached:
-        target.execute(release.delete_concurrency(target.cfg))
+        target.execute(delete_concurrency(target.cfg))
     target.execute(delete_function(target.cfg))
 
 

@@ -20,6 +20,7 @@ from support.instantclient import AIO
 
 from layer import publish
 from ops import bundle, config, deploy, logs, release, shell
+from ops.alias import get_alias
 
 # A cloud of its own: `make test-slow`.
 pytestmark = pytest.mark.slow
@@ -127,7 +128,7 @@ def state_of_deploy(cfg: dict) -> dict:
         for key, value in found["Configuration"].items()
         if key not in ("LastModified", "RevisionId", "LoggingConfig")
     }
-    alias = asked(cfg, release.get_alias(cfg))
+    alias = asked(cfg, get_alias(cfg))
     deployment = release.find_deployment(cfg, f"{found['Configuration']['FunctionArn']}:{alias['FunctionVersion']}")
     assert deployment, "the live version is not registered"
     services = sorted(one["name"] for one in deployment["services"])

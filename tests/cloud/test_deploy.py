@@ -12,7 +12,8 @@ from invoke import Context
 from support import checkout
 from support.helpers import ROOT, environment_file, inv
 
-from ops import deploy, limits, release, shell
+from ops import deploy, limits, shell
+from ops.alias import get_alias
 from ops.config import function_environment
 
 CHANGING = ("create-", "update-", "put-", "publish-", "tag-", "register", "rm -f", "umask")
@@ -23,7 +24,7 @@ def changes(output: str) -> list[str]:
 
 
 def version(deployed) -> str:
-    return shell.query_json(Context(), deployed, release.get_alias(deployed))["FunctionVersion"]
+    return shell.query_json(Context(), deployed, get_alias(deployed))["FunctionVersion"]
 
 
 def secrets(cfg: dict) -> list[str]:

@@ -20,7 +20,8 @@ from support.fault_proxy import (
 )
 from support.helpers import ROOT, inv, like_local
 
-from ops import deploy, keep_warm, release, roles, shell
+from ops import deploy, keep_warm, roles, shell
+from ops.alias import get_alias
 from ops.target import Target
 
 ENV = "testedge"
@@ -129,7 +130,7 @@ def test_an_alias_that_is_not_there_is_named_with_what_makes_it(cfg, proxies):
     assert "has no version that is live; run `inv deploy --env local`" in refusal(
         keep_warm.live, Target(Context(), at, "local")
     )
-    assert shell.query_json(Context(), at, release.get_alias(at), missing="ResourceNotFoundException") is None
+    assert shell.query_json(Context(), at, get_alias(at), missing="ResourceNotFoundException") is None
 
 
 def test_a_file_with_secrets_is_removed_when_the_command_fails(cfg, env, proxies):

@@ -316,14 +316,24 @@ def test_blocked_period_fails_with_the_command_that_resolves_it(deployed):
 
 
 def test_paused_invocation_fails_with_its_last_failure(cfg, monkeypatch):
-    rows = [{"id": "inv_1", "target": "ClosingPeriod/2025-01/close", "key": "2025-01", "date": "2025-01-31"}]
+    run = {"run_service": "DailyClosing", "run_key": "2025-01-31"}
+    close = {"id": "inv_1", "target": "close", "own_service": "ClosingPeriod", "own_key": "2025-01", **run}
     events = [{"event_json": json.dumps({"last_failure": "ORA-01017: no"})}]
-    monkeypatch.setattr(doctor, "sql", lambda cfg, query, *values: rows)
-    monkeypatch.setattr(closings, "sql", lambda cfg, query, *values: events)
+    paused = [close]
+    monkeypatch.setattr(closings, "sql", lambda cfg, query, *values: events if values else paused)
     monkeypatch.setattr(next_command, "known_state", lambda cfg, date: {"date": date, "paused": "inv_1"})
     (one,) = findings(doctor.paused, cfg)
     assert not one.passed and "is paused: ORA-01017: no" in one.message
     assert one.fix == "fix the cause, then inv resume --env local --date 2025-01-31"
+    # A run that the schedule has started, and a call of the schedule itself.
+    schedule = {"run_service": "DailyClosingScheduler", "run_key": "main"}
+    paused[:] = [{"id": "inv_2", "target": "run", "own_service": "DailyClosing", "own_key": "2025-01-30", **schedule}]
+    paused.append({"id": "inv_3", "target": "trigger", "own_service": "DailyClosingScheduler", "own_key": "main"})
+    assert [one.fix for one in findings(doctor.paused, cfg)] == [
+        "fix the cause, then inv resume --env local --date 2025-01-30",
+        "fix the cause, then restate invocations resume inv_3",
+    ]
+    paused[:] = [close]
     # Genius cannot be read: the doctor does not answer with itself.
     monkeypatch.setattr(next_command, "known_state", lambda cfg, date: {"date": date, "jobs": "ORA-12541"})
     (one,) = findings(doctor.paused, cfg)

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 from invoke import Context, Exit
 
-from ops import release, shell
+from ops import alias, release, shell
 from ops import restate as admin
 from ops.restate import curl
 from ops.target import Target
@@ -196,7 +196,7 @@ def changes(monkeypatch):
 def test_provisioned_concurrency_is_that_of_the_environment(changes, monkeypatch, asked, attached, states, verbs):
     answers = [one and dict(zip(("Status", "RequestedProvisionedConcurrentExecutions"), one)) for one in states]
     monkeypatch.setattr(Target, "query_json", lambda *words, **options: answers.pop(0))
-    release.ensure_concurrency(TARGET.having(PROVISIONED_CONCURRENCY=asked), attached)
+    alias.ensure_concurrency(TARGET.having(PROVISIONED_CONCURRENCY=asked), attached)
     assert len(changes) == len(verbs)
     assert all(verb in change for verb, change in zip(verbs, changes))
 
@@ -205,7 +205,7 @@ def test_provisioned_concurrency_that_aws_cannot_provide_is_one_line(changes, mo
     answers = [None, {"Status": "FAILED", "StatusReason": "no such capacity"}]
     monkeypatch.setattr(Target, "query_json", lambda *words, **options: answers.pop(0))
     with pytest.raises(Exit, match="could not provide 5 provisioned instances: no such capacity"):
-        release.ensure_concurrency(TARGET.having(PROVISIONED_CONCURRENCY="5"), "PROVISIONED_CONCURRENCY=5")
+        alias.ensure_concurrency(TARGET.having(PROVISIONED_CONCURRENCY="5"), "PROVISIONED_CONCURRENCY=5")
 
 
 @pytest.mark.parametrize(
