@@ -5,6 +5,8 @@ Some releases of the client crash with an old database. A crash raises no except
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import signal
 import subprocess
@@ -12,8 +14,7 @@ import sys
 import time
 from typing import NamedTuple
 
-from . import client, oracle, settings
-from .errors import Refused, Unavailable
+from . import client, errors, oracle, secret, settings
 
 CHILD = "from handler import first_connect; first_connect.child()"
 CONNECT_SECONDS = 5
@@ -22,38 +23,60 @@ LOAD, CONNECT, CONNECTED = "loaded", "connected", "done"
 
 
 class Attempt(NamedTuple):
-    """crash: one line if the child crashed or hung, or ""; error: the child's own error of the connect, or ""."""
+    """crash: one line if the child crashed or hung, or ""; error: what a connect raised, or None."""
 
     crash: str
-    error: str
+    error: errors.Refused | errors.Unavailable | None
     seconds: float
+
+
+class Crashed(Exception):
+    """The child ended, or gave no answer; the text is Attempt.crash."""
 
 
 def attempt(seconds: float) -> Attempt:
     """Load the client and connect in a child process, at most for so long; raises nothing.
 
-    A process that has loaded the client already, and thin mode, which loads none, need no child.
+    A process that has loaded the client already, and thin mode, which loads none, need no child. References are
+    resolved here, so that this process knows which stored value was refused.
     """
     if settings.current().oracle_client != "thick" or oracle.driver.cache_info().currsize:
-        return Attempt("", "", 0.0)
-    begin = time.monotonic()
+        return Attempt("", None, 0.0)
+    begin, crash, raised = time.monotonic(), "", None
+    try:
+        oracle.log_in(through=functools.partial(in_child, seconds))
+    except Crashed as error:
+        crash = str(error)
+    except (errors.Refused, errors.Unavailable) as error:
+        raised = error
+    return Attempt(crash, raised, round(time.monotonic() - begin, 3))
+
+
+def in_child(seconds: float, database: str, user: str, password: str, _connect) -> None:
+    """Log in as secret.log_in does, each time in a child of its own."""
+    secret.log_in(database, user, password, functools.partial(connect_in_child, seconds))
+
+
+def connect_in_child(seconds: float, user: str, password: str) -> None:
+    """Load the client and log in once, in a child; raises Crashed, or what oracle.connect raises there."""
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command, given = [sys.executable, "-c", CHILD], json.dumps([user, password])
     try:
         done = subprocess.run(
-            [sys.executable, "-c", CHILD], env=environ, capture_output=True, text=True, timeout=seconds, check=False
+            command, env=environ, input=given, capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired as error:
         stage, _ = last_lines((error.stdout or b"").decode())
-        return Attempt(client.crashed(f"gave no answer within {seconds:g} s", stage), "", seconds)
-    took = round(time.monotonic() - begin, 3)
+        raise Crashed(client.crashed(f"gave no answer within {seconds:g} s", stage)) from None
     stage, reported = last_lines(done.stdout)
     if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        return Attempt(client.crashed(f"crashed with {name}", stage), "", took)
+        raise Crashed(client.crashed(f"crashed with {signal.Signals(-done.returncode).name}", stage))
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
-        return Attempt(client.crashed(f"ended with exit {done.returncode} ({last[:200]})", stage), "", took)
-    return Attempt("", reported if stage == CONNECT else "", took)
+        raise Crashed(client.crashed(f"ended with exit {done.returncode} ({last[:200]})", stage))
+    if reported:
+        kind, text = json.loads(reported)
+        raise getattr(errors, kind)(text)
 
 
 def last_lines(output: str) -> tuple[str, str]:
@@ -68,12 +91,15 @@ def last_lines(output: str) -> tuple[str, str]:
 
 
 def child() -> None:
-    """Load the client and connect once; print each stage before it begins, and then the error in one line."""
+    """Load the client and log in once as standard input names it; print each stage before it begins.
+
+    An error is a last line of JSON: [the class in errors.py, the text].
+    """
     try:
         print(LOAD, flush=True)
         oracle.driver()
         print(CONNECT, flush=True)
-        with oracle.connected(CONNECT_SECONDS, connect_seconds=CONNECT_SECONDS):
-            print(CONNECTED, flush=True)
-    except (Refused, Unavailable) as error:
-        print(" ".join(str(error).split()), flush=True)
+        oracle.connect(CONNECT_SECONDS, *json.load(sys.stdin)).close()
+        print(CONNECTED, flush=True)
+    except (errors.Refused, errors.Unavailable) as error:
+        print(json.dumps([type(error).__name__, " ".join(str(error).split())]), flush=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from . import genius, oracle, postgres, schema, secret, settings
-from .errors import LoginRefused, Refused, Unavailable
+from .errors import Refused, Unavailable
 
 STARTED = time.time()
 # A database that does not answer for so long has failed; a deep ping takes little more in all.
@@ -51,14 +51,14 @@ def deep(bound: float = DEEP_SECONDS) -> dict:
     begin = time.monotonic()
     client = oracle.describe_client() | {"error": tried.crash} if tried.crash else oracle.check_client()
     client["seconds"] = round(time.monotonic() - begin, 3)
-    error = client["error"] or tried.error
+    # A refused login is not tried a second time.
+    error = Refused(client["error"]) if client["error"] else tried.error
     checks = {"postgres": schema.ping}
     if not error:
         checks["oracle"] = genius.ping
     found = measure(checks, max(LEAST_SECONDS, bound - tried.seconds))
     if error:
-        # A refused login is not tried a second time.
-        found["oracle"] = {"ok": False, "seconds": tried.seconds, "error": error}
+        found["oracle"] = {"ok": False, "seconds": tried.seconds, **failure(error)}
     passed = all(one["ok"] and not one.get("faults") for one in found.values())
     return shallow() | {"ok": passed, "client": client, **found}
 
@@ -106,14 +106,18 @@ def measure(checks: dict[str, Callable[[], dict]], bound: float) -> dict[str, di
     return {name: answered.get(name, silent) for name in checks}
 
 
+def failure(error: Refused | Unavailable) -> dict:
+    """Return {"error", "kind"} of a failed check; without "kind" if neither login nor reference is the cause."""
+    kind = getattr(error, "kind", None)
+    return {"error": str(error)} | ({"kind": kind} if kind else {})
+
+
 def measured(found: dict[str, dict], name: str, check: Callable[[], dict]) -> None:
     begin = time.monotonic()
     try:
         answer = {"ok": True, **check()}
-    except (LoginRefused, secret.SecretUnavailable) as error:
-        answer = {"ok": False, "error": str(error), "kind": error.kind}
     except (Refused, Unavailable) as error:
-        answer = {"ok": False, "error": str(error)}
+        answer = {"ok": False, **failure(error)}
     except Exception as error:
         answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
     found[name] = answer | {"seconds": round(time.monotonic() - begin, 3)}

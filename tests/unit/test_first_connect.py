@@ -17,6 +17,8 @@ from ops import ping, readiness
 
 # A deep ping in a fresh process, as the function's first event.
 DEEP = "import json; from handler import health; print(json.dumps(health.deep(6.0)))"
+# Both events of the doctor that log in, in one process: (the deep ping's answer, that of the references' check).
+BOTH = "import json; from handler import health; print(json.dumps([health.deep(6.0), health.secrets()]))"
 CRASH = "#include <signal.h>\n#include <unistd.h>\n"
 AT_LOAD = CRASH + "__attribute__((constructor)) static void begin(void) {{ {0} }}\n"
 
@@ -33,10 +35,10 @@ def layer_with(zips, folder: Path, source: str) -> Path:
     return lib
 
 
-def deep_ping(lib: Path, path: str = str(ROOT)) -> dict:
+def deep_ping(lib: Path, path: str = str(ROOT), code: str = DEEP, **changed: str):
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "ORACLE_CLIENT": "thick", **UNUSED}
-    environ |= {"LD_LIBRARY_PATH": str(lib), "PG_HOST": "127.0.0.1", "PG_PORT": "1"}
-    done = subprocess.run([sys.executable, "-c", DEEP], env=environ, capture_output=True, text=True, timeout=60)
+    environ |= {"LD_LIBRARY_PATH": str(lib), "PG_HOST": "127.0.0.1", "PG_PORT": "1", **changed}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"the function itself ended with {done.returncode}: {done.stderr}"
     return json.loads(done.stdout)
 
@@ -68,11 +70,11 @@ def connecting(zips, tmp_path):
     """Return a function for a deep ping whose driver runs some Python to connect: the made client cannot connect."""
     lib = layer_with(zips, tmp_path, "int data;\n")
 
-    def deep(body: str) -> dict:
+    def deep(body: str, *more: str, **given: str):
         head = "import os, signal\nimport oracledb\nfrom oracledb import errors\n"
         hook = f"{head}def connect(**given):\n    {body}\noracledb.connect = connect\n"
-        (tmp_path / "sitecustomize.py").write_text(hook)
-        return deep_ping(lib, f"{tmp_path}:{ROOT}")
+        (tmp_path / "sitecustomize.py").write_text("\n".join([hook, *more]))
+        return deep_ping(lib, f"{tmp_path}:{ROOT}", **given)
 
     return deep
 
@@ -83,10 +85,30 @@ def test_client_that_crashes_at_connect_is_one_finding(connecting):
     assert answer["oracle"]["error"] == answer["client"]["error"]
 
 
+def refuse(tries: Path) -> str:
+    """Return a connect that appends the password to a file and is refused."""
+    refusal = "errors._Error('ORA-01017: invalid username/password', code=1017)"
+    return f"open({str(tries)!r}, 'a').write(given['password'] + ' '); raise oracledb.DatabaseError({refusal})"
+
+
 def test_refused_login_is_not_tried_a_second_time(connecting, tmp_path):
     """A second try with the same password brings the account nearer to its lock."""
-    count = f"open({str(tmp_path / 'tries')!r}, 'a').write('x')"
-    refusal = "errors._Error('ORA-01017: invalid username/password', code=1017)"
-    answer = connecting(f"{count}; raise oracledb.DatabaseError({refusal})")
+    answer = connecting(refuse(tmp_path / "tries"), ORACLE_PASSWORD="plain")
     assert "ORA-01017" in answer["oracle"]["error"] and answer["client"]["version"] == "19.28.0.0.0"
-    assert (tmp_path / "tries").read_text() == "x"
+    assert (tmp_path / "tries").read_text() == "plain "
+
+
+def test_refused_reference_is_known_to_the_process_of_the_child(connecting, tmp_path):
+    """The child's own memory ends with it, so the check of the references would use the refused value again."""
+    stored = "from handler import secret\nsecret.fetch = lambda *_: secret.Stored('stored', '1', 0)\n"
+    given = {"ORACLE_PASSWORD": "ssm:/genius", "code": BOTH}
+    deep, secrets = connecting(refuse(tmp_path / "tries"), stored, **given)
+    assert deep["oracle"]["kind"] == secrets["oracle"]["kind"] == "refused"
+    assert "ssm:/genius resolved" in deep["oracle"]["error"] and "ORACLE_PASSWORD and deploy" not in str(deep)
+    assert (tmp_path / "tries").read_text() == "stored " and "stored'" not in str(deep) + str(secrets)
+
+
+def test_reference_that_does_not_resolve_has_its_kind_in_thick_mode(connecting):
+    missing = "from handler import secret\ndef fetch(source, *_):\n    raise secret.SecretError(source, 'missing')\n"
+    deep = connecting("pass", f"{missing}secret.fetch = fetch\n", ORACLE_PASSWORD="ssm:/genius")
+    assert deep["oracle"]["kind"] == "missing" and deep["client"]["error"] is None
