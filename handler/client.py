@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import struct
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,10 +45,8 @@ def explain(error: str) -> str:
 
 
 def folders(environ=os.environ) -> list[Path]:
-    """Return the folders in which the loader searches a client: its path, and lib/ of each folder of Python's path."""
-    named = [Path(one) for one in environ.get("LD_LIBRARY_PATH", "").split(":") if one]
-    beside = [Path(one) / "lib" for one in sys.path if one]
-    return list(dict.fromkeys(named + [one for one in beside if next(one.glob(f"{LIBRARY}*"), None)]))
+    """Return the folders in which the loader searches a client."""
+    return [Path(one) for one in environ.get("LD_LIBRARY_PATH", "").split(":") if one]
 
 
 def libraries(places: Iterable[Path]) -> dict[str, str]:

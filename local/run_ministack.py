@@ -4,6 +4,7 @@
   forget versions to which Restate holds invocations.
 - ListFunctions with FunctionVersion=ALL lists the versions, with their layers.
 - FunctionUrl is an address that resolves on this machine.
+- A function's loader searches lib/ of its layers, and a link in a layer is a link.
 
 Run by ministack's own interpreter: imports nothing else of this package, and uses internals of the pinned version.
 """
@@ -12,6 +13,10 @@ import asyncio
 import logging
 import os
 import re
+import stat
+import subprocess
+import zipfile
+from pathlib import Path
 
 from ministack import app
 from ministack.core import persistence
@@ -74,7 +79,31 @@ def with_local_urls(operation):
     return answer
 
 
+class WithLayers(subprocess.Popen):
+    """A process that finds the libraries of its layers, as AWS's runtimes do."""
+
+    def __init__(self, *arguments, env=None, **options):
+        # ministack names the folders here; each one's ZIP is beside it.
+        layers = [Path(one) for one in (env or {}).get("_LAMBDA_LAYERS_DIRS", "").split(os.pathsep) if one]
+        for layer in layers:
+            restore_links(layer.with_suffix(".zip"), layer)
+        if layers:
+            env = env | {"LD_LIBRARY_PATH": os.pathsep.join(str(layer / "lib") for layer in layers)}
+        super().__init__(*arguments, env=env, **options)
+
+
+def restore_links(source: Path, folder: Path) -> None:
+    """Replace the files of a folder that are links in the ZIP it was unpacked from; zipfile writes their text."""
+    with zipfile.ZipFile(source) as archive:
+        for entry in archive.infolist():
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                place = folder / entry.filename
+                place.unlink()
+                place.symlink_to(archive.read(entry).decode())
+
+
 if __name__ == "__main__":
+    subprocess.Popen = WithLayers
     app.app = app_that_saves
     lambda_svc._list_functions = list_functions
     for name in URL_OPERATIONS:

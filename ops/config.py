@@ -230,18 +230,22 @@ def known_environments() -> list[str]:
     return sorted(path.stem for path in (ROOT / "env").glob("*.env") if path.stem != "example")
 
 
-def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return all settings of an environment as text, checked; raises Exit with one line that names every fault.
-
-    shell: the variables that the file can refer to besides those of SECRETS_FILE.
-    """
-    path = ROOT / "env" / f"{name}.env"
+def check_known(name: str) -> None:
+    """Raise Exit if an environment has no file."""
     known = known_environments()
     if name not in known:
         raise Exit(
             f"No environment {name!r}. Known: {', '.join(known)}. Add one as env/NAME.env after env/example.env."
         )
-    file = env_file.read(path)
+
+
+def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return all settings of an environment as text, checked; raises Exit with one line that names every fault.
+
+    shell: the variables that the file can refer to besides those of SECRETS_FILE.
+    """
+    check_known(name)
+    file = env_file.read(ROOT / "env" / f"{name}.env")
     if not file.values:
         raise Exit(f"env/{name}.env: {'; '.join(file.faults) or 'it is empty'}. Nothing was changed.")
     values, faults = fill_in(file.values, name, shell)

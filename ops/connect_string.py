@@ -12,7 +12,10 @@ BY_SID = "(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST={host})(PORT={port}))(CONNEC
 FORMS = f"host:port/service, or for a SID {BY_SID.format(host='host', port='1521', sid='sid')}"
 JDBC = re.compile(r"jdbc:oracle:\w+:(?:[^@]*)@(?://)?(.*)", re.IGNORECASE)
 # host:port:SID, which only JDBC reads.
-WITH_SID = re.compile(r"([^\s:/()@]+):(\d+):(\w+)")
+WITH_SID = re.compile(r"(?://)?([^\s:/()@]+):(\d+):(\w+)")
+WITHOUT_SERVICE = re.compile(r"(?://)?[^\s:/()@]+:\d+")
+# Of a directory or a store of configurations; the driver would search the file on this machine.
+ELSEWHERE = re.compile(r"(?!tcps?:)[\w-]+://.*", re.IGNORECASE)
 
 
 def check(target: Target) -> None:
@@ -35,6 +38,10 @@ def find_fault(value: str) -> str:
         return f"names a SID as host:port:SID, which only JDBC reads; write {rewritten(value)}"
     if "@" in value:
         return f"has a user or a password before '@'; set ORACLE_USER and ORACLE_PASSWORD, and write here {FORMS}"
+    if WITHOUT_SERVICE.fullmatch(value):
+        return f"{value!r} names neither a service nor a SID; write {FORMS}"
+    if ELSEWHERE.fullmatch(value):
+        return f"{value!r} names the place of an address, which the function does not search; write {FORMS}"
     if not re.search(r"[/(]", value):
         return f"{value!r} is a TNS alias, and the function has no tnsnames.ora; write {FORMS}"
     return driver_fault(value)
@@ -45,7 +52,7 @@ def rewritten(address: str) -> str:
     found = WITH_SID.fullmatch(address)
     if found:
         return BY_SID.format(host=found[1], port=found[2], sid=found[3])
-    return address if re.fullmatch(r"[^\s:/()@]+(:\d+)?/\w[\w.]*", address) else FORMS
+    return FORMS if not address or find_fault(address) else address
 
 
 def driver_fault(value: str) -> str:

@@ -85,7 +85,11 @@ def as_json(findings: list[Finding]) -> str:
 
 
 def walk(c, env: str, test_job: bool = False) -> Iterator[Finding]:
-    """Check the env file first: every other check needs it. test_job: run a test job in Genius, too."""
+    """Check the env file first: every other check needs it; raises Exit if there is none.
+
+    test_job: run a test job in Genius, too.
+    """
+    config.check_known(env)
     try:
         target = Target.load(c, env)
         limits.check_environment(config.function_environment(target.cfg))

@@ -38,4 +38,5 @@ def failed(message: str, fix: str, name: str = "") -> Finding:
 def line(finding: Finding) -> str:
     kind = "FAILED" if not finding.passed else "warn" if finding.warning else "ok"
     fix = f"; fix: {finding.fix}" if finding.fix else ""
-    return f"{terminal.styled(f'{kind:<6}', STYLES[kind])} {finding.name:<12} {finding.message}{fix}"
+    message = finding.message.removesuffix(".") if fix else finding.message
+    return f"{terminal.styled(f'{kind:<6}', STYLES[kind])} {finding.name:<12} {message}{fix}"

@@ -104,17 +104,25 @@ def age(version: str, today: date | None = None) -> str:
 
 
 def evaluate_versions(client: dict, database: str) -> Finding:
-    """Compare driver, client and database with the compatibility table of python-oracledb's installation guide."""
+    """Compare driver, client and database with the compatibility table of python-oracledb's installation guide.
+
+    In thin mode, too, with the row of thick mode: an update of the driver is tried on the local cloud first.
+    """
     driver, names = client["driver"], f"python-oracledb {client['driver']}"
-    if client["mode"] == "thin":
-        return passed(f"{names} in thin mode, Oracle {database}", "versions")
-    text = f"{names}, Instant Client {client['version']}, Oracle {database}"
+    thin = client["mode"] == "thin"
+    text = (
+        f"{names} in thin mode, Oracle {database}"
+        if thin
+        else f"{names}, Instant Client {client['version']}, Oracle {database}"
+    )
     oldest = OLDEST_BEFORE_4 if numbers(driver) < (4,) else OLDEST_SINCE_4
-    outside = [name for name, one in (("client", client["version"]), ("database", database)) if numbers(one) < oldest]
+    parts = {"database": database} if thin else {"client": client["version"], "database": database}
+    outside = [name for name, version in parts.items() if numbers(version) < oldest]
     if not outside:
-        return passed(f"{text}: tested together", "versions")
+        return passed(text if thin else f"{text}: tested together", "versions")
     tested = ".".join(map(str, oldest))
-    fix = "pin the release of the driver that its compatibility table names for this database, then inv lock"
+    table = "the release of oracledb that its compatibility table names for this database"
+    fix = f"pin {table} in handler/requirements.in and requirements.txt, then inv lock"
     return warned(f"{text}: its driver is tested with a {' and '.join(outside)} from {tested} on", fix, "versions")
 
 
@@ -143,10 +151,12 @@ def evaluate_schema(answer: dict, cfg: dict, env: str) -> Iterator[Finding]:
 
 
 def evaluate_character_set(name: str, client: dict, env: str) -> Finding:
-    if client["mode"] == "thin" or name in BASIC_LITE or BASIC_DATA in client["libraries"]:
+    """Compare the database's character set with those of Basic Lite; in thin mode that is a warning."""
+    if name in BASIC_LITE or BASIC_DATA in client["libraries"]:
         return passed(name, "charset")
     cause, fix = ERRORS["ORA-12737"]
-    return failed(f"{name}: {cause}, so thick mode fails with ORA-12737", fix.format(env=env), "charset")
+    report = warned if client["mode"] == "thin" else failed
+    return report(f"{name}: {cause}, so thick mode fails with ORA-12737", ping.in_environment(fix, env), "charset")
 
 
 def evaluate_rights(rights: list[str], cfg: dict) -> Finding:
@@ -174,6 +184,8 @@ def evaluate_login(login: dict, target: Target) -> Finding:
     if login["warning"] or soon:
         when = f"the password of {user} expires on {expires}" if expires else f"the login of {user} has a warning"
         fix = f"change it in Genius, correct ORACLE_PASSWORD, then inv deploy --env {target.env}"
+        if stored := references.named(target.cfg).get("ORACLE_PASSWORD"):
+            fix = f"change it in Genius and in {stored}, then inv secrets.check --env {target.env}"
         return warned(f"{when}{': ' + login['warning'] if login['warning'] else ''}", fix)
     return passed(f"{user}, {login['account']}; the password {f'expires on {expires}' if expires else 'never expires'}")
 

@@ -31,7 +31,7 @@ from local.oracle.requests import (
 from local.oracle.wire import clr, ub
 
 BANNER = "Genius stand-in, not an Oracle database"
-VERSION = (11, 2, 0, 4, 0)
+VERSION = "11.2.0.4.0"
 MOST_CURSORS = 300
 MOST_EXECUTIONS = 1_000_000
 ROWS_A_PART = 500
@@ -292,7 +292,7 @@ class Calls:
         return replies.end(self.caps, self.session.in_transaction, error, rows=rows, cursor=cursor.number)
 
 
-def version_number(caps: Caps) -> int:
-    """Return the version as one number; its layout changed with field version 11."""
+def version_number(caps: Caps, version: str = VERSION) -> int:
+    """Return a version of five parts as one number; its layout changed with field version 11."""
     shifts = (24, 16, 12, 4, 0) if caps.field_version >= 11 else (24, 20, 12, 8, 0)
-    return sum(part << shift for part, shift in zip(VERSION, shifts, strict=True))
+    return sum(int(part) << shift for part, shift in zip(version.split("."), shifts, strict=True))

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from local.oracle import handshake, packets, replies
 from local.oracle.auth import Login
-from local.oracle.calls import Calls, cancelled, version_number
+from local.oracle.calls import VERSION, Calls, cancelled, version_number
 from local.oracle.faults import Faults
 from local.oracle.model import OracleError
 from local.oracle.packets import Packet
@@ -198,11 +198,12 @@ class Connection:
     def _facts(self, caps: Caps) -> list[bytes]:
         service = self.database.service
         number = str(getattr(self.calls.session, "number", 1))
+        version = self.faults.value("database_version") or VERSION
         found = {
             "AUTH_VERSION_STRING": "- Stand-in",
             "AUTH_VERSION_SQL": "26",
             "AUTH_XACTION_TRAITS": "3",
-            "AUTH_VERSION_NO": str(version_number(caps)),
+            "AUTH_VERSION_NO": str(version_number(caps, version)),
             "AUTH_VERSION_STATUS": "0",
             "AUTH_SESSION_ID": number,
             "AUTH_SERIAL_NUM": number,

@@ -29,6 +29,7 @@ KNOWN = {
     "procedure_arguments": "how many of the procedure's six arguments ALL_ARGUMENTS lists",
     "password_expires_days": "days until each user's password expires; at most 7: a login warns with ORA-28002",
     "nls_characterset": "the database's character set in NLS_DATABASE_PARAMETERS",
+    "database_version": "the database's version as the login reports it, in five parts, such as 10.2.0.5.0",
     "latency_ms": "milliseconds before each call",
     "listener_down": "new connections are dropped at once; sessions go on",
     "cut_before": "once: the call never runs and its connection is reset",

@@ -118,7 +118,7 @@ def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, rec
     # The ping that it sends is the only call that is no query by its name.
     assert {call.action for call in recorder.calls() if call.task == "doctor" and not call.is_query} == {PING}
     others = {"cli", "env file", "credentials", "network", "ping", "layer", "postgres", "oracle", "schema", "charset"}
-    others |= {"versions", *readiness.FACTS}
+    others |= {"versions", "secrets", *readiness.FACTS}
     assert set(first) == {*messages, *others}
     assert not any(secret in str(first) for secret in (deployed["PG_PASSWORD"], deployed["ORACLE_PASSWORD"]))
 
@@ -135,21 +135,26 @@ def test_version_registered_with_another_role_fails(deployed):
 
 
 @pytest.mark.slow
-def test_detached_layer_fails(deployed, zips):
+def test_detached_layer_fails_and_the_attached_one_is_loaded(deployed, zips):
     client = zips["19"]
     made = {"INSTANT_CLIENT": str(client), "LIBAIO": str(client.parent / "system" / AIO)}
     inv("layer.build", "--runtime", deployed["RUNTIME"], **made)
     other = ROOT / "env" / "testlayer.env"
-    other.write_text(like_local(LAYER_NAME="test-doctor"))
+    other.write_text(like_local(LAYER_NAME="test-doctor", ORACLE_CLIENT="thick"))
     try:
         arn = inv("layer.publish", "--env", "testlayer").stdout.splitlines()[-1]
         run(deployed, doctor.set_value("testlayer", "LAYER_VERSION_ARN", arn))
         wanted = Target.load(C, "testlayer")
-        (one,) = doctor.function(wanted)
+        one, mode = doctor.function(wanted)
         assert not one.passed and one.message == f"the layer is none, expected {arn}"
+        assert not mode.passed and mode.message.endswith("differs from env/testlayer.env in ORACLE_CLIENT, TNS_ADMIN")
         run(wanted.cfg, one.fix)
         (one,) = doctor.function(wanted)
         assert one.passed
+        found = {one.name: one for one in readiness.check(wanted)}
+        assert re.match(r"Instant Client 19.28.0.0.0 of July 2025, \d+ months old", found["layer"].message)
+        # The made client answers every connect so, as a listener that is down does.
+        assert "ORA-12541: TNS:no listener: no listener answers" in found["oracle"].message
     finally:
         other.unlink()
         inv("deploy", "--env", "local")
@@ -191,14 +196,20 @@ def test_wrong_oracle_password_fails_with_the_setting_to_correct(deployed):
     assert "mistyped" not in str(found) and fixed["oracle"].passed
 
 
-def test_character_set_is_shown(deployed):
+def test_database_that_basic_lite_or_the_driver_does_not_know_is_a_warning(deployed):
     faults = Faults(STATE / "genius")
     faults.inject("nls_characterset", "TH8TISASCII")
+    faults.inject("database_version", "10.2.0.5.0")
     try:
         found = {one.name: one for one in findings(readiness.check, deployed)}
     finally:
         faults.clear("nls_characterset")
-    assert found["oracle"].passed and found["charset"].message == "TH8TISASCII"
+        faults.clear("database_version")
+    charset, versions = found["charset"], found["versions"]
+    assert found["oracle"].passed and charset.warning and versions.warning
+    assert charset.message.startswith("TH8TISASCII: Basic Lite does not support") and "ENV=local" in charset.fix
+    assert "Oracle 10.2.0.5.0: its driver is tested with a database from 11.2 on" in versions.message
+    assert "in handler/requirements.in and requirements.txt, then inv lock" in versions.fix
 
 
 @pytest.mark.parametrize(
@@ -289,6 +300,12 @@ def test_restate_that_does_not_answer_is_one_finding(deployed, monkeypatch):
     found = list(doctor.examine(Target(C, away, "local"), doctor.CHECKS))
     (one,) = found
     assert one.name == "restate" and "does not answer" in one.message and one.fix == "inv local.up"
+
+
+def test_unknown_environment_is_one_line_as_for_other_tasks():
+    found = [inv(*words, "--env", "nope", check=False) for words in (["doctor"], ["doctor", "--json"], ["env.check"])]
+    assert {(one.returncode, one.stdout, one.stderr) for one in found} == {(1, "", found[-1].stderr)}
+    assert found[-1].stderr.startswith("No environment 'nope'. Known: ") and found[-1].stderr.count("\n") == 1
 
 
 def test_misspelled_key_of_an_env_file_is_the_only_finding():

@@ -82,7 +82,10 @@ def test_password_that_expires_is_a_warning_with_its_date(deployed, faults):
     assert "ORA-28002: the password will expire within 3 days" in one.message
     expires = date.fromisoformat(one.message.partition("expires on ")[2][:10])
     assert 2 <= (expires - date.today()).days <= 4
-    assert "ORACLE_PASSWORD" in one.fix
+    assert "correct ORACLE_PASSWORD, then inv deploy" in one.fix
+    target = Target(Context(), {**deployed, "ORACLE_PASSWORD": "ssm:/genius"}, "local")
+    login = {"warning": None, "account": "OPEN", "expires": expires.isoformat()}
+    assert "in ssm:/genius, then inv secrets.check" in readiness.evaluate_login(login, target).fix
 
 
 @pytest.mark.parametrize(

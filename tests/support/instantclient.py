@@ -96,8 +96,9 @@ for name in sys.argv[1:]:
     ctypes.CDLL(name, os.RTLD_NOW)
 print(*{line.split()[-1] for line in open("/proc/self/maps") if ".so" in line})
 """
-# What the driver calls of OCI when it initialises it. The environment needs the data library, which OCI opens by
-# name, and the very file of libclntsh that has the version in its name, as Oracle's does (ORA-01804 without).
+# What the driver calls of OCI when it initialises it, and for a connect, which finds no listener. The environment needs
+# the data library, which OCI opens by name, and the very file of libclntsh that has the version in its name, as
+# Oracle's does (ORA-01804 without).
 OCI = """
 #include <stddef.h>
 #include <stdio.h>
@@ -114,13 +115,18 @@ int OCIEnvNlsCreate(void **env) {{
 int OCIHandleAlloc(void *env, void **out) {{ *out = handle; return 0; }}
 int OCIHandleFree(void) {{ return 0; }}
 int OCIThreadKeyInit(void *env, void *err, void **key) {{ *key = handle; return 0; }}
-int OCIThreadKeyGet(void *env, void *err, void *key, void **value) {{ *value = NULL; return 0; }}
-int OCIThreadKeySet(void) {{ return 0; }}
+static void *kept;
+int OCIThreadKeyGet(void *env, void *err, void *key, void **value) {{ *value = kept; return 0; }}
+int OCIThreadKeySet(void *env, void *err, void *key, void *value) {{ kept = value; return 0; }}
 int OCIAttrGet(void *handle, int type, unsigned short *value) {{ *value = 873; return 0; }}
 int OCIAttrSet(void) {{ return 0; }}
+int OCINlsNumericInfoGet(void *env, void *err, int *value, int item) {{ *value = 4; return 0; }}
+static int attached;
+int OCIServerAttach(void) {{ attached = 1; return -1; }}
 int OCIErrorGet(void *handle, unsigned record, char *state, int *code, char *text, unsigned size) {{
-  *code = 1804;
-  snprintf(text, size, "ORA-01804: failure to initialize timezone information");
+  const char *words[] = {{"ORA-01804: failure to initialize timezone information", "ORA-12541: TNS:no listener"}};
+  *code = attached ? 12541 : 1804;
+  snprintf(text, size, "%s", words[attached]);
   return 0;
 }}
 int OCINlsCharSetNameToId(void) {{ return 873; }}
