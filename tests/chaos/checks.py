@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 import oracledb
-from pg8000 import native
 from support import books
 
+from local.demo import connect
 from ops import closings
 
 AUDIT = """
@@ -30,20 +30,6 @@ AGREES = {"success": {"succeeded"}, "failure": {"failed", "cancelled", "blocked"
 
 class Broken(Exception):
     """The promise is broken; the message reports what was found."""
-
-
-def connect(cfg: dict, user: str | None = None, password: str | None = None) -> native.Connection:
-    """Connect to the run's PostgreSQL."""
-    connection = native.Connection(
-        user or cfg["PG_USER"],
-        cfg["PG_HOST"],
-        cfg["PG_DATABASE"],
-        int(cfg["PG_PORT"]),
-        password or cfg["PG_PASSWORD"],
-        timeout=30,
-    )
-    connection.run('SET search_path = "financial_report"')
-    return connection
 
 
 def procedure_log(state: Path, period: str) -> list[dict]:

@@ -20,6 +20,7 @@ from chaos.checkout import ROOT, Checkout
 from chaos.scripts import ARMED, BLOCKERS, Outcome, category
 from local import postgres
 from local.cloud import Cloud
+from local.demo import connect
 from local.oracle.faults import Faults
 from ops import closings, config
 from ops.next_command import live_closes
@@ -225,7 +226,7 @@ class Player:
             return dict(connection.cursor().execute(JOBS, period=f"%{self.period.replace('-', '')}%").fetchall())
 
     def runs(self) -> tuple:
-        connection = checks.connect(self.cfg)
+        connection = connect(self.cfg)
         try:
             return tuple(tuple(row) for row in connection.run(RUNS, date=self.date))
         finally:

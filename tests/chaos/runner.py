@@ -20,6 +20,7 @@ from chaos.checkout import ROOT, Checkout
 from chaos.faults import Faults
 from handler import genius, settings
 from local.cloud import Cloud
+from local.demo import connect
 from ops import closings, config, repair
 from ops.restate import request
 
@@ -86,7 +87,7 @@ class Runner:
         password = self.cloud.settings()["LOCAL_PG_ADMIN_PASSWORD"]
         os.environ |= config.function_environment(cfg)
         settings.current.cache_clear()
-        admin = checks.connect(cfg, "postgres", password)
+        admin = connect({**cfg, "PG_USER": "postgres", "PG_PASSWORD": password})
         for statement in checks.AUDIT.split(";\n"):
             if statement.strip():
                 admin.run(statement)
@@ -235,7 +236,7 @@ class Runner:
 
     def rows(self, period: str) -> list[dict]:
         """Return a period's rows of closing_runs, oldest first, with JSON values."""
-        connection = checks.connect(self.cfg)
+        connection = connect(self.cfg)
         found = connection.run("SELECT * FROM closing_runs WHERE period = :period ORDER BY started_at", period=period)
         names = [column["name"] for column in connection.columns]
         connection.close()

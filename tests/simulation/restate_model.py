@@ -129,7 +129,6 @@ class Invocation:
     result: Any = None
     failure: TerminalError | None = None
     accepted: float = 0.0
-    last_error: str = ""
     # Raised by a kill or a purge, so that events of an older attempt are ignored.
     epoch: int = 0
 
@@ -361,13 +360,11 @@ class Restate:
             self.complete(invocation, None, error)
         except Died:
             self.again(invocation, 2.5)
-        except Failed as error:
-            self.again(invocation, RETRY_SECONDS, str(error))
-        except RetryableError as error:
-            self.retry(invocation, str(error))
-        except Exception as error:
-            # An error in the handler's own code, outside of a step.
-            self.retry(invocation, f"{type(error).__name__}: {error}")
+        except Failed:
+            self.again(invocation, RETRY_SECONDS)
+        except Exception:
+            # A RetryableError, or an error in the handler's own code, outside of a step.
+            self.retry(invocation)
         else:
             invocation.status = "waiting"
             if invocation.cancelled:
@@ -375,14 +372,13 @@ class Restate:
         finally:
             self.current = None
 
-    def again(self, invocation: Invocation, seconds: float, error: str = "") -> None:
+    def again(self, invocation: Invocation, seconds: float) -> None:
         invocation.epoch += 1
-        invocation.status, invocation.last_error = "backing-off", error
+        invocation.status = "backing-off"
         self.after(seconds, self.attempt, invocation, invocation.epoch)
 
-    def retry(self, invocation: Invocation, error: str) -> None:
+    def retry(self, invocation: Invocation) -> None:
         invocation.attempts += 1
-        invocation.last_error = error
         invocation.epoch += 1
         if invocation.attempts >= ATTEMPTS:
             invocation.status = "paused"
