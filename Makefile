@@ -1,10 +1,10 @@
 # The short list. Everything else: `.venv/bin/inv --list`.
-# `make publish deploy` is one after the other, also under -j.
+# `make publish deploy` runs one after the other, even with -j.
 .NOTPARALLEL:
 INV := .venv/bin/inv
 LAYER := build/oracle-instantclient-layer.zip
 .DEFAULT_GOAL := help
-# What would change the output of bash, or the modules that Python loads.
+# These variables would change the output of bash, or the modules that Python loads.
 unexport BASH_ENV PYTHONPATH PYTHONHOME
 
 .PHONY: help
@@ -90,7 +90,7 @@ ping: ## Ping the live version and ask Restate, print nothing if all is well: ma
 down: .venv/ready-dev ## Stop the cloud on this machine
 	$(INV) local.down
 
-# No file's age shows that .venv was moved, or that its Python is gone: it is then made again.
+# make cannot see from a file's age that .venv was moved or that its Python is gone. FORCE then makes it again.
 .venv/ready: requirements.txt $(shell BASH_ENV= ops/venv.sh sound || echo FORCE)
 	@ops/venv.sh install $@ $<
 
@@ -106,7 +106,7 @@ down: .venv/ready-dev ## Stop the cloud on this machine
 $(LAYER): $(wildcard layer/*.py $(INSTANT_CLIENT)) $(if $(INSTANT_CLIENT),.local/layer-input) | .venv/ready
 	@$(INV) layer.build $(if $(RUNTIME),--runtime $(RUNTIME))
 
-# The ZIP that was named: another ZIP, even an older one, makes another layer.
+# The names of the layer's inputs. If one changes, even to an older ZIP, the layer is built again.
 .local/layer-input: FORCE
 	@ops/changed.sh $@ "$$INSTANT_CLIENT $$INSTANT_CLIENT_ANY $$LIBAIO $$RUNTIME"
 

@@ -1,4 +1,4 @@
-"""DailyClosing: one run a date, which callers start and ask."""
+"""DailyClosing: one run for each date. A caller starts it, and can ask for its state."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def run(ctx: WorkflowContext, request: dict) -> dict:
 
 async def refuse_held(ctx: WorkflowContext, request: dict) -> None:
     """End a run that begins while closings are held; raises a TerminalError with HELD before anything has begun."""
-    # Here, because the scheduler starts closings.
+    # Imported here, because scheduler.py imports this module.
     from . import scheduler
 
     if request[DESPITE_HOLD]:

@@ -83,7 +83,7 @@ def checked(check: Callable, pauses: bool = False, refusal: str = ""):
 
 
 async def log_refusal(ctx, event: str, message: str) -> None:
-    """Log a date that ends before it has begun, also if it is cancelled meanwhile."""
+    """Log that a date has ended before it began, also if it is cancelled meanwhile."""
     about = {"date": ctx.key(), "invocation": ctx.request().id, "status": "refused", "message": message}
     await outlast(log_once(ctx, event, **about))
 

@@ -14,9 +14,9 @@ KEPT = 1000
 
 
 class Finding(NamedTuple):
-    """One kind of thing that a check found.
+    """One kind of fault in the books, with all places where a check found it.
 
-    text names accounts and branches and has no amount of theirs; refused: the ledger must not be replaced; rows:
+    text has the accounts and branches, but no amounts; refused: the ledger must not be replaced; rows:
     account, branch and JSON text with the amounts, for closing_findings.
     """
 

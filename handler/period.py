@@ -31,7 +31,7 @@ async def close(ctx: ObjectContext, request: dict) -> dict:
     request: see check_close. Returns {"date", "period", "run", "job", "genius", "ledger", "metrics"}. The result
     changes only by addition, because the caller may run on an older version; the request carries its protocol.
     """
-    # The invocation's own id: a workflow's id comes from its key and would be the same again after a purge.
+    # Not the workflow's id: it comes from the date, and would be the same again after a purge.
     owner, date = ctx.request().id, request["date"]
     job = None if request["skipGeniusClosing"] else genius.job_name(ctx.key(), owner)
     run = {"owner": owner, "date": date, "user_id": request["userId"]}
@@ -78,7 +78,7 @@ async def inspect(ctx: ObjectSharedContext, request: dict) -> dict:
 
 
 def answer(what: str, argument: str) -> list | str:
-    """Return rows, or the error of a database in one line: the operator also needs the answer of the other one."""
+    """Return rows, or the database's error in one line, because the operator also needs the other database's answer."""
     try:
         return genius.period_jobs(argument) if what == "jobs" else runs.of_date(argument)
     except (Refused, Unavailable) as error:
@@ -156,7 +156,7 @@ async def compute_metrics(ctx: ObjectContext, owner: str, request: dict, done: l
 async def end(
     ctx: ObjectContext, run: dict, status: str, message: str, whole: bool = False, found: Sequence[str] = ()
 ) -> None:
-    """Record the end of this run. A cancellation comes too late now: row, log and result must agree."""
+    """Record the end of this run. A cancellation has no effect from here on, because row, log and result must agree."""
     known = {"status": status, "message": message, "whole": whole, "found": found}
     await entry.outlast(step(ctx, "end", finish, must_end=True, **run, **known))
 
@@ -166,10 +166,10 @@ def finish(
 ) -> dict:
     """Write the end of a run to its row, and once to the log: the events that alarms count.
 
-    found: the findings of a run that succeeded, a line each, which have an event of their own.
-    A failover of PostgreSQL that loses end_logged can repeat the event for a late try, with the same invocation: that
-    harms nobody, but a missing event would. A closing with a skipped step closes nothing, so its event must not keep
-    the dead man's alarm quiet. The row is made if it is not there: a closing can be cancelled in the queue, before its
+    whole: no step was skipped; found: the findings of a run that succeeded, a line each, which have their own event.
+    A run with a skipped step has another event, closing_partial, so that the alarm for a missing closing still rings.
+    If a failover of PostgreSQL loses end_logged, a late try logs the same event again. This is harmless, unlike a
+    missing event. The row is created if it is missing, because a closing can be cancelled in the queue, before its
     first step.
     """
     ended = runs.finish(owner, date, user_id, status, message)

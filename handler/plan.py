@@ -5,7 +5,7 @@ from __future__ import annotations
 from .job_status import GIVEN_UP
 from .request import STEPS
 
-# Outcomes of the genius step that do not account for a job that Genius has.
+# Outcomes of the genius step that leave the result of its job in Genius unrecorded.
 OPEN = ("pending", "unknown", "unobserved")
 
 
@@ -30,7 +30,7 @@ def done(rows: list[dict]) -> list[str]:
 def plan(rows: list[dict], resume: bool, first: str | None) -> list[str]:
     """Return the steps that a new run of a date leaves out; raises ValueError if it must not start.
 
-    resume: go on at the first step that has not succeeded; first: go on there, whatever has succeeded.
+    resume: go on at the first step that has not succeeded; first: go on at this step, even if it has succeeded.
     """
     already = done(rows)
     if already == list(STEPS) and first is None:
@@ -70,7 +70,7 @@ def next_command(state: dict, env: str = "ENV") -> dict:
     if state.get("paused"):
         reason = f"Restate has paused {state['paused']} after repeated errors; fix their cause, then resume it"
         if state.get("newer"):
-            # It keeps its own version's code, settings and passwords.
+            # A resumed invocation keeps the code, settings and passwords of its own version.
             return answer(f"{reason} on the version that was deployed meanwhile", "resume", *of_date, "--latest")
         return answer(reason, "resume", *of_date)
     if run and run["status"] != "completed":

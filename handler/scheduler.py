@@ -19,7 +19,8 @@ from .plan import describe_hold, next_command
 from .request import DESPITE_HOLD, MAIN, check_hold, check_late, check_main, check_release, check_trigger, protocol
 
 SETTINGS = settings.current()
-# Entries of `covered` and `leftOut`, one a period of an outage, and of `heldDates`: so these are those of years.
+# How many entries of `covered`, `leftOut` and `heldDates` are kept. An outage or a hold adds one a period at most, so
+# they reach back for years.
 KEPT = 100
 
 scheduler = VirtualObject(
@@ -42,7 +43,7 @@ async def start(ctx: ObjectContext) -> dict:
     """Start the daily chain, and replace one that runs, so that a changed schedule time takes effect at once.
 
     Returns {"next", "date", "generation", "alreadyRunning", "previousNext", "changed", "done"}: the next
-    schedule time, the date that it closes, and the last date that is done; the dates between the two are due with it.
+    schedule time, the date that it closes, and the last date that is done; it also closes the dates between the two.
     """
     now = await ctx.time()
     stored = await ctx.get("next", type_hint=dict)
@@ -83,7 +84,7 @@ async def stop(ctx: ObjectContext) -> dict:
 @scheduler.handler(input_serde=entry.Body())
 @entry.checked(check_trigger)
 async def trigger(ctx: ObjectContext, generation: int | None) -> dict:
-    """Start the due closings of a planned run; without a generation start today's closing, and leave the chain."""
+    """Start the due closings of a planned run; without a generation, start today's closing and change no plan."""
     if generation is None:
         return await close_today(ctx)
     stored = await ctx.get("next", type_hint=dict)
@@ -141,7 +142,7 @@ async def held(ctx: ObjectSharedContext) -> dict | None:
 
 
 async def end_hold(ctx: ObjectContext, now: float) -> dict | None:
-    """Clear the hold with the call that would end it at its time, keep its dates, and return it."""
+    """Clear the hold, cancel the call that would end it later, store the dates that it held, and return it."""
     found = await ctx.get("hold", type_hint=dict)
     if found:
         ctx.clear("hold")
@@ -178,7 +179,7 @@ async def status(ctx: ObjectSharedContext) -> dict:
 
 
 async def plan(ctx: ObjectContext, generation: int, now: float, overdue: dict | None = None) -> dict:
-    """Plan the next run, or the overdue one at once, in place of the stored one, and return it."""
+    """Replace the planned run by the next one, or by the overdue one at once, and return it."""
     stored = await ctx.get("next", type_hint=dict)
     # A run that plans the next one is itself the stored one.
     if stored and stored["invocation"] != ctx.request().id:

@@ -1,6 +1,6 @@
-"""This service's own tables, and its needs of the existing tables and the function in PG_SCHEMA.
+"""This service's own tables, and its requirements for the report's tables and function in PG_SCHEMA.
 
-find_faults is the one check of `inv schema`, the deep ping and the doctor.
+`inv schema`, the deep ping and the doctor all check them by find_faults.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ZONED = ("timestamp with time zone",)
 JSON = ("jsonb", "json")
 AMOUNTS = [f"{kind}_{side}" for kind in ("start", "movement", "end") for side in ("debit", "credit", "balance")]
 
-# Table -> privileges that this service needs, and the columns that it reads or writes with the types that do.
+# Table -> the privileges that this service needs, and the columns that it uses with the types that it accepts.
 REPORT_TABLES: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
     "legacy_chart_of_accounts": (("SELECT",), dict.fromkeys(("code", "parent_code", "name"), TEXT)),
     "branches": (("SELECT",), {"code": TEXT}),
@@ -119,7 +119,7 @@ def ping() -> dict:
 
 
 def find_faults(session: Session) -> list[str]:
-    """Return one line, with its fix, for each need of this service that database or schema do not meet."""
+    """Return one line, with its fix, for each requirement that the database or the schema does not meet."""
     now = settings.current()
     rights = session.run(RIGHTS, schema=now.pg_schema)
     if not rights:

@@ -12,7 +12,7 @@ import time
 from . import genius, settings
 from .oracle import connected, driver
 
-# Of no period's name pattern, so neither a closing nor its guard ever sees the job. Its milliseconds since 1970 follow.
+# No period's name pattern matches it, so no closing and no guard sees the job. The milliseconds since 1970 follow it.
 PREFIX = "GNS_TEST_"
 # The block's guard searches running jobs of a period that no closing can have.
 PERIOD, DATE = "2000-01", "2000-01-01"

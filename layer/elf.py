@@ -37,7 +37,7 @@ def is_elf(path: Path) -> bool:
 
 def read(path: Path) -> Elf:
     """Read one ELF file; raises Exit with its name if it is damaged."""
-    # Here, because every task imports this module, and few read a library.
+    # Imported here, because every task imports this module, and few read a library.
     from elftools.elf.elffile import ELFFile
 
     try:

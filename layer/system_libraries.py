@@ -25,7 +25,7 @@ DOCKER_SECONDS, APT_SECONDS = 300, 60
 
 
 def add(missing: set[str], clients: list[elf.Elf], folder: Path, runtime: str) -> list[str]:
-    """Add those of the two that are missing to a folder; returns a line on the origin of each."""
+    """Add the missing libraries to a folder; returns a line on the origin of each."""
     wanted = [name for name in (LIBAIO, LIBNSL) if name in missing]
     if not wanted:
         return []

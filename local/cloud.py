@@ -39,7 +39,7 @@ class Cloud:
         self._start(NAMES, procedure_seconds)
 
     def start(self, service: str) -> None:
-        """Start one service on its earlier ports and data."""
+        """Start one service with its earlier ports and data."""
         self._known(service)
         self._start([service])
 
@@ -79,7 +79,7 @@ class Cloud:
     def status(self) -> dict[str, dict]:
         """Return service -> up, pid, port, ports, url, memory (bytes), age (seconds), log; an unknown value is None.
 
-        A service with a pid that is not up runs and does not answer.
+        A service that is not up and has a pid is running, but does not answer.
         """
         settings = self.state.settings()
         known = {service.name: service for service in self._services(settings)} if states.complete(settings) else {}

@@ -30,7 +30,7 @@ def find(cfg: Mapping[str, str]) -> Path | None:
     except ssl.SSLError:
         fault = "it holds no certificate"
     except (OSError, ValueError) as error:
-        fault = getattr(error, "strerror", None) or "it is no text"
+        fault = getattr(error, "strerror", None) or "it is not a text file"
     else:
         fault = "it has a private key" if "PRIVATE KEY" in content else ""
     if fault:

@@ -37,7 +37,7 @@ from ops.target import Target
 from ops.task import NOTHING, task
 
 MIN_MEMORY = 1024
-# The sign of a part that is down or refuses us, on which several checks fail, and the fix.
+# Error of a part that is down or refuses access, so that several checks fail -> its fix.
 ROOTS = (
     (
         r"Restate at \S+ does not answer",
@@ -104,7 +104,7 @@ def walk(c, env: str, test_job: bool = False) -> Iterator[Finding]:
 
 
 def examine(target: Target, checks: Checks) -> Iterator[Finding]:
-    """Run every check; an Exit is its failure, with the fix beside it. A part that is down gives only one finding."""
+    """Run every check; one that raises Exit has failed, its fix is in `checks`. A part that is down gives one finding."""
     known = set()
     for name, (check, fix) in checks.items():
         try:
@@ -210,7 +210,7 @@ def evaluate_function(found: dict, cfg: dict, env: str) -> Iterator[Finding]:
 
 
 def network(target: Target) -> Iterator[Finding]:
-    """Name what must be open; the deep ping shows whether it is, and a simulation of AWS's rules would only guess."""
+    """List what must be open. Only the deep ping shows whether it is: to evaluate AWS's rules here would be a guess."""
     yield passed(readiness.reachability(deploy.completed(target).cfg))
 
 

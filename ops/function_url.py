@@ -77,7 +77,7 @@ def ensure(target: Target) -> str:
 
 
 def remove(target: Target) -> None:
-    """Delete the URL and its permissions, as far as they exist."""
+    """Delete the URL and its permissions, if they exist."""
     if target.query_json(get_url(target.cfg), missing="ResourceNotFoundException"):
         target.execute(delete_url(target.cfg))
     for statement in sorted(permissions(target) & set(STATEMENTS)):

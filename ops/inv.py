@@ -1,4 +1,4 @@
-"""The program `inv`: Invoke without the settings of a user, and an error before the tasks are loaded in one line.
+"""The program `inv`: Invoke without a user's settings files. An error in loading the tasks is reported in one line.
 
 `.venv/bin/inv`, which ops/venv.sh makes, runs this file by `python -I`, so PYTHONPATH has no effect. Imports nothing of
 this checkout, because Invoke can find the tasks.py of another one.
@@ -28,13 +28,13 @@ def main() -> None:
         sys.exit(f"{ROOT}/.venv has no Invoke that works ({error}); {REPAIR}.")
 
     class WithoutFiles(Config):
-        """Invoke's defaults: /etc/invoke.yaml and ~/.invoke.yaml could change what a command prints."""
+        """Invoke's settings without /etc/invoke.yaml and ~/.invoke.yaml, which could change what a command prints."""
 
         def load_base_conf_files(self) -> None:
             pass
 
     class Inv(Program):
-        """Invoke that names the checkout if there are no tasks here."""
+        """Invoke with an error that names this checkout, if the current folder has no tasks."""
 
         def load_collection(self) -> None:
             try:
@@ -58,7 +58,7 @@ def report(kind: type[BaseException], error: BaseException, where: TracebackType
         file, line = frame.filename, frame.lineno
         if isinstance(error, SyntaxError):
             file, line = error.filename, error.lineno
-        fix = f"see {file}, line {line}; if it is no file of yours, {REPAIR}"
+        fix = f"see {file}, line {line}; if you did not write this file, {REPAIR}"
     print(f"The tasks could not be loaded: {cause}; {fix}.", file=sys.stderr, flush=True)
 
 

@@ -22,7 +22,7 @@ PLACEHOLDERS = {
 
 
 def unknown_names(root: Path = ROOT) -> Iterator[str]:
-    """Yield a line for each name that nothing knows."""
+    """Yield a line for each name that is neither a setting nor a known placeholder."""
     for path in sorted(root.glob("env/*.env")):
         yield from report(path, root, unknown_keys(dotenv_values(path, interpolate=False)))
     for folder, known in PLACEHOLDERS.items():

@@ -50,7 +50,7 @@ def get_configuration(cfg: dict, qualifier: str = "live") -> str:
         **config.ENV_HELP,
         "deep": "connect to PostgreSQL and Genius, too",
         "quiet": "print nothing on success, for cron",
-        "closings": "also ask Restate for closings and a schedule that need somebody",
+        "closings": "also report closings and a schedule that need a person, from Restate",
     },
 )
 def ping(c, env, deep=False, quiet=False, closings=False):
@@ -106,12 +106,12 @@ def send(target: Target, event: dict, seconds: int = LIMIT_SECONDS) -> dict:
 
 
 def in_environment(text: str, env: str) -> str:
-    """Return a text of the function with the environment's name in its commands; the function does not know it."""
+    """Put the environment's name into the commands of the function's text: the function does not know it."""
     return re.sub(r"\bENV=E\b", f"ENV={env}", text)
 
 
 def query_in_time(target: Target, command: str, seconds: int = LIMIT_SECONDS) -> dict:
-    """Return the JSON answer of an AWS CLI command within so many seconds; Exit in one line otherwise."""
+    """Return the JSON answer of an AWS CLI command; Exit in one line if it fails or takes longer than `seconds`."""
     name, env = target.cfg["FUNCTION_NAME"], target.env
     environ = {**shell.command_environment(target.cfg), "AWS_MAX_ATTEMPTS": "1"}
     try:

@@ -40,7 +40,7 @@ def task(*, group: str, changes: str, uses: Iterable[str] = (), **options):
 
 
 def checked(body, changes: str, uses: Iterable[str]):
-    """Return the body of a task with the checks of all tasks around it; each fault is one line and exit 1."""
+    """Wrap the body of a task in the checks that all tasks share; each fault is one line and exit 1."""
 
     @functools.wraps(body)
     def run(c, *arguments, **options):
@@ -72,7 +72,7 @@ def missing_package(error: ModuleNotFoundError) -> str:
 
 @contextmanager
 def closed_pipe_ends_quietly() -> Iterator[None]:
-    """End without a traceback if the reader of what is printed, such as head, has closed the pipe."""
+    """End without a traceback if the reader of the output, such as head, has closed the pipe."""
     try:
         yield
         sys.stdout.flush()

@@ -1,6 +1,6 @@
-"""What `inv genius.sql` needs of tables of one's own: CREATE TABLE, INSERT … VALUES and UPDATE, compiled like queries.
+"""CREATE TABLE, INSERT … VALUES and UPDATE on a user's own tables, for `inv genius.sql`.
 
-A change is compiled to a function of the run that gives the row count.
+An INSERT or UPDATE is compiled to a function that takes a run and returns the row count.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def update(queries: Queries, tree: exp.Update) -> Callable:
         return tuple(new)
 
     def apply(run) -> int:
-        """Change the rows that match; once their locks are held they are read again, as others may have won."""
+        """Lock the rows that match, read them again, because another session can have changed them, and change them."""
         transaction = run.session.transaction
         transaction.begin_write()
         found = matching(run)

@@ -1,4 +1,4 @@
-"""Package_Rpt_Ac_Fi806.get_master_data: the closing procedure that everything else here exists for.
+"""Package_Rpt_Ac_Fi806.get_master_data, the closing procedure.
 
 Each start is written to DATA/procedure.log, synced to the disk, before anything else happens, so a test can count the
 starts even if something dies afterwards. The faults `procedure_seconds`, `procedure_holds`, `procedure_status`,

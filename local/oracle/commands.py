@@ -26,7 +26,7 @@ NLS_DEFAULTS = {
     "NLS_LENGTH_SEMANTICS": "BYTE",
     "NLS_NCHAR_CONV_EXCP": "FALSE",
 }
-# Settings that a session may have and that nothing here depends on.
+# Settings of a session that are accepted and have no effect here.
 _INERT = ("TIME_ZONE", "OPTIMIZER_MODE", "STATISTICS_LEVEL", "SQL_TRACE")
 
 
@@ -104,7 +104,7 @@ def _grant(words: list[Token]) -> Callable:
 
 
 def _revoke(words: list[Token]) -> Callable:
-    """Compile REVOKE what [ON object] FROM whom; like GRANT it is open to every user here."""
+    """Compile REVOKE what [ON object] FROM whom; any user may run it here, as with GRANT."""
     privileges, target, grantees = _privileges(words, "FROM")
 
     def act(session) -> None:

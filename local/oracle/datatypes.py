@@ -1,4 +1,4 @@
-"""Values of Oracle's data types as bytes, both ways.
+"""Encode and decode values of Oracle's data types.
 
 An encoded value begins with its length, as in a row; None is the null of all types. Parsers get the bytes without the
 length, and raise `Malformed` for bytes that are no value of their type.
@@ -51,9 +51,9 @@ def number(value: int | Decimal | float | None, text: str = "") -> bytes:
 
     text: the value as text without an exponent, if it is known.
 
-    Raises ORA-01426 for a value that does not fit, and ValueError for what is no number; a str is none, even if it has
-    only digits. This is the hot spot of a fetch: all digits are read at once, as hexadecimal, which fails on an
-    exponent.
+    Raises ORA-01426 for a value that does not fit, and ValueError for one that is not a number, such as a str of
+    digits. A fetch spends most of its time here, so all digits are read at once, as hexadecimal. That fails for a
+    text with an exponent.
     """
     if value is None:
         return NULL
@@ -85,7 +85,7 @@ def number(value: int | Decimal | float | None, text: str = "") -> bytes:
 
 
 def _odd_number(value: int | Decimal | float | str, packed: bytes, power: int, minus: bool) -> bytes:
-    """Encode the rare numbers: 0, too large, too small, or with as many digits as there may be."""
+    """Encode the rare numbers: 0, too large, too small, or with the most digits that a NUMBER can have."""
     size = len(packed)
     if size > _MOST_PAIRS:
         return number(_rounded(value))

@@ -1,4 +1,4 @@
-"""A compiled expression: a closure of (row, run) and the type of what it gives."""
+"""A compiled expression: a function of (row, run), and the type of its result."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def converted(expr: Expr, type_name: str) -> Callable:
 
 
 def choice(tests: list[Callable], results: list[Expr]) -> Expr:
-    """Return the first result whose test holds, else the last; all of the first known type."""
+    """Return an expression for the first result whose test is true, or else the last one.
+
+    Each result is converted to the first known type.
+    """
     kind = common_type(results)
     closures = [converted(result, kind.type) for result in results]
     pairs, default = list(zip(tests, closures)), closures[-1]

@@ -7,9 +7,9 @@ Account codes have 1, 2, 4, 6 or 8 digits, and an account's parent is the beginn
 groups of GROUPS are fixed, so a metric may be computed by prefix: the claims ratio is 51 over 41. Only accounts
 of 8 digits have postings. Assets (1) and expenses (5) are debits; the rest are credits. Amounts are in IDR.
 
-The balance at a period's end is drawn from seed and period and balanced in each branch; the period's journal is
-what leads there from the end of the period before. So one period's opening is the last one's ending without the
-years between being made. Income and expenses are not closed at the year's end.
+The balances at a period's end come from seed and period alone, and each branch sums to 0. The journal of the period
+leads to them from the end of the period before. So a period opens with the end of the one before, and no earlier
+period has to be made. Income and expenses are not closed at the year's end.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _group_accounts(group: str, rng: Random) -> list[Account]:
 
 
 def branches(seed: int, count: int = 40) -> list[Branch]:
-    """Return `count` branches; the first are cities, what is more is numbered."""
+    """Return `count` branches; the first are named after cities, the others are numbered."""
     cities = list(CITIES)
     Random(f"{seed}:branches").shuffle(cities)
     names = ["Head office", *cities]
@@ -213,7 +213,7 @@ def _business(moves: dict[str, int], rng: Random) -> Iterator[list[tuple[str, in
 
 
 def _transfers(moves: dict[str, int]) -> Iterator[list[tuple[str, int]]]:
-    """Yield two-line vouchers from each account to the next: a branch's moves sum to 0, so all are met."""
+    """Yield two-line vouchers from each account to the next: a branch's moves sum to 0, so each account gets its own."""
     codes = list(moves)
     for code, following, cents in zip(codes, codes[1:], accumulate(moves.values())):
         if cents:

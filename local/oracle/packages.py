@@ -15,7 +15,7 @@ SLEEP_STEP = 0.05
 
 
 class Parameter(NamedTuple):
-    """One parameter; out: the procedure gives it back."""
+    """One parameter; out: it is an OUT parameter."""
 
     name: str
     type: str = "VARCHAR2"
@@ -33,7 +33,7 @@ class Procedure(NamedTuple):
 
 
 def pause(run, seconds: float) -> None:
-    """Sleep so that a cancel or a stopped job ends it."""
+    """Sleep; a cancellation or a stopped job ends it early."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         run.check()
@@ -173,6 +173,6 @@ PROCEDURES = {procedure.name: procedure for procedure in _ALL}
 
 
 def find(name: str) -> Procedure | None:
-    """Return a procedure by its name in upper case, with or without the schema that it lives in."""
+    """Return a procedure by its name in upper case, with or without its schema."""
     owner, _, rest = name.partition(".")
     return PROCEDURES.get(name) or (PROCEDURES.get(rest) if owner in ("SYS", "ACPDB") else None)

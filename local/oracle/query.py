@@ -70,7 +70,7 @@ class Queries:
             raise OracleError(error.code, error.text, position(node)) from None
 
     def membership(self, node: exp.In, scope: Scope) -> Expr:
-        """Compile `x IN (SELECT …)`; the query is run once, as no name of it is of the query around it."""
+        """Compile `x IN (SELECT …)`; the query is run once, because it uses no name of the outer query."""
         plan, key = self.plan(node.args["query"]), object()
         if isinstance(node.this, exp.Tuple):
             raise unknown(node.this)

@@ -40,7 +40,7 @@ class Run:
         self.cache: dict[object, list] = {}
 
     def again(self) -> Run:
-        """Return the run of the same call's next statement: later, and with a snapshot of its own."""
+        """Return a run for the next statement of the same call, with the time and the snapshot of now."""
         return Run(self.session, self.binds, self.cancel, self.frame)
 
     def check(self) -> None:
@@ -133,7 +133,7 @@ _ACTS = {exp.Create: _create, exp.Drop: _drop}
 
 
 def execute(statement: Statement, run: Run) -> Result:
-    """Run a compiled statement; a query's rows come when they are asked for, of this moment's snapshot."""
+    """Run a compiled statement. The rows of a query are computed when they are fetched, from the snapshot of now."""
     if statement.rows is not None:
         return Result(columns=statement.columns, rows=_fetched(statement.rows(run)))
     if statement.apply is not None:

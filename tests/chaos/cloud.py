@@ -26,14 +26,14 @@ from ops import closings, config
 from ops.next_command import live_closes
 from ops.restate import request
 
-# A rest that does not come within this time is a hang.
+# A script whose closings are not at rest within this time hangs.
 BOUND_SECONDS, LOOK_SECONDS, QUIET_LOOKS = 120, 0.25, 4
 DURATIONS = {
     "TIMEOUT": "20",
     "ABORT_TIMEOUT_SECONDS": "50",
     "POLL_INITIAL_SECONDS": "0.2",
     "POLL_CAP_SECONDS": "0.6",
-    # What no script waits for.
+    # Longer than any script waits.
     "START_LIMIT_SECONDS": "600",
     "DEADLINE_SECONDS": "1200",
     "RETRY_ATTEMPTS": "4",
@@ -105,7 +105,7 @@ class Stage:
         return config.load("local", {**os.environ, "FINANCE_CLOSING_STATE": str(self.cloud.state.path)})
 
     def play(self, script: tuple[str, ...]) -> Outcome:
-        """Play a script on a date of its own; what it injected is cleared at its end, whatever comes of it."""
+        """Play a script on a date of its own; its faults are cleared at its end, also if it fails."""
         # Genius has books of 2025.
         months, month = divmod(self.played, 12)
         self.played += 1
@@ -199,7 +199,7 @@ class Player:
         return any(one["status"] == "backing-off" for one in live)
 
     def jobs_rest(self) -> bool:
-        """Return whether no job of the period acts that no blocker holds back."""
+        """Return whether each job of the period has ended or is held back by a blocker."""
         if "Genius is down" in self.blockers:
             return True
         states = set(self.jobs().values())

@@ -1,4 +1,4 @@
-"""Closings under faults, the models held against the cloud, and mutants that such runs must report."""
+"""Closings under faults, the models compared with the cloud, and mutants that such runs must report."""
 
 from __future__ import annotations
 

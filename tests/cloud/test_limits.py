@@ -1,4 +1,4 @@
-"""Lambda's limits against the local cloud: the way through a bucket."""
+"""Lambda's limits on the local cloud: code that is too large for a direct upload goes through a bucket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ops import bundle, deploy, limits, shell
 
 
 def test_code_in_the_bucket_reaches_lambda(cfg, monkeypatch, tmp_path):
-    """The commands themselves, with a small bundle that counts as large."""
+    """Run the commands for a large bundle with a small one."""
     monkeypatch.setattr(limits, "DIRECT_BYTES", 10)
     (ROOT / "build").mkdir(exist_ok=True)
     zipped = ROOT / "build" / "test-bucket.zip"

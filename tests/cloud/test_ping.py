@@ -56,7 +56,7 @@ def ours(done: subprocess.CompletedProcess) -> list[str]:
 
 
 def test_ping_from_cron_names_what_only_restate_knows(quiet):
-    """A blocked period and a stopped schedule, a line each, gone after the commands that the lines name."""
+    """A blocked period and a stopped schedule have a line each, and the command in each line fixes it."""
     blocked = {"date": "2019-10-09", "job": "GNS_X", "message": "STOPPED", "at": 1.0}
     set_state(quiet, "ClosingPeriod", "2019-10", {"blocked": blocked})
     inv("schedule", "start", "--env", "local")

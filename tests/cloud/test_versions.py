@@ -178,7 +178,7 @@ def test_rollback_brings_back_older_code_without_an_upload(cfg, two):
 
 
 def test_rollback_never_returns_to_a_version_that_a_rollback_has_left(cfg, two):
-    """Version 4 was left. A fifth one that is bad, too, goes back to the third; --to still reaches the fourth."""
+    """A rollback has left version 4. A rollback of version 5 goes to version 3; --to can still choose version 4."""
     OTHER.write_text(like_local(RETRY_CAP_SECONDS="58"))
     assert ":5 is live" in inv("deploy", "--env", "testversions").stdout
     assert ":3 is live" in inv("rollback", "--env", "local").stdout
@@ -219,7 +219,7 @@ LISTS = {
 
 
 def leave_late_check(cfg: dict) -> None:
-    """Let a date of the schedule wait for its blocked period, and stop: the check of it hours later stays."""
+    """Leave a scheduled date open by a blocked period, and stop the schedule: the check hours later stays planned."""
     state = f"{cfg['RESTATE_ADMIN_URL']}/services/{{}}/state"
     today = date.today()
 

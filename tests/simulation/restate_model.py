@@ -82,7 +82,7 @@ class Await:
 
 
 class Gather:
-    """What the SDK's gather returns: waits for a future without raising its error; a cancellation ends it alone."""
+    """The SDK's gather of one future: it does not raise the future's error, and a cancellation ends only the wait."""
 
     __slots__ = ("entry", "future")
 
@@ -423,11 +423,11 @@ class Restate:
         if fault == "die-before":
             raise Died
         if fault == "zombie":
-            # The process is given up, and what it was about to do happens later.
+            # Restate gives up the process, but the effect of its step still comes, later.
             self.zombies.append((function, arguments, invocation))
             raise Died
         if fault == "stall":
-            # What the step asks does not answer; it is asked until it does.
+            # The service that the step calls does not answer. The step is repeated until it does.
             raise Failed(f"{entry.name} stalls")
         value = failure = None
         try:
@@ -435,13 +435,13 @@ class Restate:
         except TerminalError as error:
             failure = error
         except RetryableError:
-            # The SDK hands it to Restate, which counts it for the invocation's own policy.
+            # The SDK passes it on to Restate, which counts it by the retry policy of the invocation.
             raise
         except Exception as error:
             failure = self.count_failure(entry, options, error)
         if fault == "die-after":
             raise Died
-        # The acknowledgement takes a moment, in which others act and a cancellation can arrive.
+        # The acknowledgement takes a moment. Meanwhile others act, and a cancellation can arrive.
         self.after(STEP_SECONDS, self.acknowledge, invocation, invocation.epoch, entry, value, failure)
 
     def acknowledge(self, invocation, epoch, entry, value, failure) -> None:
@@ -464,7 +464,7 @@ class Restate:
         try:
             function(**arguments)
         except Exception:
-            # Nobody hears of it.
+            # The process was given up, so nobody gets this error.
             pass
         finally:
             self.current = None

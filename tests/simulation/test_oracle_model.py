@@ -1,4 +1,4 @@
-"""The model of Genius is held against the stand-in: generated scripts of the same calls and faults agree step by step.
+"""The model of Genius is compared with the stand-in: both get the same generated calls and faults, and must agree.
 
 The stand-in runs the real handler/genius.py, driver and PL/SQL of the job, so that mutants of the job are found, too.
 """
@@ -19,10 +19,10 @@ from handler.errors import Refused, Unavailable
 from .oracle_model import Genius, Plan
 from .restate_model import Restate
 
-# A script each for the periods that the stand-in has.
+# One script for each period of the stand-in's books.
 PERIODS = tuple(f"2025-{month:02d}" for month in range(1, 13))
 SCRIPTS, CALLS, OWNERS, SETTLE_SECONDS = 24, 8, 3, 10
-# The stand-in may take so long to reach what the model has.
+# How many seconds the stand-in may take to reach the model's state.
 PATIENCE = 8.0
 LONG, RESTARTED = 500.0, 5000.0
 # How a job ends -> what to inject into the stand-in.

@@ -68,7 +68,7 @@ class Script:
 
 
 class Broken(BaseException):
-    """An invariant does not hold. No handler catches it, also not one that catches every Exception."""
+    """An invariant does not hold. It is not an Exception, so that no handler catches it."""
 
 
 class World:
@@ -144,7 +144,7 @@ class World:
         self.operator.deploy()
 
     def settle(self) -> None:
-        """Let time pass until nothing but the schedule is left to happen, or something waits for a person."""
+        """Let time pass until only the schedule has something to do, or a closing waits for a person."""
         for _ in range(40):
             if not any(one.status in ("queued", "running", "waiting", "backing-off") for one in self.closings()):
                 return
@@ -161,7 +161,7 @@ class World:
         self.check_closed()
 
     def check_starts(self) -> None:
-        """Check that for each date the procedure started at most once per accepted request and announced repeat."""
+        """Check for each date that the procedure started at most once per accepted request and announced repeat."""
         for day in list(self.operator.allowed):
             started = [job for job in self.genius.started if job.date == day and job.ours]
             allowed = self.operator.allowed_starts(day)
@@ -189,8 +189,8 @@ class World:
     def check_end_events(self) -> None:
         """Check that each run that ended, also by a cancellation, has exactly one end event.
 
-        A failover that loses the mark "end logged" can repeat it for a late try: then all repeats are the same event.
-        A run that was refused has begun nothing and has no such mark: a process that dies meanwhile reports it again.
+        After a failover that lost the mark "end logged", a late try logs the same event again. A refused run has begun
+        nothing and has no such mark: if its process dies, the next one logs the event again.
         """
         ended: Counter = Counter()
         for invocation in self.restate.finished:
@@ -208,7 +208,7 @@ class World:
                 raise Broken(f"{owner}: the end events of {count} runs are {found}")
 
     def check_hold(self) -> None:
-        """Check, as a closing begins, that its request was not accepted under the hold that is still there."""
+        """Check, when a closing begins, that its request was accepted before the hold that is in force."""
         hold, run = self.operator.hold_now(), self.restate.current.parent
         if not hold or not run or json.loads(run.body).get("despiteHold"):
             return

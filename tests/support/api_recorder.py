@@ -8,9 +8,9 @@ import socket
 import threading
 from typing import NamedTuple
 
-# Operations that change nothing. All others count as changes, also those that nobody has thought of yet.
+# Operations that change nothing. All others count as changes, also those that are new to the project.
 QUERIES = re.compile(r"(Get|List|Describe|Head|Filter)[A-Z]\w*")
-# How the CLI names an operation where the IAM action is another one; the rest is service:Operation.
+# Operation in the CLI -> its IAM action, if that is not service:Operation.
 ACTIONS = {
     "lambda:Invoke": "lambda:InvokeFunction",
     "lambda:GetLayerVersionByArn": "lambda:GetLayerVersion",

@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # The state folder of a worker's cloud, which a killed run leaves behind and the next one takes over.
 STATE = CHECKOUT / ".local" / f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
 COPIES = STATE.with_name("test-copies")
-# What a copy keeps from the run before, since its name or its header names its source.
+# Files that a copy keeps from the run before: their names or headers show which source they belong to.
 KEPT = {"__pycache__", "packages"}
 # What git ignores, for a checkout without git, such as a downloaded ZIP.
 IGNORED = {".git", ".venv", ".local", "build", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}

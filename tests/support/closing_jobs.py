@@ -19,7 +19,7 @@ SEED, BRANCHES = 806, 6
 
 
 class StandIn:
-    """A stand-in on a port that it keeps, and its log."""
+    """A stand-in that keeps its port and its folder when it is restarted."""
 
     def __init__(self, folder: Path):
         self.folder, self.port = folder, 0

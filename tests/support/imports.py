@@ -28,7 +28,7 @@ def file_of(name: str) -> Path | None:
 
 
 def closure(starts: Iterable[str]) -> set[Path]:
-    """Return the files of our modules and of all of ours that they import, directly or not.
+    """Return the files of some of our modules, and of all our modules that these import, directly or indirectly.
 
     tasks.py, which imports all tasks, is left out: only the index of the tasks imports it.
     """

@@ -1,7 +1,7 @@
 """The pages of the documentation as scripts: blocks of commands, their expected outputs, and a shell that runs them.
 
 A block of `sh` runs, unless its fence has the mark `aws-only`. It must fail if its fence has the mark `exit-1`. A block
-of `text` directly after it is its expected output: each line must be printed, in that order; `…` is any lines.
+of `text` directly after it is its expected output: each line must be printed, in that order; `…` matches any lines.
 """
 
 from __future__ import annotations

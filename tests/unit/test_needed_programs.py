@@ -1,4 +1,4 @@
-"""The programs that a task declares are there before it begins, or it does not begin."""
+"""A task does not begin before the programs that it declares are installed."""
 
 from __future__ import annotations
 

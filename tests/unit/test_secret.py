@@ -139,7 +139,7 @@ def test_version_before_an_old_one_is_not_tried(world):
 
 
 def test_value_that_is_stored_again_is_tried_again(world):
-    """The way out if the database changes to a value that it has refused."""
+    """So a database can change to a value that it has refused before."""
     world.versions = ["second"]
     for _ in range(2):
         with pytest.raises(Unavailable):
@@ -177,7 +177,7 @@ def test_check_sees_the_stored_value_that_the_database_does_not_accept_yet(world
 
 
 def test_no_stored_version_is_refused_twice_unless_the_database_has_changed(world):
-    """Each order of five events; at the end, a value that is stored again as the database has it is accepted."""
+    """Play five events in each order; at the end, the database's own value is stored again, and accepted."""
     for events in itertools.product(("secret", "database", "login", "wait"), repeat=5):
         secret.LOGINS.clear()
         world.versions, world.password, world.made = ["first"], "first", time.time() - 30 * 86400

@@ -1,8 +1,8 @@
 """What every version of the thin driver must be able to do; run in a venv of its own by test_drivers.py.
 
 Usage: DRIVE_PASSWORD=... driver_conformance.py PORT    Needs: oracledb, a server with the engine of net_helpers.py
-With ORACLE_CLIENT_LIB, a folder, it runs that Oracle client (thick mode) and leaves out what does not work there with
-the stand-in: time-outs; an event loop needs thin mode.
+With ORACLE_CLIENT_LIB, a folder, it uses the Oracle client there (thick mode). It then skips time-outs, which do not
+work with the stand-in, and the event loop, which needs thin mode.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m genius` as an operator starts it."""
+"""`python -m local.oracle`, as the local cloud starts it."""
 
 from __future__ import annotations
 
