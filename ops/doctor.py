@@ -104,7 +104,10 @@ def walk(c, env: str, test_job: bool = False) -> Iterator[Finding]:
 
 
 def examine(target: Target, checks: Checks) -> Iterator[Finding]:
-    """Run every check; one that raises Exit has failed, its fix is in `checks`. A part that is down gives one finding."""
+    """Run every check; one that raises Exit has failed. A part that is down gives one finding.
+
+    checks: for each name the check, and the fix for its Exit.
+    """
     known = set()
     for name, (check, fix) in checks.items():
         try:

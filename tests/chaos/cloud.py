@@ -192,7 +192,7 @@ class Player:
             return True
         if not self.blockers:
             return False
-        # Its waits for what the blocker holds back.
+        # A closing that waits for what the blocker holds back is at rest.
         now = closings.state_of(self.cfg, "ClosingPeriod", self.period).get("progress") or {}
         if self.blockers & {"procedure holds", "slave never starts"}:
             return now.get("state") in ("RUNNING", "SCHEDULED")
@@ -208,7 +208,7 @@ class Player:
         return not states & {"RUNNING", "SCHEDULED"}
 
     def seen(self) -> str:
-        """Describe what there is, for a hang."""
+        """Describe the state of the date, for the message of a hang."""
         with suppress(Exit, OSError):
             state = closings.state_of(self.cfg, "ClosingPeriod", self.period)
             return f"{closings.summary(self.cfg, self.date)}; {json.dumps(state)}"
