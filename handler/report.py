@@ -1,7 +1,7 @@
 """The report and reconcile events: what closings have left of a period in PostgreSQL, and whether Genius still agrees.
 
 They only read, each in one read-consistent transaction. Every amount travels as the text that PostgreSQL writes.
-What cannot be reported is an answer, {"ok": False, "error": one line}, and no error of the function.
+If there is nothing to report, the answer is {"ok": False, "error": one line}, and the function does not fail.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def read_consistent(session: Session) -> Iterator[None]:
 def find_run(session: Session, period: str) -> dict:
     """Return the run whose balances the trial balance of a period holds: {"run", "date", "ledgerAt", "job", "moment"}.
 
-    moment: a text that is another one as soon as the balances of the period or of the previous one have changed.
+    moment: a text that changes whenever the balances of the period or of the previous one change.
     Raises ValueError for a period in progress and for one that no closing has loaded.
     """
     running = session.run(RUNNING, period=period)
@@ -222,7 +222,7 @@ def describe(session: Session, row: dict, step: str) -> list[dict]:
     for kind, account, branch, amounts in session.run(PLACES_FOUND, run=row["id"], step=step):
         places.setdefault(kind, []).append([account, branch, json.loads(amounts, parse_float=str, parse_int=str)])
     found = row["detail"].get(step, {}).get("findings", [])
-    # Those of the metrics have no place, and their words are the warnings.
+    # Findings of the metrics have no places: warnings() has their texts.
     return [{**one, "places": places.get(one["kind"], []) if step == "ledger" else []} for one in found]
 
 
@@ -235,7 +235,7 @@ def warnings(session: Session, run: str) -> list[str]:
 
 
 def metrics(session: Session, period: str) -> dict:
-    """Return {"values": [[period, metric, text or None]], "error"}: those of the period and of EARLIER before it.
+    """Return {"values": [[period, metric, text or None]], "error"}, of the period and of EARLIER ones before it.
 
     error: why there are none, if the report's table of metrics is not as expected. The closing does not need it.
     """
@@ -255,7 +255,7 @@ def metrics(session: Session, period: str) -> dict:
 
 
 def times(detail: dict) -> dict:
-    """Return, of a row's detail, only when each step ended."""
+    """Return only the end of each step from a row's detail."""
     return {step: {"at": one["at"]} for step, one in detail.items() if isinstance(one, dict) and "at" in one}
 
 

@@ -92,7 +92,7 @@ def publish(target: Target) -> str:
     about = about_layer()
     if cfg["RUNTIME"] not in about["runtimes"]:
         raise Exit(
-            f"{env}: RUNTIME is {cfg['RUNTIME']}, and {FILE} needs glibc {about['glibc']}, which that lacks;"
+            f"{env}: RUNTIME is {cfg['RUNTIME']}, and {FILE} needs a newer glibc, {about['glibc']};"
             f" build it again with `inv layer.build --runtime {cfg['RUNTIME']}`. Nothing was published."
         )
     client.check_committed(about["zip"])

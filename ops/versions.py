@@ -48,7 +48,7 @@ def versions(c, env):
         rows.append((*words, str(running.get(identity, 0)), ", ".join(marks)))
     print(terminal.table(rows, ("version", "age", "digest, commit", "Restate", "running", ""), right=(1, 4)))
     for row in sql(target.cfg, release.WAITING):
-        print(f"{row['n']} of {row['service']} wait and will start on Restate's newest")
+        print(f"{row['n']} calls of {row['service']} wait and will start on the newest version in Restate")
 
 
 def age(moment: str) -> str:
@@ -220,7 +220,7 @@ def refuse_while_unfinished(target: Target, ours: list[dict]) -> None:
 
 
 def unfinished(target: Target, ours: list[dict], late_checks: bool = False) -> list[dict]:
-    """Return the unfinished invocations of deployments' services: those that somebody waits for, or the late checks."""
+    """Return the unfinished invocations of deployments' services: all but the late checks, or only these."""
     names = sorted({service["name"] for one in ours for service in one["services"]})
     rows = sql(target.cfg, UNFINISHED.format(", ".join(f"'{name}'" for name in names))) if names else []
     return [row for row in rows if ((row["handler"], row["status"]) == LATE_CHECK) is late_checks]

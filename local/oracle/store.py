@@ -1,7 +1,8 @@
-"""What must outlive the process: small records by kind and key, in an append-only file of JSON lines.
+"""Store small records that must outlive the process, by kind and key, in an append-only file of JSON lines.
 
-One line holds the records that change together, so a kill leaves all of them or none; a line cut short by one is no
-line. A write is with the operating system before it returns: the process may be killed at any time, the machine not.
+One line holds the records that change together, so after a kill all of them are there or none: a line that was cut
+short is ignored. A write returns when the operating system has it, so it survives the end of the process, but not a
+crash of the machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What other callers send to the ingress: a bad request ends with 400, and nothing has happened by it."""
+"""What other callers send to the ingress: a bad request ends with 400 and changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AT_ONCE = 3
 
 def send(cfg: dict, one: Generated) -> float:
     """Send a request and keep its answer; returns the seconds it took."""
-    # A new one each time: the ingress closes the line of a body that it refuses unread.
+    # A new connection each time: the ingress closes it if it refuses a body without reading it.
     line = http.client.HTTPConnection(urlsplit(cfg["RESTATE_INGRESS_URL"]).netloc, timeout=60)
     headers = {"content-type": one.content_type} if one.content_type else {}
     begin = time.monotonic()
@@ -122,7 +122,7 @@ def test_bad_requests_are_refused_in_time_and_change_nothing(local, quiet):
 
 
 def fault(one: Generated, known: dict[str, dict]) -> str:
-    """Return how a bad request has not ended as it must; empty if it has."""
+    """Return how the end of a bad request differs from what it must be; "" if it does not."""
     answer = one.answer["body"]
     if 400 <= one.answer["code"] < 500:
         text = str(answer.get("message", ""))
@@ -130,7 +130,7 @@ def fault(one: Generated, known: dict[str, dict]) -> str:
     if not one.sends or one.answer["code"] != 202:
         return f"answered {one.answer}"
     row = known.get(answer["invocationId"], {})
-    # The run of a date that an earlier request has used up is that one's.
+    # If an earlier request has used the date, its run is that of the earlier request.
     failure = row.get("completion_failure", "")
     return "" if failure.startswith("[400") and len(failure.splitlines()) == 1 else f"ended as {row}"
 
@@ -206,7 +206,7 @@ def test_newer_minor_protocol_is_served_and_a_newer_major_is_refused(quiet):
 
 
 def test_today_s_trigger_is_a_closing_of_today(quiet):
-    """The valid control of a handler that starts something; the books have nothing of today."""
+    """A valid request to a handler that starts something, as the control. The books have no entries of today."""
     code, answer = request(quiet, "POST", f"{quiet['RESTATE_INGRESS_URL']}/DailyClosingScheduler/main/trigger")
     assert (code, abs((date.fromisoformat(answer["date"]) - date.today()).days) <= 1) == (200, True)
     wait_for(lambda: closings.ended(quiet, answer["date"]), 60)

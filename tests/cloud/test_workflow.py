@@ -127,7 +127,7 @@ def test_every_action_is_pinned_by_its_commit():
 def test_layer_is_built_only_on_request_and_no_deploy_is_cancelled():
     (layer,) = (step for step in STEPS if "layer" in step.get("run", ""))
     assert layer["if"] == "inputs.layer" and STEPS.index(layer) < [step.get("name") for step in STEPS].index("Deploy")
-    # YAML 1.1 reads the word `on` as a truth.
+    # YAML 1.1 reads the word `on` as true.
     triggers = WORKFLOW[True]
     assert "layer" in triggers["workflow_dispatch"]["inputs"] and triggers["push"]["branches"] == ["main"]
     assert WORKFLOW["concurrency"]["cancel-in-progress"] is False
