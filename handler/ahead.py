@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 0.2
 
 
 class Ahead:
-    """Rows that a thread reads while they are taken, and what it reads behind them.
+    """Rows that a thread reads while the caller takes them, and a last result after the rows.
 
     An error of the thread is raised where the rows or the last result are taken.
     """
@@ -81,7 +81,7 @@ def ahead(read: Callable[[], Iterable], last: Callable, interrupt: Callable[[], 
                 reader.chunks.get_nowait()
         reader.thread.join(PATIENCE_SECONDS)
         if reader.thread.is_alive():
-            # A dead line has nothing to interrupt, and the error of the block is the one to report.
+            # An interrupt of a dead connection fails, and the error to report is that of the block.
             with contextlib.suppress(Exception):
                 interrupt()
             reader.thread.join()

@@ -25,7 +25,7 @@ READY_SECONDS = 30
 
 
 def run(target: Target) -> None:
-    """Serve until Ctrl-C or SIGTERM; a handler that does not start waits for the next save."""
+    """Serve until Ctrl-C or SIGTERM. If the handler does not start, wait for the next save."""
     state = State()
     port = kept_port(state)
     if answers(port):
@@ -35,7 +35,7 @@ def run(target: Target) -> None:
     environ = shell.command_environment(target.cfg) | config.function_environment(target.cfg)
     os.environ.clear()
     os.environ.update(environ | {processes.MARK: str(state.path)})
-    # It warns that a server which failed to start has ended already.
+    # Without its warning that a server which failed to start has already ended: serve() reports that.
     logging.getLogger("watchfiles").setLevel(logging.ERROR)
     sources = PythonFilter(extra_extensions=(".sql",))
     with suppress(KeyboardInterrupt):

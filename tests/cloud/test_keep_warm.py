@@ -30,7 +30,7 @@ def test_on_status_and_off(deployed):
 
 @pytest.mark.slow
 def test_the_rule_fires_and_keeps_the_version_of_a_later_deploy_warm(deployed):
-    """Nobody but the rule invokes between the death of the worker that the deploy's own ping has left and a new one."""
+    """After the worker that the deploy's ping has started is killed, only the rule can start a new one."""
     other = ROOT / "env" / "testwarm.env"
     text = (ROOT / "env" / "local.env").read_text()
     other.write_text(text.replace("DEADLINE_SECONDS=300", "DEADLINE_SECONDS=303"))

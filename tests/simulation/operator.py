@@ -63,7 +63,7 @@ class Operator:
     # What an operator does
 
     def close(self, date: str, **flags) -> bool:
-        """Do `inv close`; another program does not ask for the hold before it sends."""
+        """Do `inv close`. A closing that another program sends is not checked for a hold first."""
         restate = self.world.restate
         earlier = restate.workflows.get(("DailyClosing", date))
         if earlier and earlier.failure and earlier.failure.status_code == closing.HELD:
@@ -126,7 +126,7 @@ class Operator:
         call = restate.submit("ClosingPeriod", period, "resolve", json.dumps(body).encode())
         restate.run(self.world.now + 30)
         if call.live:
-            # The command takes back what it sent before it gives up.
+            # Before the command gives up, it cancels what it has sent.
             restate.cancel(call.id)
             return False
         return call.failure is None
@@ -199,7 +199,7 @@ class Operator:
         self.world.restate.lose_data()
 
     def zombies(self) -> None:
-        """Let dead processes do now what they were about to do."""
+        """Let the steps that dead processes had begun have their effect now."""
         restate = self.world.restate
         waiting, restate.zombies = restate.zombies, []
         for function, arguments, invocation in waiting:
