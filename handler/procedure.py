@@ -1,4 +1,4 @@
-"""The job protocol: a closing starts the procedure of Genius at most once, and its outcome is recorded or asked for.
+"""The job protocol: a closing starts the procedure at most once. Its outcome is recorded, or a person decides about it.
 
 A job has a name that belongs to one closing. Its guard takes the start mark `{job}_S` before it calls the procedure.
 Whoever gives a job up takes the same mark: so either the job has started, or it never will. The state `closing` of the
@@ -18,8 +18,8 @@ from .job_status import GIVEN_UP, evaluate, interval
 from .step import report_progress, report_stuck, step
 
 SETTINGS = settings.current()
-# HTTP's "precondition failed": the request asks for something else than what is there. "Locked": the period waits for
-# a person's decision. 409 is how a cancellation arrives.
+# HTTP's status codes: the job is not in the state that the request expects; the period waits for a person's decision;
+# the closing was cancelled.
 MISMATCH, BLOCKED, CANCELLED = 412, 423, 409
 
 
@@ -35,7 +35,7 @@ def blocked_message(key: str, blocked: dict) -> str:
 
 
 async def recover_previous_job(ctx: ObjectContext, request: dict) -> None:
-    """Record the outcome of a job whose closing ended before it could; wait for that outcome if need be.
+    """Record the outcome of a job whose closing ended without recording it; wait for the outcome if necessary.
 
     A rerun of the same date must decide about the job: take over its outcome, or run the procedure again.
     """

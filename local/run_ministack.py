@@ -1,4 +1,4 @@
-"""Run ministack with what it lacks compared to AWS.
+"""Run ministack with additions, so that it behaves as AWS does.
 
 - Save the state after each request that changes it; ministack saves only on an orderly end, and a killed one would
   forget versions to which Restate holds invocations.

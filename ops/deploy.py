@@ -21,7 +21,7 @@ from ops.shell import ROOT, aws, into
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
-# What makes two versions different; a version copies all of it from the function when it is published.
+# The settings that can differ between two versions. A version copies them from the function when it is published.
 PUBLISHED = ("CodeSha256", "Environment", "Runtime", "Role", "Timeout", "MemorySize", "Handler", "Layers")
 # AWS answers with a function's whole environment, which must not appear on the screen of a person who pastes a command.
 QUIET = " --query FunctionArn --output text"

@@ -213,7 +213,7 @@ def _business(moves: dict[str, int], rng: Random) -> Iterator[list[tuple[str, in
 
 
 def _transfers(moves: dict[str, int]) -> Iterator[list[tuple[str, int]]]:
-    """Yield two-line vouchers from each account to the next: moves of a branch sum to 0, so each account gets its own."""
+    """Yield two-line vouchers from each account to the next, until each has its move: a branch's moves sum to 0."""
     codes = list(moves)
     for code, following, cents in zip(codes, codes[1:], accumulate(moves.values())):
         if cents:

@@ -50,7 +50,10 @@ def as_genius(rows: Iterable[tuple]) -> list[tuple]:
 
 
 def reading(rows: list[tuple], totals_of: list[tuple] | None = None, served=None):
-    """Return an open_balances for rows in cents: totals of totals_of or of the rows; served(rows) may change them."""
+    """Return a replacement of genius.open_balances that reads rows in cents.
+
+    totals_of: the rows whose sums are the totals, if they are others; served: changes the rows before they are read.
+    """
     summed = rows if totals_of is None else totals_of
     totals = {"rows": len(summed)}
     totals |= {name: money(sum(row[2 + place] for row in summed)) for place, name in enumerate(rollup.COLUMNS)}

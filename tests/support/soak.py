@@ -82,7 +82,7 @@ class SoakTest:
         self.up = True
 
     def deploys(self, days: range, away: range) -> list[tuple[float, object]]:
-        """Return a deploy at a random hour of each day but those `away`; some meet a schedule time or a closing."""
+        """Return a deploy at a random hour of each day not in `away`; some meet a schedule time or a closing."""
         hours = random.Random(days.stop)
         return [(day + hours.uniform(-0.5, 0.5), self.deploy) for day in days if day not in away]
 

@@ -85,7 +85,7 @@ def test_without_a_role_nothing_is_waited_for_and_the_line_names_the_live_versio
 
 
 def test_a_version_that_something_else_was_registered_after_is_registered_again(restate, monkeypatch):
-    """As `inv dev` does; without --force Restate would leave it at that."""
+    """Such as after the URL of `inv dev`. Without --force Restate would keep that one as the newest."""
     restate["GET", "DailyClosing"] = [(200, {"deployment_id": "dp_http"})]
     there = {"id": "dp_1", "arn": f"{ARN}:1", "assume_role_arn": CFG["RESTATE_INVOKE_ROLE_ARN"]}
     restate["GET", "deployments"] = [(200, {"deployments": [there]})]
