@@ -10,6 +10,8 @@ Run by ministack's own interpreter: imports nothing else of this package, and us
 """
 
 import asyncio
+import functools
+import hashlib
 import logging
 import os
 import re
@@ -26,6 +28,9 @@ from ministack.services import lambda_svc
 # Longer than a function stays Pending, so that Pending is not saved.
 SAVE_DELAY_SECONDS = 1
 AWS_URL = re.compile(rb"https://([a-z0-9]{32})\.lambda-url\.[a-z0-9-]+\.on\.aws/")
+READS = (b"Get", b"List", b"Describe", b"Filter")
+# A form begins with its action.
+KEPT_BYTES = 200
 URL_OPERATIONS = (
     "_create_function_url_config",
     "_get_function_url_config",
@@ -34,19 +39,32 @@ URL_OPERATIONS = (
 )
 original_app = app.app
 original_list_functions = lambda_svc._list_functions
+original_write_code_blob = lambda_svc._write_code_blob
 saving: set[asyncio.Task] = set()
 
 
 async def app_that_saves(scope, receive, send) -> None:
     """Answer one ASGI request, then schedule a save if the request may have changed something."""
-    await original_app(scope, receive, send)
-    if may_have_changed(scope) and not saving:
+    beginning = bytearray()
+
+    async def receive_and_keep():
+        message = await receive()
+        beginning.extend(message.get("body", b"")[: KEPT_BYTES - len(beginning)])
+        return message
+
+    await original_app(scope, receive_and_keep, send)
+    if may_have_changed(scope, bytes(beginning)) and not saving:
         saving.add(asyncio.get_running_loop().create_task(save_soon()))
 
 
-def may_have_changed(scope) -> bool:
+def may_have_changed(scope, beginning: bytes) -> bool:
     """Return whether a request may have changed the state; invocations are many and change only logs."""
-    return scope["type"] == "http" and scope["method"] != "GET" and not scope["path"].endswith("/invocations")
+    if scope["type"] != "http" or scope["method"] == "GET" or scope["path"].endswith("/invocations"):
+        return False
+    # An operation's name stands in a header or in a form, and else in method and path.
+    target = dict(scope["headers"]).get(b"x-amz-target", b"").rpartition(b".")[2]
+    action = re.search(rb"(?:^|&)Action=(\w+)", beginning)
+    return not (target or (action[1] if action else b"")).startswith(READS)
 
 
 async def save_soon() -> None:
@@ -58,6 +76,18 @@ async def save_soon() -> None:
             persistence.save_state(service, get_state())
         except RuntimeError as error:
             logging.getLogger("persistence").warning("%s changed while it was saved: %s", service, error)
+
+
+@functools.lru_cache(maxsize=32)
+def digest(code: bytes) -> str:
+    """Return the name under which ministack stores a ZIP; a save asks for that of each version."""
+    return hashlib.sha256(code).hexdigest()
+
+
+def write_code_blob(code: bytes) -> str:
+    """Store a ZIP unless it is stored, and return its digest."""
+    stored = os.path.join(lambda_svc.CODE_BLOB_DIR, f"{digest(code)}.zip")
+    return digest(code) if os.path.exists(stored) else original_write_code_blob(code)
 
 
 def list_functions(query_params):
@@ -106,6 +136,7 @@ if __name__ == "__main__":
     subprocess.Popen = WithLayers
     app.app = app_that_saves
     lambda_svc._list_functions = list_functions
+    lambda_svc._write_code_blob = write_code_blob
     for name in URL_OPERATIONS:
         setattr(lambda_svc, name, with_local_urls(getattr(lambda_svc, name)))
     app.main()

@@ -5,7 +5,7 @@ It replaces the functions of handler/runs.py and handler/ledger.py, with the sam
 
 from __future__ import annotations
 
-import copy
+import pickle
 from datetime import datetime
 
 from handler import plan
@@ -17,7 +17,7 @@ class Postgres:
         self.world = world
         # One dict for each table; a commit replaces nothing else.
         self.tables = {"runs": {}, "decisions": {}, "books": {}, "metrics": {}}
-        self.history: list[tuple[float, dict]] = []
+        self.history: list[tuple[float, bytes]] = []
         self.keeps_history = False
         self.down_until = -1.0
         self.lost_commits = False
@@ -36,14 +36,14 @@ class Postgres:
 
     def commit(self) -> None:
         if self.keeps_history:
-            self.history.append((self.world.now, copy.deepcopy(self.tables)))
+            self.history.append((self.world.now, pickle.dumps(self.tables)))
 
     def fail_over(self, seconds: float) -> None:
         """Go on with a copy that lacks the commits of the last seconds."""
         self.lost_commits = True
         limit = self.world.now - seconds
         kept = [tables for moment, tables in self.history if moment <= limit]
-        self.tables = copy.deepcopy(kept[-1]) if kept else {name: {} for name in self.tables}
+        self.tables = pickle.loads(kept[-1]) if kept else {name: {} for name in self.tables}
         self.history = [one for one in self.history if one[0] <= limit]
 
     # What handler/runs.py offers
