@@ -18,7 +18,7 @@ def held_by(alias: dict) -> str:
 
 
 def wanted_description(cfg: dict) -> str:
-    """Return the alias' description, a list of what is attached to it: a deploy only queries what was ever there."""
+    """Return the alias' description: a list of what is attached to it, so that a deploy queries nothing else."""
     words = ["FUNCTION_URL=on"] if function_url.by_url(cfg) else []
     if int(cfg["PROVISIONED_CONCURRENCY"]):
         words.append(f"PROVISIONED_CONCURRENCY={cfg['PROVISIONED_CONCURRENCY']}")

@@ -1,4 +1,4 @@
-"""Read a file of NAME=value lines strictly: a value that dotenv would cut or change without a word is a fault."""
+"""Read a file of NAME=value lines strictly: a value that dotenv would silently cut or change is a fault."""
 
 from __future__ import annotations
 

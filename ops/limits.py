@@ -9,7 +9,7 @@ from invoke import Exit
 
 # Of the function and all of its layers together.
 UNZIPPED_BYTES = 262_144_000
-# AWS documents 50 MB and not its unit; this is the smaller meaning.
+# AWS documents 50 MB, which can be two numbers of bytes. This is the smaller one.
 DIRECT_BYTES = 50_000_000
 # AWS measures the variables as one JSON text.
 ENVIRONMENT_BYTES = 4096

@@ -21,7 +21,7 @@ def mismatch(expected: str, got: str, offset: int = 0) -> OracleError:
 
 
 def aligned(left, right, offset: int = 0) -> tuple[Callable, Callable]:
-    """Return the closures of two expressions, converted so that their values compare."""
+    """Return the closures of two expressions, converted so that their values can be compared."""
     kinds = values.family(left.type), values.family(right.type)
     if "null" in kinds:
         return left.fn, right.fn

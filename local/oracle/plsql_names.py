@@ -62,7 +62,7 @@ _WHY = {
 
 
 class Names:
-    """One block's declarations, over those of the block around it; slots are the frame's, of all blocks together."""
+    """The declarations of one block and of the blocks around it; all blocks share the slots of one frame."""
 
     def __init__(self, parent: Names | None = None):
         self.parent = parent
@@ -120,7 +120,7 @@ def simple_type(words: list[Token], name: str = "") -> Column | None:
 
 
 def not_compiled(token: Token, code: str, text: str, ignored: str = "Statement") -> OracleError:
-    """Return ORA-06550 in Oracle's words: where, what, and what was ignored for it."""
+    """Return ORA-06550 in Oracle's words: the place, the error, and the statement that was ignored."""
     where = f"line {token.line}, column {token.column}:"
     return OracleError(6550, f"{where}\n{code}: {text}\nORA-06550: {where}\nPL/SQL: {ignored} ignored", token.start)
 

@@ -14,7 +14,7 @@ AL32UTF8 = 873
 
 
 class Short(Exception):
-    """The bytes end before the message does; it has at least `needed` of them."""
+    """The bytes end before the message does; the message has at least `needed` bytes."""
 
     def __init__(self, needed: int):
         super().__init__(needed)
@@ -28,7 +28,7 @@ class Malformed(Exception):
 class Reader:
     """Takes one message apart, front to back.
 
-    memo: shared by attempts at the same bytes, so that a long text is walked through once however often it is Short.
+    memo: shared by all attempts at a message, so that a long text is read once, even if more attempts end as Short.
     """
 
     __slots__ = ("data", "memo", "pos")
