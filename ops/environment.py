@@ -1,4 +1,4 @@
-"""The environment of each command that a task starts: the user's own, without what changes a target or an output.
+"""The environment of each command that a task starts: the user's, without variables that change a target or an output.
 
 Credentials, config files, SSO, proxies and certificates stay. Needs the standard library alone: local/ uses it, too.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-# An output that a task parses, the code that a program runs, and the folder or server that it works on.
+# They change an output that a task parses, the code that a program runs, or the folder or server that it works on.
 DROPPED = {
     *("BASH_ENV", "BASHOPTS", "SHELLOPTS", "CDPATH", "POSIXLY_CORRECT", "CLICOLOR_FORCE", "FORCE_COLOR"),
     *("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_DATA_PATH", "AWS_CLI_FILE_ENCODING"),
@@ -26,7 +26,7 @@ OTHER_ENDPOINT = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-# A refused connection is an emulator that does not run: no five tries in ten seconds.
+# If a connection is refused, the emulator does not run, and five tries in ten seconds would not help.
 MAX_ATTEMPTS = {"AWS_MAX_ATTEMPTS": "2"}
 # The user's AWS_ variables for another endpoint, too: certificates, retries, and the reports of calls to a monitor.
 KEPT_FOR_OTHER = ("AWS_CA_BUNDLE", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_CSM_", *SET)

@@ -21,8 +21,8 @@ from local.state import HOST
 def server(local, tmp_path_factory):
     """Start PostgreSQL behind TLS; yields its port and the folder with ca.pem and other.pem.
 
-    The pip package's PostgreSQL is built without TLS, so its end is ours, as a pooler's would be: all bytes on the
-    line, the first one and the check of the certificate included, are those of a server with ssl on.
+    The PostgreSQL of the pip package has no TLS, so this server ends TLS before it, as a pooler does. A client sees the
+    bytes of a server with ssl on, from the first one and the check of the certificate on.
     """
     folder = tmp_path_factory.mktemp("tls")
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())

@@ -1,4 +1,4 @@
-"""The programs of support/warm.py are the ones of .venv/bin: the same output, exit code, environment and folder."""
+"""The programs of support/warm.py give the output, exit code, environment and folder of those in .venv/bin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers that mean harm or know no better: each gets an error, all others go on."""
+"""Hostile and broken peers: each gets an error, and all others go on."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def test_a_session_that_breaks_and_breaks(tap: Tap, bystander: None):
 
 
 def test_a_peer_that_never_reads(running: ConnectableServer, tap: Tap, bystander: None):
-    """Its reply waits and costs no more than a part; when it goes, its call and its session end."""
+    """Its reply waits, and needs the memory of one part only. When the peer goes away, its call and its session end."""
     cursor = tap.connection.cursor()
     cursor.arraysize = cursor.prefetchrows = 1_000_000
     tap.listening.clear()
