@@ -15,9 +15,9 @@ from . import tools
 from .errors import LocalError
 from .state import ROOT, State, tools_folder
 
-# Measured: 0.5 GB of programs; npm and uv keep what they download besides, and the services need room for data.
+# Measured: 0.5 GB of programs. npm and uv also keep their downloads, and the services need room for data.
 DISK_FIRST, DISK_LATER = 2_000_000_000, 500_000_000
-# Measured: all services and one function use 0.45 GB after one closing; the commands of a deploy need some besides.
+# Measured: all services and one function use 0.45 GB after one closing. The commands of a deploy need some more.
 MEMORY = 700_000_000
 MEMINFO = Path("/proc/meminfo")
 

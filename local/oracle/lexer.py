@@ -50,7 +50,7 @@ class Token(NamedTuple):
 
 
 def tokens(text: str) -> list[Token]:
-    """Return the words of a text; ORA-01756 for an unended string, ORA-00911 for a character of no language."""
+    """Return the words of a text; ORA-01756 for an unended string, ORA-00911 for a character that Oracle refuses."""
     found, at, line, line_start = [], 0, 1, 0
     while at < len(text):
         match = _PATTERN.match(text, at)
@@ -141,7 +141,7 @@ def find(words: list[Token], name: str, start: int = 0) -> int:
 
 
 def split(words: list[Token], mark: str = ",") -> list[list[Token]]:
-    """Cut words at each mark outside parentheses; nothing at all gives no part."""
+    """Cut words at each mark outside parentheses; no words give no part."""
     if not words:
         return []
     parts: list[list[Token]] = [[]]

@@ -23,7 +23,7 @@ FAULTS = Faults(STATE / "genius")
 MARK = ("918273645", "918,273,645", "918.273.645")
 AMOUNT = "918273645.91"
 UNKNOWN, PARENT = ("X-MARKED", "077"), ("1", "078")
-# They print what they are asked for in SQL, the amounts that differ, or take minutes.
+# These print the rows of a query or amounts that differ, or they take minutes.
 LEFT_OUT = ("genius.sql", "reconcile", *ONLY_DRY)
 QUICK = ("status", "history", "logs", "rerun", "resolve", "ping", "local.logs")
 
@@ -91,7 +91,7 @@ def test_closings_print_no_amount_and_name_the_place(printed):
 
 
 def test_the_databases_have_the_amounts(printed, deployed, local):
-    """The marks were there to leak."""
+    """So the other tests would find a leak."""
     connection = as_superuser(local)
     kinds = connection.run(
         "SELECT kind FROM financial_report.closing_findings"

@@ -86,7 +86,7 @@ class Schedule:
     def sent(self) -> list[list[str]]:
         """Return what each call of trigger has sent, in the journal's order: 'next' (the next run) or a closing's date.
 
-        The check of a date that is late sends nothing on.
+        The call that checks whether a date is late sends nothing.
         """
         rows = sql(
             self.cfg,

@@ -36,7 +36,7 @@ def test_function_url_accepts_none_of_our_events(event, monkeypatch):
     monkeypatch.setattr(report, "connected", lambda *_: pytest.fail("a database was opened"))
     monkeypatch.setattr(app, "serve", lambda given, context: {"statusCode": 404, "got": given["path"]})
     monkeypatch.setattr(app, "KEYS", ["publickeyv1_of_a_server"])
-    # Also beside the keys of a URL's event, which nobody but AWS writes.
+    # Also with our keys beside those of a URL's event. Only AWS could send this.
     url = {"rawPath": "/ping", "requestContext": {"http": {"method": "POST"}}, "body": event, **json.loads(event)}
     assert app.handler(url, None) == {"statusCode": 404, "got": "/ping"}
 
