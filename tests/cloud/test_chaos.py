@@ -6,10 +6,10 @@ import os
 from collections import Counter
 
 import pytest
-from chaos import compare, scripts
-from chaos.checkout import mutate
+from chaos import checkout, compare, scripts
 from chaos.cloud import Stage
 from chaos.runner import Runner
+from support import warm
 
 from handler import settings
 
@@ -21,6 +21,7 @@ HELD_SCRIPT = ("die after submit", "procedure holds", "close", "kill", "clear")
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch):
     """Restore the environment, from which the runner reads handler/'s settings as the function does."""
+    monkeypatch.setattr(checkout, "INV", warm.started().bin / "inv")
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -46,7 +47,7 @@ def test_the_models_agree_with_the_cloud_and_a_mutant_is_found():
     with Stage("chaos-scripts-test") as stage:
         assert compare.compare(stage, status, expected) == []
         assert compare.compare(stage, held, expected_held) == []
-        mutate(stage.folder / "handler", "any-status")
+        checkout.mutate(stage.folder / "handler", "any-status")
         stage.checkout.deploy()
         (line, *_) = compare.compare(stage, status, expected)
     assert line.startswith("next: the model ('inv rerun --date DATE',), the cloud ()"), line

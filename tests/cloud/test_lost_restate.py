@@ -9,7 +9,9 @@ import time
 
 import pytest
 from chaos import checks
+from chaos import checkout as chaos_checkout
 from chaos.checkout import ROOT, Checkout
+from support import warm
 
 from local.cloud import Cloud
 from local.oracle.faults import Faults
@@ -20,8 +22,9 @@ TAKEN_OVER, CLOSED_AGAIN = "2025-02-27", "2025-03-27"
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def checkout(tmp_path, monkeypatch):
     """Return a copy of the repository, deployed on a cloud of its own."""
+    monkeypatch.setattr(chaos_checkout, "INV", warm.started().bin / "inv")
     cloud = Cloud(ROOT / ".local" / "lost-restate", report=lambda line: None)
     cloud.reset()
     cloud.up(procedure_seconds=0)

@@ -42,8 +42,8 @@ def inv(*words: str, check: bool = True, **extra: str) -> subprocess.CompletedPr
     """Run a task as an operator would, from a folder of the repository; extra: environment variables."""
     environ = {key: value for key, value in os.environ.items() if key not in UNUSED}
     environ |= {"AWS_CSM_CLIENT_ID": task_of(words), **extra}
-    # Variables can change how Python starts.
-    program = INV if extra else warm.started().bin / "inv"
+    starts_otherwise = any(name.startswith("PYTHON") for name in extra)
+    program = INV if starts_otherwise else warm.started().bin / "inv"
     command = [str(program), "--search-root", str(ROOT), *words]
     done = subprocess.run(command, cwd=ROOT / "policies", env=environ, capture_output=True, text=True, timeout=180)
     if check and done.returncode:
