@@ -78,7 +78,7 @@ def scheduler(cursor) -> dict[str, str | None]:
 
 
 def current_period(back: int = 0) -> str:
-    """Return the period of the date that a closing scheduled for now would close; back: so many months earlier."""
+    """Return the period of the date that a closing scheduled for now would close; back: how many months earlier."""
     now = settings.current()
     day = datetime.now(now.schedule_zone).date() + timedelta(days=now.closing_day_offset)
     for _ in range(back):

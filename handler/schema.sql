@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS closing_runs (
     metrics text NOT NULL DEFAULT 'pending',
     message text NOT NULL DEFAULT '',
     detail jsonb NOT NULL DEFAULT '{}',
-    -- When this run replaced the trial balance: of a period's runs the newest one is what the trial balance holds.
+    -- When this run replaced the trial balance, which has the balances of the period's newest run by this time.
     ledger_at timestamptz,
     -- The job whose result this run put into the trial balance, and its end by Genius' clock.
     ledger_job text,

@@ -279,7 +279,7 @@ class Connection:
                         self._send(replies.status(False))
                         continue
                     await self._call(request)
-        except Exception as error:  # the pump must hear of it, or the peer would wait for ever
+        except Exception as error:  # Without a report to the pump the peer would wait for ever.
             self.reader.set_exception(error)
         finally:
             await self._in_worker(self.calls.close)

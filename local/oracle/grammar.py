@@ -1,4 +1,4 @@
-"""Oracle's SQL as trees: sqlglot's Oracle dialect, kept from translating what it reads.
+"""Parse Oracle's SQL to trees by sqlglot's Oracle dialect, without its translation to other databases.
 
 sqlglot rewrites functions and formats so that other databases understand them. Here every function but the
 aggregates stays a call by name, since functions.py defines its meaning in Oracle.

@@ -220,7 +220,7 @@ def _closed(reader: Reader) -> list[int]:
 
 
 def _piggyback(reader: Reader, function: int) -> list[int]:
-    """Pass over what rides along with a call; the cursors to close, if it is that."""
+    """Skip a message that comes before its call; return the cursors to close, if it has them."""
     if function == CLOSE_CURSORS:
         return _closed(reader)
     if function == END_TO_END:
@@ -257,7 +257,7 @@ def _call(reader: Reader, function: int, caps: Caps) -> Execute | Reexecute | Fe
 
 
 class Requests:
-    """The bytes of one session, turned into requests as they become whole.
+    """The bytes of one session, turned into requests as soon as they are complete.
 
     plan: what follows a re-execution, by cursor; known: a cursor's statement, if it has one.
     """

@@ -1,4 +1,4 @@
-"""The deploy cycle from nothing on a cloud of its own: what it asks of AWS, what it lets out, its echo as a paste."""
+"""The deploy cycle from nothing on a cloud of its own: its calls of AWS, its secrets, its printed commands pasted."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def inv(*words: str, **options):
 
 
 class Ran(NamedTuple):
-    """A cycle: what its tasks wrote, what was seen of them meanwhile, and what they and a paste brought about."""
+    """A cycle: the output of its tasks, what was seen of them meanwhile, and the results of tasks and of the paste."""
 
     cfg: dict[str, str]
     output: dict[str, str]
@@ -204,7 +204,7 @@ def run(zipped: Path, recorder: Recorder) -> Ran:
 
 
 def through_the_bucket(cfg: dict) -> None:
-    """Return the commands for what is over 50 MB, with the bundle and the layer that there are."""
+    """Return the commands for a bundle and a layer of over 50 MB, with the ones of this cycle."""
     cfg = {**cfg, "DEPLOY_BUCKET": "cycle-bucket"}
     made = bundle.make(cfg)
     layer = deploy.bucket_key(cfg, made)

@@ -1,4 +1,4 @@
-"""Generated requests to every handler: half of them one fault away from a valid one, the others anything."""
+"""Generated requests to every handler: half of them valid but for one fault, the others random."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def fault_of(name: str) -> list:
 
 
 def wild(chance: random.Random, service: str, handler: str, day: str) -> Generated:
-    """Return a body or a key that is anything; never a valid request."""
+    """Return a request with a random body or key, never a valid one."""
     one = valid(service, handler, day)
     one.valid = False
     one.content_type = chance.choice(["application/json"] * 4 + ["text/plain", "application/octet-stream", ""])
