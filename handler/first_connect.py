@@ -18,7 +18,7 @@ from . import client, errors, oracle, secret, settings
 
 CHILD = "from handler import first_connect; first_connect.child()"
 CONNECT_SECONDS = 5
-# What the child prints before it does it; CONNECTED is its last line.
+# The stages of the child. It prints each one before it begins, and CONNECTED as its last line.
 LOAD, CONNECT, CONNECTED = "loaded", "connected", "done"
 
 
@@ -91,7 +91,7 @@ def last_lines(output: str) -> tuple[str, str]:
 
 
 def child() -> None:
-    """Load the client and log in once as standard input names it; print each stage before it begins.
+    """Load the client and log in once, with the values from standard input; print each stage before it begins.
 
     An error is a last line of JSON: [the class in errors.py, the text].
     """

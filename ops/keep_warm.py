@@ -86,7 +86,7 @@ def off(c, env):
 
 
 def remove(target: Target) -> bool:
-    """Delete rule, target and permission, as far as they exist; returns whether any existed."""
+    """Delete rule, target and permission, if they exist; returns whether any existed."""
     found = inspect(target)
     # A rule that has a target cannot be deleted.
     if found["targets"]:

@@ -43,7 +43,7 @@ def status(c, env, date="", watch=False):
 
 
 def show(target: Target) -> None:
-    """Print the status section by section, a section that cannot be read as its error; Exit if no version is live."""
+    """Print each section of the status, or the error of one that cannot be read; Exit if no version is live."""
     cfg, env = target.cfg, target.env
     alias = target.query_json(get_alias(cfg), missing="ResourceNotFoundException")
     if not alias:

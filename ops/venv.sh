@@ -29,7 +29,7 @@ EOF
 make_program() {
   local name
   for name in inv invoke; do
-    # Whole or as before: another shell may start it meanwhile.
+    # Replaced in one step, because another shell may start it meanwhile.
     program > ".venv/bin/$name.new"
     chmod +x ".venv/bin/$name.new"
     mv ".venv/bin/$name.new" ".venv/bin/$name"
@@ -51,7 +51,7 @@ check() {
 }
 
 make_venv() {
-  # initdb, the AWS CLI and PATH would read these in another way.
+  # initdb, the AWS CLI and PATH would misread these characters.
   case $PWD in
     *[\$\`\"\\:]*) fail "$PWD has one of \$ \` \" \\ : in its name, with which programs do not start; rename it." ;;
   esac
@@ -73,7 +73,7 @@ make_venv() {
 install() {
   local marker=$1 file=$2
   shift
-  # Another `make` may be at it: this one waits, and then has nothing to do. macOS has no flock.
+  # Another `make` may do this now: this one waits, and then has nothing to do. macOS has no flock.
   if command -v flock > /dev/null; then
     if ! { mkdir -p .local && true > .local/venv.lock; } 2> /dev/null; then
       fail "$PWD/.local could not be written; give this user the folder, and the disk 2 GB of free space, then try again."

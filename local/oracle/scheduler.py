@@ -148,7 +148,7 @@ class Scheduler:
                 self._watch(record)
 
     def disable(self, session, name: str, force: bool) -> None:
-        """Schedule a job no more; ORA-27478 for a running one unless forced, which lets it run on."""
+        """Stop scheduling a job; ORA-27478 for a running one, unless forced: then it runs on."""
         name = self.qualified(name, session.user)
         with self.guard:
             record = self.job(name)

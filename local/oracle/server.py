@@ -26,7 +26,7 @@ class Server:
         self.verifier = verifier
         self.limits = limits or Limits()
         self.port = 0
-        # Of users' salts: a real database keeps them, so that the same user always meets the same one.
+        # For the salts of users: a real database stores them, so that a user always gets the same one.
         self._salt_key = secrets.token_bytes(16)
         self._workers = ThreadPoolExecutor(MOST_SESSIONS + MOST_STRANGERS, "genius-call")
         self._tasks: set[asyncio.Task] = set()

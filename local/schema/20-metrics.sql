@@ -64,8 +64,8 @@ AS $$
     FROM wanted w
 $$;
 
--- Compute and store the metrics of a period as run p_run_id. The same run may be made again and gives the same rows;
--- a later run replaces an earlier one's. Raises an error if the period has no balances; then nothing is changed.
+-- Compute and store the metrics of a period as run p_run_id. A run can be repeated and gives the same rows; a later run
+-- replaces the rows of an earlier one. Raises an error if the period has no balances; then nothing is changed.
 CREATE OR REPLACE FUNCTION financial_report.calculate_financial_metrics(
     p_run_id uuid, p_year integer, p_month integer
 ) RETURNS text

@@ -1,4 +1,4 @@
-"""Why thick mode does not start: the driver's own words, by the unmodified driver, against damaged layers."""
+"""Why thick mode does not start: the messages of the unmodified driver for damaged layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encodings, both ways, without a socket."""
+"""The encodings in both directions, without a socket."""
 
 from __future__ import annotations
 
