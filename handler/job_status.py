@@ -118,6 +118,6 @@ def unknown(message: str) -> dict:
 
 
 def interval(polls: int, initial: float, factor: float, cap: float) -> float:
-    """Return the seconds to wait after that many polls: geometric up to a cap, so that the journal stays short."""
+    """Return the seconds to wait after a number of polls: geometric up to a cap, so that the journal stays short."""
     # The power is bounded before it is taken, since factor ** polls overflows long before six hours are over.
     return min(cap, initial * factor ** min(polls, 64))

@@ -208,7 +208,7 @@ def decide(target: Target, period: str, handler: str, body: object = None) -> di
 
 
 def withdraw(target: Target, period: str, handler: str) -> str:
-    """Cancel the newest live call of a handler of a period, and report in half a line what became of it."""
+    """Cancel the newest live call of a handler of a period; returns the result as the end of an error's line."""
     rows = sql(
         target.cfg,
         "SELECT id FROM sys_invocation WHERE target_service_name = 'ClosingPeriod' AND target_service_key = ?"

@@ -8,8 +8,8 @@ import shutil
 import time
 
 import pytest
-from chaos import checks
 from chaos import checkout as chaos_checkout
+from chaos import checks
 from chaos.checkout import ROOT, Checkout
 from support import warm
 

@@ -134,7 +134,7 @@ def test_first_end_of_a_run_stays(session):
 
 @pytest.mark.parametrize("message", ["journal\0 4711", "out of balance \udcff\udcfe", "x" * 2 * LONGEST_MESSAGE, "Rp€"])
 def test_any_message_can_be_stored_and_reported(session, message):
-    """On 4e8cd2f a NUL was refused for ever, with rerun, --adopt and every other date of the month."""
+    """A NUL was once refused for ever, also by rerun, by --adopt and for each other date of the month."""
     known = {"outcome": "failed", "message": message, "endedAt": None}
     runs.record_job(JOB, known["outcome"], known, CLOSING)
     finish("failed", message)

@@ -131,7 +131,7 @@ class FakeDatabase:
 
 
 class ConnectableServer(in_process_server.InProcessServer):
-    """A server that one can connect to in a word."""
+    """A server with a short way to connect to it."""
 
     def connect(self, **options: object) -> oracledb.Connection:
         settings = {"user": "adm", "password": PASSWORD, "dsn": self.dsn(), "tcp_connect_timeout": 10, **options}
@@ -142,7 +142,7 @@ class ConnectableServer(in_process_server.InProcessServer):
 
 
 def one(connection: oracledb.Connection, *values: object) -> tuple:
-    """Return the values, there and back: bound, echoed by the engine, fetched."""
+    """Return the values after a round trip: bound, echoed by the engine, fetched."""
     places = ", ".join(f":{index}" for index in range(1, len(values) + 1))
     with connection.cursor() as cursor:
         return cursor.execute(f"select {places} from dual", values).fetchone()
