@@ -64,8 +64,8 @@ class Copied:
     def text(self, balances: Iterable[tuple]) -> Iterator[str]:
         """Return balances as chunks of COPY text: place, description, branch, amounts.
 
-        An account for which Genius has no amount at all is counted and left out; beside another amount a missing one
-        is 0, as it is to Oracle's SUM.
+        An account without any amount in Genius is counted and left out. If it has another amount, a missing one is 0,
+        as in Oracle's SUM.
         """
         codec, lines = self.codec, []
         for account, description, branch, *amounts in balances:

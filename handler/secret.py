@@ -21,7 +21,7 @@ from .settings import source_of
 
 # Two attempts of a call stay within the bound of a deep ping if the network drops them.
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 2, 4, 2
-# For so many seconds after a value was stored, the database may still have the value before it.
+# How many seconds after a value was stored the database may still have the value before it.
 ROTATION_SECONDS = 86400
 # The services' error codes -> the kind of a SecretError. Other errors can pass.
 KINDS = {

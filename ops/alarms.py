@@ -110,7 +110,7 @@ def own_topic(cfg: dict, account: str) -> str:
 
 
 def remove(target: Target, account: str) -> None:
-    """Delete the alarms, their filters and the function's own topic, as far as they exist."""
+    """Delete the alarms, their filters and the function's own topic, if they exist."""
     topic = own_topic(target.cfg, account)
     wanted = wanted_alarms(target.cfg, topic).values()
     known = {one["AlarmName"] for one in target.query_json(describe_alarms(target.cfg))["MetricAlarms"]}

@@ -122,7 +122,7 @@ def replace_environment(environ: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def time_limit(words: list[str], seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutExpired in the body after so many seconds; None: never."""
+    """Raise TimeoutExpired in the body after `seconds`; None: never."""
     if seconds is None:
         yield
         return

@@ -69,7 +69,7 @@ def by_group(namespace: Collection) -> list[str]:
 def grouped(namespace: Collection) -> dict[str, list[tuple[str, str]]]:
     """Return (name, first line of the docstring) of each task by group, in the order of names_in.
 
-    The default task of a collection is left out: it only makes `inv schedule start` of schedule.start.
+    The default task of a collection is left out: it only lets `inv schedule start` run schedule.start.
     """
     groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
     for name in names_in(namespace):

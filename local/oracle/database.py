@@ -189,7 +189,7 @@ class Session:
         return self.transaction.open
 
     def commit(self) -> None:
-        """Make this session's changes everybody's."""
+        """Make this session's changes visible to all sessions."""
         self.transaction.commit()
 
     def rollback(self) -> None:

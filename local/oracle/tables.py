@@ -128,7 +128,7 @@ class Transaction:
             time.sleep(0.005)
 
     def commit(self) -> None:
-        """Make the changes everybody's."""
+        """Make the changes visible to all sessions."""
         with self.tables.guard:
             rows = dict(self.tables.committed.rows)
             for key, own in self.changes.items():

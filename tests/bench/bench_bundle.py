@@ -1,8 +1,8 @@
 """The bundle beside `pip install -t` + zip and `uv pip install --target` + zip, in turns in one run.
 
-Seconds are medians of ROUNDS with warm caches; of 2 rounds for pip, which is slow. They end when the ZIP is complete, so
-they do not contain the removal of the folder that was packed. cpu is the CPU time of a clean build with its processes,
-and for ours also of the removal. Milliseconds are medians of STARTS fresh processes.
+Seconds are medians of ROUNDS with warm caches; of 2 rounds for pip, which is slow. They end when the ZIP is complete,
+so they do not contain the removal of the folder that was packed. cpu is the CPU time of a clean build with its
+processes, and for ours also of the removal. Milliseconds are medians of STARTS fresh processes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How long a layer takes from a ZIP of Basic Lite's size, and how much memory: `inv bench --only layer`.
 
-Its libraries are small ones with 110 MB of data behind them that a compressor finds as hard as machine code. Prints
-one JSON line; the bounds are 60 seconds and 200 MB.
+Its libraries are small ones, followed by 110 MB of data that compress as badly as machine code. Prints one JSON line;
+the bounds are 60 seconds and 200 MB.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hold the models of tests/simulation against the real parts: the same scripts, the same outcomes."""
+"""Compare the models of tests/simulation with the real parts: the same scripts must have the same outcomes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Expected = tuple[tuple[str, ...], Outcome]
 
 
 def chosen(seed: int, times: int = scripts.TIMES, most: int = 0) -> list[Expected]:
-    """Return the scripts of a seed with what the model makes of them; see scripts.choose."""
+    """Return the scripts of a seed with the model's outcomes; see scripts.choose."""
     return model("choose", seed, times, most)
 
 
 def outcomes(*wanted: tuple[str, ...]) -> list[Expected]:
-    """Return these scripts with what the model makes of them."""
+    """Return these scripts with the model's outcomes."""
     return model("play", *wanted)
 
 

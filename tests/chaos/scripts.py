@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-# What a blocker holds back until the word "clear": the point at which the words between meet the closing.
+# Each holds back a closing at one point until the word "clear". The words in between act on the closing at that point.
 BLOCKERS = ("submit stalls", "procedure holds", "slave never starts", "Genius is down", "PostgreSQL is down")
 STEPS = ("begin", "submit", "record genius", "ledger", "metrics", "end")
 ARMED = (
@@ -52,7 +52,7 @@ TIMES, CANDIDATES = 3, 1500
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a script; both sides must agree in all of it but `effective`.
+    """The result of a script; model and cloud must agree in all fields but `effective`.
 
     answers: (command, whether it was accepted), of the script; next: the commands that `inv next` named, without the
     environment, until there was none; runs: the outcomes of the three steps of each run, in the order of their begin;
@@ -90,7 +90,7 @@ def draw(random_: random.Random) -> tuple[str, ...]:
 
 
 def choose(seed: int, play, times: int = TIMES, most: int | None = None) -> list[tuple[tuple[str, ...], Outcome]]:
-    """Choose scripts of a seed until each command and each fault has had an effect so often; most: at most so many.
+    """Choose at most `most` scripts of a seed, until each command and each fault has had an effect `times` times.
 
     play: the model, Script -> Outcome. Takes the script first that adds most for its length. Raises ValueError if the
     candidates do not suffice.

@@ -1,8 +1,8 @@
 """A second pass of the AWS commands, against moto: `make moto`.
 
-moto is stricter than the cloud on this machine on policy documents, roles, aliases and revisions, and knows other gaps.
-It runs no function and has no provisioned concurrency, and a version's code cannot be fetched: those are shown on the
-local cloud alone. So two edges are replaced here: Restate, which could call nothing, and a ping's answer.
+moto is stricter than the local cloud with policy documents, roles, aliases and revisions, and has other gaps. It runs
+no function and has no provisioned concurrency, and a version's code cannot be fetched: only the local cloud's tests use
+these. So two parts are replaced here: Restate, which could call nothing, and the answer of a ping.
 """
 
 from __future__ import annotations

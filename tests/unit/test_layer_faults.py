@@ -1,4 +1,4 @@
-"""Clients that a runtime could not load: refused by the file, the symbol or the library, with the cure."""
+"""Clients that a runtime could not load: each is refused with the file, the symbol or the library, and the fix."""
 
 from __future__ import annotations
 
