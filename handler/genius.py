@@ -112,7 +112,7 @@ SELECT RTRIM(coacode), MAX(description), RTRIM(branch), {", ".join(f"SUM({column
 
 
 class Balance(NamedTuple):
-    """What one account of one branch had and moved in a period; amounts in IDR, as exact text."""
+    """The balances and movements of one account of one branch in a period; amounts in IDR, as exact text."""
 
     account: str
     description: str | None
@@ -345,7 +345,7 @@ def poll_job(job: str) -> dict:
     """Poll a job once: {"at", "reachable": True, "state", "mark", "end", "runs"}.
 
     {"at", "reachable": True, "refused"} if the answer is an error, and {"at", "reachable": False, "error"} if nothing
-    answered, which is no failure of the closing: the caller waits on.
+    answered. Neither is a failure of the closing: the caller goes on waiting.
     """
     try:
         with connected() as connection, connection.cursor() as cursor:

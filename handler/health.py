@@ -1,4 +1,4 @@
-"""What a ping answers: which version this is and how long it has been up, and how far the databases are."""
+"""The answer of a ping: the version, how long it has been up, and whether and how fast the databases answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import Refused, Unavailable
 STARTED = time.time()
 # A database that does not answer for so long has failed; a deep ping takes little more in all.
 DEEP_SECONDS = 8.0
-# What is left for PostgreSQL after an Oracle client that used it all.
+# The time for PostgreSQL if the Oracle client has used all of it.
 LEAST_SECONDS = 2.0
 
 

@@ -76,7 +76,7 @@ SELECT account, branch, coalesce(chart.name, own.description, before.description
  ORDER BY account, branch LIMIT CAST(:count AS bigint)"""
 
 SUMMED = ", ".join(f"sum({one}) AS {one}" for one in COLUMNS.values())
-# What was posted to an account itself: the balance of the account without those of its children.
+# The postings to an account itself: its balance without those of its children.
 OWN_BALANCES = f"""
 SELECT account, branch, {
     ", ".join(f"coalesce(written.{one}, 0) - coalesce(below.{one}, 0) AS {one}" for one in COLUMNS.values())

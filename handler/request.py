@@ -123,7 +123,7 @@ def checked_closing(given: dict, day: date, today: date) -> dict:
     if given.get("procedure") not in (None, "run", "none"):
         raise ValueError(f"procedure {excerpt(given['procedure'])}: expected run or none")
     flags = {flag: given.get(flag, False) for flag in (*FLAGS, *RERUN_FLAGS, DESPITE_HOLD)}
-    # What the operator confirmed. A caller that does not know the field confirms the effect of its flags.
+    # The effect that the operator confirmed. A caller that does not know the field confirms the effect of its flags.
     repeats = not flags["adopt"] and given.get("fromStep") in (None, "genius")
     procedure = given.get("procedure") or ("run" if repeats else "none")
     fixed = {"protocol": protocol(), "date": day.isoformat(), "userId": user_id}

@@ -19,7 +19,7 @@ LIBAIO, LIBNSL = "libaio.so.1", "libnsl.so.1"
 LIBAIO_FILES = (LIBAIO, "libaio.so.1t64")
 LIBAIO_PACKAGES = ("libaio1t64", "libaio1")
 FOLDERS = ("/usr/lib64", "/lib64", "/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu")
-# What libnsl.so.1 of any glibc exports: NIS and NIS+.
+# The exports of libnsl.so.1 of any glibc: NIS and NIS+.
 NIS = re.compile(r"_*(yp|nis|xdr_yp|xdr_nis|xdr_(domainname|keydat|mapname|peername|valdat|obj_p)|nss_.*nis)\w*")
 DOCKER_SECONDS, APT_SECONDS = 300, 60
 

@@ -31,7 +31,7 @@ ABORT_MARGIN_SECONDS = 30
 def url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/@]+(/[^\s]*[^\s/])?", value):
         raise ValueError(value)
-    # Raises ValueError for a port that is none.
+    # Raises ValueError if the port is not a number.
     if not urllib.parse.urlsplit(value).hostname or urllib.parse.urlsplit(value).port == 0:
         raise ValueError(value)
     return value

@@ -40,6 +40,8 @@ WORDS = {
     r"(?:keep|keeps|kept|leave|leaves|left) (?:it |them )?whole": "unchanged",
     r"no news": "not reported",
     r"comes? to (?:its|their) end": "finish",
+    # A comment or docstring begins with a noun or a verb; a heading of a page may be a question.
+    r"(?:(?<=^# )|(?<= # )|(?<=^-- )|(?<=\"\"\"))what": "a noun: The result of, The limits of",
 }
 USED = re.compile(rf"(?<![\w-])(?:{'|'.join(f'({word})' for word in WORDS)})(?![\w-])", re.IGNORECASE)
 # The name of a function or a class where it is defined.

@@ -1,4 +1,4 @@
-"""What a check of the doctor finds: one line."""
+"""A finding of the doctor: one line."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from ops import terminal
 from ops.config import known_environments
 from ops.task import GROUPS, NOTHING, closed_pipe_ends_quietly, task
 
-# What `inv` without arguments shows, in the order of an operator's first day.
+# The tasks that `inv` without arguments shows, in the order of an operator's first day.
 FIRST = ("demo", "env.check", "deploy", "close", "status", "logs", "doctor", "rerun", "resolve", "rollback")
 
 

@@ -168,7 +168,7 @@ def evaluate_rights(rights: list[str], cfg: dict) -> Finding:
 
 
 def evaluate_facts(facts: dict[str, dict], target: Target) -> Iterator[Finding]:
-    """Evaluate each fact that the function has read; what its user may not read is no failure."""
+    """Evaluate each fact that the function has read; a value that its user may not read is not a failure."""
     for name, evaluate in FACTS.items():
         found = facts.get(name, {"unreadable": "the function did not get as far"})
         if "unreadable" in found:

@@ -224,7 +224,7 @@ def metrics(values: Iterable[list], period: str) -> list[dict]:
 
 
 def finite(value: str | None) -> float | None:
-    """Return the height of a bar, None for no value and for one that is no number."""
+    """Return the height of a bar, None for no value and for one that is not a number."""
     number = Decimal(value) if value is not None else None
     return float(number) if number is not None and number.is_finite() else None
 

@@ -69,7 +69,7 @@ def decoded(answer: bytes) -> object:
 
 
 def curl(cfg: dict[str, str], method: str, url: str, body: object = None) -> str:
-    """Return one call of Restate's HTTP API as a command; the token is no argument, which other users could see."""
+    """Return one call of Restate's HTTP API as a command; an argument would show the token to other users."""
     data = "" if body is None else f" -H 'content-type: application/json' -d '{json.dumps(body)}'"
     if not needs_token(cfg, url):
         return f"curl -X {method} {url}{data}"

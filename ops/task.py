@@ -16,8 +16,8 @@ from ops import entry, programs
 ROOT = Path(__file__).resolve().parents[1]
 # The groups of `inv --list`, in the order of an operator's day.
 GROUPS = ("set up", "deploy", "close", "repair", "watch", "layer", "schedule", "keep-warm", "local", "develop")
-# What a task changes. Under --dry a task that changes an environment prints its commands and runs only look-ups;
-# a task that changes this machine by other means than commands refuses --dry.
+# The kinds of change of a task. Under --dry a task that changes an environment prints its commands and runs only
+# look-ups; a task that changes this machine by other means than commands refuses --dry.
 NOTHING, ENVIRONMENT, MACHINE = "nothing", "environment", "machine"
 # The exit code of a program that a closed pipe has ended.
 PIPE_CLOSED = 141

@@ -43,11 +43,11 @@ def users(text: str) -> dict[str, str]:
 
 
 def periods(text: str) -> tuple[str, ...]:
-    """Parse months with commas between them; ValueError names the one that is none."""
+    """Parse months with commas between them; ValueError names one that is not a month."""
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     for period in found:
         if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", period):
-            raise ValueError(f"{period!r} is no period; give --periods as 2025-01,2025-02")
+            raise ValueError(f"{period!r} is not a period; give --periods as 2025-01,2025-02")
     return found or PERIODS
 
 

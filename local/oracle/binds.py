@@ -1,7 +1,7 @@
-"""What the wire leaves out of a statement: its kind and the names of its binds.
+"""Find what a client does not send with a statement: its kind and the names of its binds.
 
 Clients send bind values without names, in the order in which they find the names in the text; this is the same
-scan, so that both sides count alike.
+scan, so that both sides count the same.
 """
 
 from __future__ import annotations

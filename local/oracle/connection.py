@@ -32,7 +32,7 @@ GRACE_DAYS = 7
 
 
 class Limits(NamedTuple):
-    """What one peer may cost. login_seconds: from its first byte to the end of its login."""
+    """The limits of one peer. login_seconds: from its first byte to the end of its login."""
 
     login_seconds: float = 10.0
     login_bytes: int = 64 * 1024

@@ -26,7 +26,7 @@ TYPE_NUMBERS = {
     "INTERVAL DAY TO SECOND": 183,
     "BOOLEAN": 252,
 }
-# What clients bind beside them: BINARY_INTEGER, LONG RAW and TIMESTAMP WITH LOCAL TIME ZONE.
+# Clients also bind these: BINARY_INTEGER, LONG RAW and TIMESTAMP WITH LOCAL TIME ZONE.
 TYPE_NAMES = {number: name for name, number in TYPE_NUMBERS.items()} | {3: "NUMBER", 24: "RAW", 231: "TIMESTAMP"}
 
 
@@ -99,7 +99,7 @@ def _odd_number(value: int | Decimal | float | str, packed: bytes, power: int, m
 
 
 def _plain(value: Decimal | float) -> str:
-    """Return a number's text without an exponent. Raises ValueError for what is no number."""
+    """Return a number's text without an exponent. Raises ValueError for a value that is not a number."""
     try:
         exact = Decimal(str(value))
     except ArithmeticError:

@@ -36,7 +36,7 @@ class Scope:
 
 
 class Names(NamedTuple):
-    """What a statement may name besides columns: binds and PL/SQL variables, each as a compiled expression."""
+    """The names of a statement besides columns: binds and PL/SQL variables, each as a compiled expression."""
 
     bind: Callable[[str], Expr]
     variable: Callable[[str], Expr | None]

@@ -48,7 +48,7 @@ class Bind(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What one execution gave.
+    """The result of one execution.
 
     columns and rows are set for a query; rows yields tuples as long as columns. rowcount counts the rows that
     DML touched. out: index of a bind -> its value after a PL/SQL call, for each bind that the block may write.

@@ -1,4 +1,4 @@
-"""What operators do with values of Oracle's types: comparison, arithmetic, LIKE, NVL, DECODE, the fit of a column."""
+"""Operators on values of Oracle's types: comparison, arithmetic, LIKE, NVL, DECODE, the fit of a column."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Packet(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What a CONNECT packet asks for. text_follows: the address comes in a DATA packet of its own."""
+    """The request of a CONNECT packet. text_follows: the address comes in a DATA packet of its own."""
 
     version: int
     sdu: int

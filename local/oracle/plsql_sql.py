@@ -1,4 +1,4 @@
-"""What PL/SQL does with SQL and with packages: SELECT INTO, changes of rows, loops over queries, calls."""
+"""SQL and packages in PL/SQL: SELECT INTO, changes of rows, loops over queries, calls."""
 
 from __future__ import annotations
 

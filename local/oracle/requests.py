@@ -31,7 +31,7 @@ class Option:
 
 
 class Caps(NamedTuple):
-    """What both sides agreed on. field_version: 12 for thin; raw_scale: a scale is one byte, always."""
+    """The agreement of both sides. field_version: 12 for thin; raw_scale: a scale is one byte, always."""
 
     field_version: int
     raw_scale: bool
@@ -97,7 +97,7 @@ class Request(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What follows a head: `rows` rows of values. order: the slots' indices as they come; width: values in a row."""
+    """The values that follow a head, in `rows` rows. order: the slots' indices as they come; width: values in a row."""
 
     rows: int
     slots: list[Slot]

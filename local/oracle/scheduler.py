@@ -65,7 +65,7 @@ class Scheduler:
     # --- names
 
     def qualified(self, name: str | None, user: str) -> str:
-        """Return a name as `OWNER.NAME`; ORA-27452 for what is no name of at most 30 bytes."""
+        """Return a name as `OWNER.NAME`; ORA-27452 if it is not a name of at most 30 bytes."""
         owner, _, last = (name or "").rpartition(".")
         for part in filter(None, (owner, last)) if last else [""]:
             bare = part[1:-1] if part[:1] == part[-1:] == '"' else part

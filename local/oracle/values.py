@@ -1,4 +1,4 @@
-"""What Oracle's types mean: how values of one type become another's, compare, and do arithmetic.
+"""Oracle's types: how their values are converted, compared and used in arithmetic.
 
 A NUMBER is a Decimal, DATE and TIMESTAMP a naive datetime, TIMESTAMP WITH TIME ZONE an aware
 one, INTERVAL DAY TO SECOND a timedelta, text a str that is never empty, and NULL is None.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from support import instantclient
 
-# What Oracle's 19 Basic Lite has, in MB.
+# The data of Oracle's 19 Basic Lite, in MB.
 SIZES = {"libclntsh.so.19.1": 80, "libclntshcore.so.19.1": 8, "libnnz19.so": 6, "libociicus.so": 13, "ojdbc8.jar": 4}
 MB = 1 << 20
 BUILD = """

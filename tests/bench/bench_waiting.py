@@ -1,4 +1,4 @@
-"""What an operator waits for: tasks on a cloud of their own, in turns in one run, beside the bare start of a program.
+"""Waiting times of an operator: tasks on a cloud of their own, in turns in one run, beside the bare start of a program.
 
 Seconds and CPU seconds are medians of ROUNDS; CPU is that of the task and the commands that it starts, without the
 services. The demo is measured once from an empty state folder, with all programs installed, and DEMOS times after that.

@@ -214,7 +214,7 @@ class Player:
             return f"{closings.summary(self.cfg, self.date)}; {json.dumps(state)}"
         return "Restate does not answer"
 
-    # What there is
+    # The state of the parts
 
     def oracle(self) -> oracledb.Connection:
         names = ("ORACLE_USER", "ORACLE_PASSWORD", "ORACLE_CONNECT_STRING")

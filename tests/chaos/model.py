@@ -18,7 +18,7 @@ from chaos.scripts import BLOCKERS, Outcome, category
 DATE, PERIOD = "2025-02-27", "2025-02"
 MOST_COMMANDS, REST_SECONDS, MOST_RESTS = 8, 7200, 100
 FOREVER = 1e9
-# What no script waits for lies beyond its end, and a rest is longer than the time between two polls.
+# Limits that no script reaches lie beyond its end, and a rest is longer than the time between two polls.
 POLLS = {"POLL_CAP_SECONDS": "600", "START_LIMIT_SECONDS": "2000000", "DEADLINE_SECONDS": "2000000"}
 # A procedure that raises ORA-01555, and one whose status is 0: the guard raises its own error then.
 ENDS = {"procedure fails": 1555, "procedure ends with 0": "failed"}

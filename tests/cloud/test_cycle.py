@@ -53,7 +53,7 @@ DEPLOY_ROLES = {
     "bucket",
 }
 SCRATCH = ROOT / "build" / "scratch"
-# What AWS demands beside the operation itself: for the role, the layer, the tags and the object that a call names.
+# Actions that AWS also requires: for the role, the layer, the tags and the object that an operation names.
 IMPLIED = {
     "lambda:CreateFunction": {"iam:PassRole", "lambda:GetLayerVersion", "lambda:TagResource"},
     # AWS leaves the tags out of its answer without this one.

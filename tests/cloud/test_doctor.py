@@ -115,7 +115,7 @@ def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, rec
     assert "is not registered" in messages["restate"] and "GNS_X: STOPPED" in messages["periods"]
     assert "ClosingPeriod/2025-12/close" in messages["paused"] and "calculate_financial_metrics" in messages["paused"]
     assert left == []
-    # The ping that it sends is the only call that is no query by its name.
+    # The ping that it sends is the only call whose name is not that of a query.
     assert {call.action for call in recorder.calls() if call.task == "doctor" and not call.is_query} == {PING}
     others = {"cli", "env file", "credentials", "network", "ping", "layer", "postgres", "oracle", "schema", "charset"}
     others |= {"versions", "secrets", *readiness.FACTS}

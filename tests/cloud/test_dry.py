@@ -54,7 +54,7 @@ NAMES = sorted(tasks.namespace.task_names)
 COMMAND = re.compile(r"^(\x1b\S+)?(cd \S+ && )?(aws|curl|restate|uv|\S*python\S*) ", re.MULTILINE)
 # A program at the begin of a command or of its part.
 PROGRAM = re.compile(r"(?:^|[;|&(] *|while )(aws|restate|uv|git|docker) ")
-# What a task that changes nothing may ask of Restate.
+# The requests to Restate that a task that changes nothing may send.
 LOOKUPS = re.compile(r'GET |POST /query |POST /v3/deployments .*"dry_run": true|POST /ClosingPeriod/[\d-]+/inspect ')
 # They send the function an event of ours, which it answers without a change.
 INVOKING = ("doctor", "history", "ping", "reconcile", "report", "status")
@@ -64,7 +64,7 @@ FAILING = ("doctor", "layer.build", "keep-warm.status", "reconcile", "report")
 
 
 class Ran(NamedTuple):
-    """What a task printed, its one line if it failed, and its calls that change something."""
+    """The output of a task, its one line if it failed, and its calls that change something."""
 
     printed: str
     failure: str

@@ -1,4 +1,4 @@
-"""What an operator sees of closings that run or have ended: history, status --watch, logs."""
+"""The views of an operator on closings that run or have ended: history, status --watch, logs."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_metrics_that_did_not_complete_are_refused_and_their_reasons_kept(sessio
     with pytest.raises(Refused, match=message) as refused:
         ledger.compute_metrics("owner", PERIOD)
     assert "4711" not in str(refused.value)
-    # What the function did is rolled back; the run that the message names is in closing_runs, with the reasons.
+    # The changes of the function are rolled back; the run that the message names is in closing_runs, with the reasons.
     assert session.run("SELECT count(*) FROM calculation_runs") == [[0]]
     assert runs.run_id("owner") in str(refused.value)
     outcome, detail = recorded(session)

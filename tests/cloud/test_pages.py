@@ -56,7 +56,7 @@ def test_no_block_prints_a_secret(run, cfg):
 
 
 def test_repairs_of_the_runbook_close_the_failed_and_the_unknown_date(run, cfg):
-    """What the repairs of the page have left in closing_runs."""
+    """The rows of closing_runs after the repairs of the page."""
     run.result([one for one in BLOCKS if one.page.name == "repair.md"][-1])
     for date, status in (("2025-05-28", "failed"), ("2025-05-30", "cancelled")):
         first, *later = run_rows(cfg, date)

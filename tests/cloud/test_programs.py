@@ -1,4 +1,4 @@
-"""What a first deployment needs is there, or is installed, before anything is changed."""
+"""A first deployment installs the programs that it needs before it changes anything."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_ready_environment_passes_each_check(deployed, faults):
     assert "CREATE JOB, EXECUTE, SELECT" in found["rights"].message
     assert "the password never expires" in found["login"].message
     assert "kept for 30 days" in found["scheduler"].message
-    # An ordinary user has no right to V$PARAMETER, and that is no failure.
+    # An ordinary user has no right to V$PARAMETER, and that is not a failure.
     assert found["job queue"].message.startswith("not readable: ORA-00942") and not found["job queue"].warning
 
 

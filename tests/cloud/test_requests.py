@@ -1,4 +1,4 @@
-"""What other callers send to the ingress: a bad request ends with 400 and changes nothing."""
+"""Requests of other callers to the ingress: a bad request ends with 400 and changes nothing."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def ledgers(draw):
     cents = st.one_of(st.just(0), st.integers(-size, size))
     rows = [(*place, *draw(st.tuples(*[cents] * 4)), 0, 0) for place in sorted(places)]
     broken = draw(st.sets(st.sampled_from(range(len(rows))), max_size=2)) if rows and draw(st.booleans()) else set()
-    # What an account has at the end follows from the rest, as in any ledger.
+    # The end of an account follows from its start and movement, as in any ledger.
     rows = [(*row[:6], row[2] + row[4] + (n in broken), row[3] + row[5]) for n, row in enumerate(rows)]
     missing = draw(st.sets(st.sampled_from([*codes, "9"]), max_size=4)) if draw(st.booleans()) else set()
     loaded = {code: parent for code, parent in chart.items() if code not in missing}

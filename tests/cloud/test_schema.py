@@ -1,4 +1,4 @@
-"""What `inv schema`, the deep ping and the doctor report of the database, by the same check."""
+"""The report of `inv schema`, the deep ping and the doctor on the database, by the same check."""
 
 from __future__ import annotations
 

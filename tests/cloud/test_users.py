@@ -88,7 +88,7 @@ def user():
     subprocess.run(["useradd", "--no-create-home", name], check=True)
     try:
         made = pwd.getpwnam(name)
-        # The Python of this run may be in a folder of root: it can be read, and is no reason to call the user root.
+        # The Python of this run may be in a folder of root: it can be read, so the user need not be root.
         capability = "+dac_read_search"
         ids = [f"--reuid={made.pw_uid}", f"--regid={made.pw_gid}", "--clear-groups"]
         yield made, ["setpriv", *ids, f"--inh-caps={capability}", f"--ambient-caps={capability}", "--"]

@@ -21,7 +21,7 @@ WORKFLOW = yaml.safe_load((ROOT / names.WORKFLOW).read_text())
 C = Context()
 STEPS = WORKFLOW["jobs"]["deploy"]["steps"]
 ROLE = "arn:aws:iam::000000000000:role/test-restate-invokes"
-# What only GitHub has; the local cloud takes any credentials and this test's own interpreter.
+# Actions that only GitHub has; the local cloud accepts any credentials and this test's own interpreter.
 ACTIONS = ["actions/checkout", "actions/setup-python", "aws-actions/configure-aws-credentials"]
 REFERRING = ("RESTATE_ADMIN_URL", "RESTATE_AUTH_TOKEN", "RESTATE_INVOKE_ROLE_ARN")
 

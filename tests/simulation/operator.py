@@ -25,7 +25,7 @@ class Operator:
         """Count a closing that was accepted, the operator's or the schedule's."""
         self.allowed[date] = self.allowed_starts(date) + (json.loads(body).get("procedure", "run") == "run")
 
-    # What an operator sees
+    # The operator's view
 
     def state(self, date: str) -> dict:
         """Return what `inv next` gathers: see handler.plan.next_command."""
@@ -60,7 +60,7 @@ class Operator:
         except Exception as error:
             return str(error)
 
-    # What an operator does
+    # The operator's commands
 
     def close(self, date: str, **flags) -> bool:
         """Do `inv close`. A closing that another program sends is not checked for a hold first."""
@@ -159,7 +159,7 @@ class Operator:
         self.world.restate.submit("DailyClosingScheduler", "main", "release", b'{"who": "siti"}')
         self.world.restate.run(self.world.now + 30)
 
-    # What happens around the operator
+    # Events around the operator
 
     def rotate_oracle(self) -> None:
         self.names += 1
@@ -226,7 +226,7 @@ class Operator:
         from .world import Broken
 
         done = []
-        # The end of a hold is no repair: it does not count.
+        # The end of a hold is not a repair, so it does not count.
         for _ in range(MOST_COMMANDS + (2 if self.hold_now() else 1)):
             self.world.settle()
             found = plan.next_command(self.state(date))

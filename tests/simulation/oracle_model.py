@@ -16,7 +16,7 @@ BACKED_OFF, STARTED_TWICE, PROCEDURE_FAILED = 20807, 20808, 20806
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of a job.
+    """The course of a job.
 
     delay: seconds to its start, None if no slave ever comes; seconds: of the procedure; end: succeeded | failed | dies
     (the slave dies) | purged (it succeeds, and job and log are gone) | forgets (its recorded end is gone, too) | an
@@ -41,9 +41,9 @@ class Job:
     mark: str | None = None
     runs: list[dict] = field(default_factory=list)
     starts: int = 0
-    # What the job wrote about its own end, as genius.read_job returns it.
+    # The job's own record of its end, as genius.read_job returns it.
     end: dict | None = None
-    # What really happened: None | running | succeeded | failed | unknown (a slave died half way).
+    # The true outcome: None | running | succeeded | failed | unknown (a slave died half way).
     truth: str | None = None
 
 
@@ -61,7 +61,7 @@ class Genius:
         self.refused_logins: list[tuple[int, str]] = []
         self.slaves = True
 
-    # What handler/genius.py offers
+    # The functions of handler/genius.py
 
     def connect(self) -> None:
         """Raise what a connection of the current version would raise."""
@@ -171,7 +171,7 @@ class Genius:
         self.end(found, "dies", found.starts)
         return self.poll_job(job)
 
-    # What happens in the database by itself
+    # Events in the database itself
 
     def start(self, job: Job) -> None:
         """Let a job slave take the job: the guard block runs, then the procedure."""

@@ -46,7 +46,7 @@ class Postgres:
         self.tables = pickle.loads(kept[-1]) if kept else {name: {} for name in self.tables}
         self.history = [one for one in self.history if one[0] <= limit]
 
-    # What handler/runs.py offers
+    # The functions of handler/runs.py
 
     def begin(self, owner: str, date: str, user_id: str, job: str | None) -> dict:
         self.connect()
@@ -139,7 +139,7 @@ class Postgres:
         self.row(owner)[step] = outcome
         self.commit()
 
-    # What handler/ledger.py offers
+    # The functions of handler/ledger.py
 
     def replace_trial_balance(self, owner: str, period: str, open_balances) -> dict:
         self.connect()

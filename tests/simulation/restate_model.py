@@ -57,7 +57,7 @@ class Entry:
 
 
 class Await:
-    """What an operation of the context returns. `begin` starts what it waits for, unless a cancellation comes first."""
+    """The result of a context's operation. `begin` starts what it waits for, unless a cancellation comes first."""
 
     __slots__ = ("begin", "context", "entry")
 
@@ -145,7 +145,7 @@ class Request:
 
 
 class Context:
-    """What a handler gets as `ctx`; one for each attempt."""
+    """The `ctx` of a handler; one for each attempt."""
 
     def __init__(self, restate: Restate, invocation: Invocation):
         self.restate, self.invocation, self.place = restate, invocation, 0

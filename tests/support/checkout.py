@@ -18,7 +18,7 @@ STATE = CHECKOUT / ".local" / f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0
 COPIES = STATE.with_name("test-copies")
 # Files that a copy keeps from the run before: their names or headers show which source they belong to.
 KEPT = {"__pycache__", "packages"}
-# What git ignores, for a checkout without git, such as a downloaded ZIP.
+# The folders that git ignores, for a checkout without git, such as a downloaded ZIP.
 IGNORED = {".git", ".venv", ".local", "build", "__pycache__", ".pytest_cache", ".ruff_cache", ".hypothesis"}
 SHIPPED = {"local.env", "example.env"}
 

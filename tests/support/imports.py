@@ -1,4 +1,4 @@
-"""What a Python file of the repository imports, at its top and inside its functions."""
+"""The imports of a Python file of the repository, at its top and inside its functions."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 
 class Layout(NamedTuple):
-    """What one release's Basic Lite holds. needed: library -> what it needs beside libc."""
+    """The content of one release's Basic Lite. needed: library -> the libraries that it needs beside libc."""
 
     version: str
     soname: str
@@ -88,7 +88,7 @@ L21 = Layout(
     "BASIC_LITE_LICENSE",
 )
 LAYOUTS = {one.version: one for one in (L12, L19, L21)}
-# What the loader reports as opened, in a process whose only other libraries are the system's.
+# Prints the libraries that the loader has opened, in a process whose only other libraries are the system's.
 LOAD = """
 import ctypes, os, sys
 ctypes.CDLL("libclntsh.so", os.RTLD_NOW)
@@ -96,9 +96,9 @@ for name in sys.argv[1:]:
     ctypes.CDLL(name, os.RTLD_NOW)
 print(*{line.split()[-1] for line in open("/proc/self/maps") if ".so" in line})
 """
-# What the driver calls of OCI when it initialises it, and for a connect, which finds no listener. The environment needs
-# the data library, which OCI opens by name, and the very file of libclntsh that has the version in its name, as
-# Oracle's does (ORA-01804 without).
+# The driver's calls of OCI when it starts and for a connect, which finds no listener. As with Oracle's OCI, the
+# environment needs the data library, which is opened by name, and the file of libclntsh that has the version in its
+# name: without them the error is ORA-01804.
 OCI = """
 #include <stddef.h>
 #include <stdio.h>

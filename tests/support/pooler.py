@@ -55,7 +55,7 @@ class Pooler:
                 kind, body = read_message(self.server)
                 client = self.owner
                 if client is None:
-                    return  # What the server reports of its own end is nobody's answer.
+                    return  # A message of the server about its own end is not an answer.
                 if kind == b"Z" and body == b"I":
                     self.owner = None
                     self.turn.release()

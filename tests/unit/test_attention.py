@@ -1,4 +1,4 @@
-"""What needs somebody: one line for each cause, with the next command."""
+"""Closings that need a person: one line for each cause, with the next command."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from support.helpers import ROOT
 from ops import bundle, bytecode, packages
 
 TARGET = {"RUNTIME": "python3.13", "BUNDLE_PLATFORM": "x86_64-manylinux_2_34", "ORACLE_CLIENT": "thick"}
-# What is in it is a decision each time: a new name here is a new dependency.
+# The content of the bundle. A new name here is a new dependency, and so a decision.
 TOP = {"asn1crypto", "dateutil", "handler", "oracledb", "pg8000", "restate", "scramp", "six.py"}
 TOP |= {"typing_extensions.py", "tzdata"}
 ENCRYPTION = {"cffi", "cryptography", "pycparser", "_cffi_backend"}

@@ -18,6 +18,9 @@ from ops import english
         "The tick of 20:00",
         "stands",
         "def test_it_says_so():",
+        "    # What a task changes",
+        '"""What follows',
+        "-- What follows",
     ],
 )
 def test_word_that_is_not_used_is_found_with_its_line(text):
@@ -35,6 +38,8 @@ def test_word_that_is_not_used_is_found_with_its_line(text):
         "a ticket",
         "shelter",
         "in both directions",
+        "# The changes of a task, and what it prints",
+        "## What it cannot prove",
     ],
 )
 def test_other_words_are_accepted(text):

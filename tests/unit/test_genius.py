@@ -327,7 +327,7 @@ def test_list_of_statuses_that_cannot_be_in_a_job_is_malformed(listed):
         settings.statuses(listed)
 
 
-# What Genius gives, as PostgreSQL needs it
+# Genius' values in the form that PostgreSQL needs
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a closing makes of each fault of Genius and of the way to it: handler/genius.py, then handler/job_status.py."""
+"""The outcome of a closing for each fault of Genius and the network: handler/genius.py, then handler/job_status.py."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def npm(tmp_path, monkeypatch):
     return make
 
 
-# What npm does here: it makes the program of this platform, but only if it may install optional dependencies.
+# The effect of npm here: it makes the program of this platform, but only if it may install optional dependencies.
 NPM = """case "$*" in *--include=optional*) ;; *) exit 0 ;; esac
 for name in restate-server restate; do
   for arch in x64 arm64; do

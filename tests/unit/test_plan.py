@@ -110,7 +110,7 @@ def test_while_closings_are_held_the_hold_ends_first_and_a_running_date_goes_on(
     assert next_command(closed, "E")["command"] == ""
 
 
-# What a rerun announces
+# The announcement of a rerun
 
 
 def test_taking_over_a_job_announces_the_job_of_another_date_that_is_recorded_first():

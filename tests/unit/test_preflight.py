@@ -1,4 +1,4 @@
-"""What `make demo` needs of a machine is checked before anything is downloaded or started."""
+"""`make demo` checks the machine before it downloads or starts anything."""
 
 from __future__ import annotations
 

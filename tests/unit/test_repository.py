@@ -1,4 +1,4 @@
-"""What the repository promises about itself: who may know what, and that lists are complete."""
+"""Rules of the repository: which module may know what, and complete lists."""
 
 from __future__ import annotations
 

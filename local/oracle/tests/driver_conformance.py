@@ -1,4 +1,4 @@
-"""What every version of the thin driver must be able to do; run in a venv of its own by test_drivers.py.
+"""The checks that every version of the thin driver must pass; run in a venv of its own by test_drivers.py.
 
 Usage: DRIVE_PASSWORD=... driver_conformance.py PORT    Needs: oracledb, a server with the engine of net_helpers.py
 With ORACLE_CLIENT_LIB, a folder, it uses the Oracle client there (thick mode). It then skips time-outs, which do not

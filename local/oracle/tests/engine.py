@@ -1,4 +1,4 @@
-"""What the engine's tests share: a database in a folder of its own, and short ways to ask it."""
+"""Helpers of the engine's tests: a database in a folder of its own, and short ways to ask it."""
 
 from __future__ import annotations
 

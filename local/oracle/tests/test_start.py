@@ -78,7 +78,7 @@ def test_wrong_options_are_one_line(tmp_path: Path, user_file: Path):
         for words, expected in (
             (["--user-file", str(user_file), "--port", port], "address already in use"),
             (["--user-file", str(tmp_path / "none")], "No such file"),
-            (["--user-file", str(user_file), "--periods", "2025-01,2025-13"], "'2025-13' is no period"),
+            (["--user-file", str(user_file), "--periods", "2025-01,2025-13"], "'2025-13' is not a period"),
             ([], "no users; give lines of USER:password"),
         ):
             server = start(tmp_path, *words, GENIUS_USERS="")
