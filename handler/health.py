@@ -44,7 +44,7 @@ def deep(bound: float = DEEP_SECONDS) -> dict:
     thread of its own: thick mode cannot be interrupted while it connects. Before that, a child process tries out an
     Oracle client that this process has not loaded yet.
     """
-    # Here, because a shallow ping starts no process.
+    # Imported here, because a shallow ping starts no process.
     from . import first_connect
 
     tried = first_connect.attempt(bound)

@@ -25,7 +25,7 @@ BALANCES = {kind: f"{kind}_debit - {kind}_credit" for kind in KINDS}
 # it expects few, it sorts for a merge join, which takes longer than to hash.
 PLANNING = "SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off; SET LOCAL work_mem = '64MB'"
 
-# A cycle hangs on no root and is never entered.
+# The accounts of a cycle have no root above them, so the query does not reach them.
 CREATE_TREE = """
 CREATE TEMPORARY TABLE tree ON COMMIT DROP AS
 WITH RECURSIVE walk (code, name, parent, root, depth) AS (

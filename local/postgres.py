@@ -65,7 +65,7 @@ def copy_programs() -> None:
         COPIES.chmod(0o755)
         with tempfile.TemporaryDirectory(prefix="making-", dir=COPIES) as folder:
             new = Path(folder) / "new"
-            # With the neighbours by which the programs find their libraries.
+            # With the folders beside it, in which the programs find their libraries.
             libraries = f"{package.name}.libs"
             shutil.copytree(package / SERVER, new / package.name / SERVER, ignore=shutil.ignore_patterns("*.[ah]"))
             shutil.copytree(package.with_name(libraries), new / libraries)

@@ -57,7 +57,7 @@ def rewritten(address: str) -> str:
 
 def driver_fault(value: str) -> str:
     """Return the driver's error for a connect string, or a fault of what it has parsed."""
-    # Here, because only a check of an environment needs the driver, and its import takes time.
+    # Imported here, because only a check of an environment needs the driver, and its import takes time.
     import oracledb
 
     params = oracledb.ConnectParams()
