@@ -119,7 +119,7 @@ def diagnosis(reported: str, found: dict[str, str], machine: str) -> str:
 
 
 def unopened(name: str, found: dict[str, str], machine: str) -> str:
-    """Diagnose a file that cannot be opened: the loader reports a missing file and one of another machine alike."""
+    """Diagnose a file that cannot be opened: the loader reports a file that is missing as one of another machine."""
     if name in found and found[name] in MACHINES.values() and found[name] != machine:
         return f"{name} in the layer is of the wrong architecture, {found[name]} and not {machine}; {BUILD}"
     if name in found and found[name] != machine:

@@ -6,7 +6,7 @@ LONGEST_MESSAGE = 8000
 
 
 def clean(text: str, codec: str = "utf-8") -> str:
-    """Return a text that every store takes: '?' for NUL and for what codec cannot encode, at most LONGEST_MESSAGE long.
+    """Return a text that every store accepts: '?' for NUL and what codec cannot encode, at most LONGEST_MESSAGE long.
 
     Text of Genius can hold bytes that are not valid UTF-8; they arrive as lone surrogates.
     """

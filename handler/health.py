@@ -11,7 +11,7 @@ from . import genius, oracle, postgres, schema, secret, settings
 from .errors import Refused, Unavailable
 
 STARTED = time.time()
-# A database that does not answer for so long has failed; a deep ping takes little more in all.
+# After this time without an answer a database has failed; a deep ping takes only a little longer.
 DEEP_SECONDS = 8.0
 # The time for PostgreSQL if the Oracle client has used all of it.
 LEAST_SECONDS = 2.0

@@ -60,7 +60,7 @@ def bench(c, only=""):
     changes=NOTHING,
     help={
         "n": "how many closings under faults at random moments",
-        "scripts": "how many scripts to hold the models against; default as many as each command and fault needs",
+        "scripts": "how many scripts the models and the cloud play; default: as many as each command and fault needs",
         "seed": "the seed of all random choices",
         "faults": "the faults to inject, comma-separated; default all",
         "scenarios": "what happens to a closing, comma-separated; default all",

@@ -1,4 +1,4 @@
--- The tables that the service finds in PG_SCHEMA. Its own, closing_runs, it makes itself.
+-- The tables of the report, which the service finds in PG_SCHEMA. The service creates its own tables.
 
 CREATE SCHEMA IF NOT EXISTS financial_report AUTHORIZATION finance;
 

@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def play_scripts(seed: int, most: int | None) -> list[str]:
-    """Hold the models of the simulation against the cloud; returns the differences, also printed on stderr."""
+    """Compare the models of the simulation with the cloud; returns the differences, also printed on stderr."""
     begin = time.monotonic()
     differences, counts = compare.run(seed, most)
     print("how often each command and each fault had an effect in the scripts:")

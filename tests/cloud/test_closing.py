@@ -138,7 +138,7 @@ def test_a_failed_procedure_ends_the_closing_with_genius_own_message(deployed, d
 
 
 def test_a_message_with_a_nul_fails_its_closing_and_no_other(deployed):
-    """On 4e8cd2f its outcome was refused for ever: rerun and all other dates of the month ended the same."""
+    """Its outcome was once refused for ever, also for a rerun and for all other dates of the month."""
     FAULTS.inject("procedure_status", "0")
     FAULTS.inject("procedure_message", "journal\0 4711 is out of balance \udcff")
     try:

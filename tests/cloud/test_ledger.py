@@ -1,4 +1,4 @@
-"""The ledger step interrupted, repeated and late: the period is the old one or the new one, whole."""
+"""The ledger step interrupted, repeated and late: the period has all of its old rows or all of its new ones."""
 
 from __future__ import annotations
 
