@@ -4,6 +4,7 @@
   forget versions to which Restate holds invocations.
 - ListFunctions with FunctionVersion=ALL lists the versions, with their layers.
 - FunctionUrl is an address that resolves on this machine.
+- A ZIP is unpacked once and not at each cold start, which takes longer than all the rest of it.
 - A function's loader searches lib/ of its layers, and a link in a layer is a link.
 
 Run by ministack's own interpreter: imports nothing else of this package, and uses internals of the pinned version.
@@ -15,13 +16,16 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import stat
 import subprocess
+import tempfile
+import types
 import zipfile
 from pathlib import Path
 
 from ministack import app
-from ministack.core import persistence
+from ministack.core import lambda_runtime, persistence
 from ministack.core.responses import json_response
 from ministack.services import lambda_svc
 
@@ -90,6 +94,23 @@ def write_code_blob(code: bytes) -> str:
     return digest(code) if os.path.exists(stored) else original_write_code_blob(code)
 
 
+class UnpackedOnce(zipfile.ZipFile):
+    """A ZIP whose files each sandbox gets as links; on AWS, too, a function cannot change them."""
+
+    def extractall(self, path) -> None:
+        names = repr([(one.filename, one.CRC) for one in self.infolist()])
+        kept = os.path.join(tempfile.gettempdir(), f"unpacked-{hashlib.sha256(names.encode()).hexdigest()}")
+        if not os.path.exists(kept):
+            made = tempfile.mkdtemp(prefix="unpacking-")
+            super().extractall(made)
+            try:
+                os.rename(made, kept)
+            except OSError:
+                # Another sandbox was faster.
+                shutil.rmtree(made)
+        shutil.copytree(kept, path, copy_function=os.link, dirs_exist_ok=True)
+
+
 def list_functions(query_params):
     """Answer ListFunctions; with FunctionVersion=ALL, $LATEST and all versions of every function, on one page."""
     if lambda_svc._qp_first(query_params, "FunctionVersion") != "ALL":
@@ -137,6 +158,7 @@ if __name__ == "__main__":
     app.app = app_that_saves
     lambda_svc._list_functions = list_functions
     lambda_svc._write_code_blob = write_code_blob
+    lambda_runtime.zipfile = types.SimpleNamespace(**{**vars(zipfile), "ZipFile": UnpackedOnce})
     for name in URL_OPERATIONS:
         setattr(lambda_svc, name, with_local_urls(getattr(lambda_svc, name)))
     app.main()
