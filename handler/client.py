@@ -119,7 +119,7 @@ def diagnosis(reported: str, found: dict[str, str], machine: str) -> str:
 
 
 def unopened(name: str, found: dict[str, str], machine: str) -> str:
-    """Diagnose a file that cannot be opened: the loader reports a file that is missing as one of another machine."""
+    """Diagnose a file that cannot be opened: the loader's message does not separate a missing file from a wrong one."""
     if name in found and found[name] in MACHINES.values() and found[name] != machine:
         return f"{name} in the layer is of the wrong architecture, {found[name]} and not {machine}; {BUILD}"
     if name in found and found[name] != machine:

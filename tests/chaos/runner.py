@@ -25,7 +25,7 @@ from ops import closings, config, repair
 from ops.restate import request
 
 PERIODS = ("2025-01", "2025-04", "2025-07", "2025-10")
-# With an operator that repairs it; a closing that takes longer is stuck.
+# A closing that takes longer than this, with the repairs of an operator, is stuck.
 BOUND_SECONDS = 300
 SCENARIOS = ("plain", "plain", "plain", "twice", "two-dates", "rival")
 

@@ -1,6 +1,6 @@
--- Make a real Oracle database fit for tests/test_genius.py: package, tables and grants, in the schema of the user that
--- the tests log in as. Run it once as a DBA: sqlplus system@HOST:1521/XE @tests/oracle/setup.sql GENIUS
--- The user exists already. Works on 11.2 XE and later.
+-- Make a real Oracle database fit for tests/unit/test_genius.py: package, tables and grants, in the schema of the user
+-- that the tests log in as. The user must exist. Works on 11.2 XE and later.
+-- Run it once as a DBA: sqlplus system@HOST:1521/XE @tests/oracle/setup.sql GENIUS
 WHENEVER SQLERROR EXIT FAILURE
 SET VERIFY OFF
 DEFINE owner = &1
