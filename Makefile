@@ -19,10 +19,10 @@ demo: .venv/ready-dev ## Close a day on this machine: the cloud, the deploy, the
 unit: .venv/ready-dev ## Run the tests that need no service, in less than 40 seconds
 	.venv/bin/pytest -q -n 2 --dist loadgroup -m "not long and not slow" tests/unit local/oracle/tests
 
-# Three workers on two cores: a test of the local cloud waits half of its time.
+# Four workers on two cores: a test of the local cloud waits half of its time.
 .PHONY: test
 test: .venv/ready-dev ## Run everything that needs no AWS account
-	.venv/bin/pytest -q -n 3 --dist loadgroup --no-loadscope-reorder
+	.venv/bin/pytest -q -n 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-slow
 test-slow: .venv/ready-dev ## Run the tests that take too long for make test
