@@ -73,17 +73,25 @@ def check_committed(digest: str) -> None:
     if os.environ.get("CI") and committed() != digest:
         raise Exit(
             f"layer: it was made of a ZIP with sha256 {digest}, which no committed layer/client.sha256 has, so CI"
-            f" cannot verify that it is Oracle's; compare the sha256 with {PAGE}, commit `{digest}  {PINNED}` as that"
-            " file, and run it again. Nothing was published."
+            f" cannot verify that it is Oracle's; compare the ZIP's `cksum` with {PAGE}, commit `{digest}  {PINNED}` as"
+            " that file, and run it again. Nothing was published."
         )
+
+
+def recorded() -> tuple[str, str] | None:
+    """Return the sha256 and the name of layer/client.sha256, None without the file; raises Exit if it is malformed."""
+    if not CHECKSUM.exists():
+        return None
+    found = re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)\n?", CHECKSUM.read_text())
+    if not found:
+        raise Exit(f"layer: layer/client.sha256 is not one line `SHA256  {PINNED}`; correct it. Nothing was built.")
+    return found[1], found[2]
 
 
 def check_recorded(path: Path) -> None:
     """Raise Exit if a ZIP has the recorded name and another checksum."""
-    if not CHECKSUM.exists():
-        return
-    wanted, name = CHECKSUM.read_text().split()
-    if path.name == name and digest_of(path) != wanted:
+    known = recorded()
+    if known and path.name == known[1] and digest_of(path) != known[0]:
         raise Exit(
             f"layer: {path} is not the file that was downloaded first: its sha256 is not the one in"
             f" layer/client.sha256; remove it and download it again from {PAGE}. Nothing was built."
@@ -91,18 +99,22 @@ def check_recorded(path: Path) -> None:
 
 
 def download(address: str, target: Path) -> None:
-    """Download the pinned ZIP; records the checksum of the first download, and later ones must match it."""
-    aside = target.with_suffix(".part")
+    """Download the pinned ZIP; records the checksum of the first download, and later ones must match it.
+
+    Oracle's page has each file's size and POSIX checksum, no sha256.
+    """
+    aside, known = target.with_suffix(".part"), recorded()
     print(f"layer     downloading {address}", flush=True)
     try:
         fetch(address, aside)
         found = digest_of(aside)
-        if not CHECKSUM.exists():
+        if not known:
             CHECKSUM.write_text(f"{found}  {target.name}\n")
             print(
-                f"layer     recorded its sha256 {found} in layer/client.sha256: compare it with {PAGE}, and commit it"
+                f"layer     recorded its sha256 {found} in layer/client.sha256; compare `cksum layer/{target.name}`"
+                f" with {PAGE}, then commit layer/client.sha256"
             )
-        elif CHECKSUM.read_text().split() != [found, target.name]:
+        elif known != (found, target.name):
             raise Exit(
                 f"layer: {address} has sha256 {found}, and layer/client.sha256 another one;"
                 " find out why before you change that file. Nothing was built."

@@ -228,6 +228,14 @@ def test_the_first_download_is_recorded_and_later_ones_must_match(zips, tmp_path
         client.find_zip(str(place))
 
 
+@pytest.mark.parametrize("text", ["", "a" * 64, f"{'a' * 63}  client.zip", f"{'a' * 64}  client.zip\nmore"])
+def test_malformed_record_is_one_line(tmp_path, checksum, text):
+    checksum.write_text(text)
+    for action in (lambda: client.check_recorded(tmp_path), lambda: client.download("http://127.0.0.1:1", tmp_path)):
+        with pytest.raises(Exit, match=r"^layer: layer/client.sha256 is not one line .*Nothing was built\.$"):
+            action()
+
+
 def test_ci_accepts_only_the_zip_whose_checksum_is_committed(tmp_path, checksum, monkeypatch):
     monkeypatch.setattr(client, "ROOT", tmp_path)
     for words in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"]):
