@@ -126,18 +126,16 @@ class BookSource:
                     yield from self.books.journal(period)
                 else:
                     yield from self.books.balances(period, run.snapshot.closings.get(period))
-                    yield from _injected(run, period)
+        if self.columns is not JOURNAL_COLUMNS:
+            yield from _injected(run)
 
 
-def _injected(run, period: str) -> Iterator[tuple]:
-    """Yield the balances of the fault `open_balances`; an amount of null is NULL."""
-    year, month = period.split("-")
-    for of_period, account, name, branch, *amounts in json.loads(
-        run.session.database.faults.value("open_balances") or "[]"
-    ):
-        if of_period == period:
-            exact = [None if amount is None else Decimal(amount) for amount in amounts]
-            yield (account, name, year, month, branch, *exact, "SYSTEM", None)
+def _injected(run) -> Iterator[tuple]:
+    """Yield the balances of the fault `open_balances`, of any period; an amount of null is NULL."""
+    given = json.loads(run.session.database.faults.value("open_balances") or "[]")
+    for period, account, name, branch, *amounts in given:
+        exact = [None if amount is None else Decimal(amount) for amount in amounts]
+        yield (account, name, *period.split("-"), branch, *exact, "SYSTEM", None)
 
 
 def _may_be(equal: dict[int, object], place: int, text: str) -> bool:

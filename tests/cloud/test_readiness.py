@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from invoke import Config, Context
@@ -75,9 +76,13 @@ def test_job_queue_of_zero_is_a_finding_where_it_can_be_read(deployed, faults):
     assert not one.passed and "ALTER SYSTEM SET JOB_QUEUE_PROCESSES" in one.fix
 
 
-def test_password_that_expires_is_a_warning_with_its_date(deployed, faults):
+def test_password_that_expires_is_a_warning_with_its_date_and_balances_are_read(deployed, faults):
     faults.inject("password_expires_days", "3")
-    one = check(deployed)["login"]
+    last = f"{date.today().replace(day=1) - timedelta(days=1):%Y-%m}"
+    faults.inject("open_balances", json.dumps([[last, f"1-{number}", "Cash", "000", *"100010"] for number in range(3)]))
+    found = check(deployed)
+    assert re.match(rf"{last} has 3 open balances; reading 3 of them took [0-9.]+ s$", found["balances"].message)
+    one = found["login"]
     assert one.passed and one.warning and line(one).startswith("warn   login")
     assert "ORA-28002: the password will expire within 3 days" in one.message
     expires = date.fromisoformat(one.message.partition("expires on ")[2][:10])
