@@ -41,6 +41,7 @@ MEANINGS = {
     "deleted": "is marked for deletion; restore it with `aws secretsmanager restore-secret`",
     "key": "has no text under this JSON key; correct the key, or store a JSON object that has it",
     "empty": "holds no text; store the value",
+    "runtime": "cannot be read: botocore is missing here; use one of AWS's Python runtimes, or a plain value",
 }
 Opened = TypeVar("Opened")
 
@@ -221,9 +222,7 @@ def fetch(source: str, before: str = "") -> Stored:
     try:
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
-        raise LoginRefused(
-            f"{source} cannot be read: botocore is missing here; use one of AWS's Python runtimes, or a plain value"
-        ) from None
+        raise SecretError(source, "runtime") from None
     service, _, name = source.partition(":")
     try:
         with LOCK:

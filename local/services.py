@@ -93,6 +93,10 @@ def aws(state: State, settings: Mapping[str, str], report: Report) -> Service:
         SFTP_ENABLED="0",
         TMPDIR=str(state.path / "aws" / "tmp"),
         PERSIST_STATE="1",
+        # Enforce IAM: the key of ops/environment.py is the account's root, and a function has only its role's rights.
+        AUTH="true",
+        AWS_ACCESS_KEY_ID="local",
+        AWS_SECRET_ACCESS_KEY="local",
         STATE_DIR=str(state.path / "aws" / "state"),
         S3_PERSIST="1",
         S3_DATA_DIR=str(state.path / "aws" / "s3"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from dotenv.variables import Variable, parse_variables
 from invoke.exceptions import Exit
 
-from handler.settings import SETTINGS, Setting, conflicts, one_of, optional, port, text
+from handler.settings import SETTINGS, Setting, conflicts, is_reference, one_of, optional, port, text
 from ops import entry, env_file
 from ops.ca_file import SHIPPED_AS
 
@@ -249,7 +249,8 @@ def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
     if not file.values:
         raise Exit(f"env/{name}.env: {'; '.join(file.faults) or 'it is empty'}. Nothing was changed.")
     values, faults = fill_in(file.values, name, shell)
-    entry.secrets |= {values[setting.name] for setting in ALL_SETTINGS if setting.secret and values.get(setting.name)}
+    given = (values.get(setting.name) for setting in ALL_SETTINGS if setting.secret)
+    entry.secrets |= {value for value in given if value and not is_reference(value)}
     faults = file.faults + faults + unknown_keys(file.values)
     for setting in ALL_SETTINGS:
         if setting.name in no_value(values):

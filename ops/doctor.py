@@ -48,7 +48,9 @@ ROOTS = (
         "check the network, and AWS_REGION and AWS_ENDPOINT_URL of env/{env}.env, then inv doctor --env {env}",
     ),
     (
-        r"Unable to locate credentials|ExpiredToken|SSO Token|Token has expired|The config profile|aws sso login",
+        r"Unable to locate credentials|ExpiredToken|InvalidClientTokenId|UnrecognizedClientException"
+        r"|SignatureDoesNotMatch|InvalidSignatureException|InvalidAccessKeyId"
+        r"|SSO Token|Token has expired|The config profile|aws sso login",
         "sign in, or name a profile as AWS_PROFILE in env/{env}.env",
     ),
 )

@@ -133,6 +133,9 @@ def no_longer_wanted(role: str, policy: str) -> str:
 def unused_policies(target: Target, role: str, policies: list[str]) -> list[str]:
     """Return the policies of policies/ that a role has and no longer needs; only leave_vpc deletes lambda-vpc."""
     ours = {path.stem for path in (ROOT / "policies").glob("*.json")} - {"lambda-vpc", *policies}
+    if target.cfg.get(REFERENCES) and not references.named(target.cfg):
+        # Only existing versions have references, and the file has no reason to name their key any more.
+        ours.discard("lambda-secrets-key")
     found = target.query_json(list_role_policies(target.cfg, role), missing="NoSuchEntity") or {"PolicyNames": []}
     return [name for name in found["PolicyNames"] if name in ours]
 

@@ -75,6 +75,7 @@ def fix(given: dict[str, str], answer: dict, target: Target) -> str:
         "deleted": aws(cfg, f"secretsmanager restore-secret --secret-id {q(name)}"),
         "key": f"{store}, or {correct}",
         "empty": store,
+        "runtime": correct,
         "refused": f"finish the rotation in database and secret, then inv secrets.check --env {env}",
     }
     return fixes.get(answer.get("kind", ""), f"check the network and the endpoints, then inv doctor --env {env}")

@@ -166,10 +166,12 @@ def echo(cloud, tmp_path_factory) -> str:
     bundle = tmp_path_factory.mktemp("echo") / "bundle.zip"
     with zipfile.ZipFile(bundle, "w") as file:
         file.writestr("code.py", "def answer(event, context):\n    return context.function_version\n")
+    trust = ROOT / "policies" / "lambda-trust.json"
+    aws(cloud, f"create-role --role-name echo --assume-role-policy-document file://{trust}", "iam")
     aws(
         cloud,
         f"create-function --function-name echo --runtime python3.{sys.version_info.minor} --handler code.answer"
-        f" --role arn:aws:iam::{services.ACCOUNT}:role/none --zip-file fileb://{bundle}",
+        f" --role arn:aws:iam::{services.ACCOUNT}:role/echo --zip-file fileb://{bundle}",
     )
     aws(cloud, "publish-version --function-name echo")
     return "echo"
@@ -200,11 +202,11 @@ def test_a_function_url_is_reachable(cloud, echo):
         assert answer.read() == b"$LATEST"
 
 
-def aws(cloud: Cloud, words: str) -> dict:
-    """Run a Lambda command and return its answer."""
-    env = {**os.environ, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+def aws(cloud: Cloud, words: str, service: str = "lambda") -> dict:
+    """Run a command of the AWS CLI and return its answer."""
+    env = {**os.environ, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
     place = ["--region", services.REGION, "--endpoint-url", cloud.status()["aws"]["url"], "--output", "json"]
-    command = [sys.executable, "-m", "awscli", *place, "lambda", *words.split()]
+    command = [sys.executable, "-m", "awscli", *place, service, *words.split()]
     done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout or "{}")
 

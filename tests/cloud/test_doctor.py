@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from invoke import Context
+from invoke import Context, Exit
 from support.helpers import ROOT, STATE, administer, connect, inv, like_local
 from support.instantclient import AIO
 
@@ -300,6 +300,19 @@ def test_restate_that_does_not_answer_is_one_finding(deployed, monkeypatch):
     found = list(doctor.examine(Target(C, away, "local"), doctor.CHECKS))
     (one,) = found
     assert one.name == "restate" and "does not answer" in one.message and one.fix == "inv local.up"
+
+
+def test_refused_key_of_aws_is_one_finding(cfg):
+    """The commands of STS and of the other services have different words for it."""
+    words = "`aws sts …` failed with exit 255: An error occurred ({}) when calling X: The security token is invalid"
+
+    def check(code: str):
+        raise Exit(words.format(code))
+
+    codes = ("InvalidClientTokenId", "UnrecognizedClientException", "InvalidSignatureException")
+    checks = {code: (lambda target, code=code: check(code), "another fix") for code in codes}
+    (one,) = doctor.examine(Target(C, cfg, "local"), checks)
+    assert one.fix == "sign in, or name a profile as AWS_PROFILE in env/local.env"
 
 
 def test_unknown_environment_is_one_line_as_for_other_tasks():

@@ -23,11 +23,13 @@ def test_code_in_the_bucket_reaches_lambda(cfg, monkeypatch, tmp_path):
     cfg = {**cfg, "DEPLOY_BUCKET": "finance-code", "FUNCTION_NAME": "from-a-bucket"}
     create = (
         f"lambda create-function --function-name from-a-bucket {deploy.code_to_create(cfg, made)}"
-        f" --runtime {cfg['RUNTIME']} --handler handler.app.handler --role arn:aws:iam::000000000000:role/any"
+        f" --runtime {cfg['RUNTIME']} --handler handler.app.handler --role arn:aws:iam::000000000000:role/from-a-bucket"
     )
     update = f"lambda update-function-code --function-name from-a-bucket {deploy.code_to_update(cfg, made)}"
+    trust = "file://policies/lambda-trust.json"
     try:
         for command in (
+            shell.aws(cfg, f"iam create-role --role-name from-a-bucket --assume-role-policy-document {trust}"),
             shell.aws(cfg, "s3 mb s3://finance-code"),
             deploy.copy_to_bucket(cfg, made),
             shell.aws(cfg, create),
@@ -39,6 +41,7 @@ def test_code_in_the_bucket_reaches_lambda(cfg, monkeypatch, tmp_path):
         zipped.unlink()
         run(cfg, shell.aws(cfg, "lambda delete-function --function-name from-a-bucket"))
         run(cfg, shell.aws(cfg, "s3 rb --force s3://finance-code"))
+        run(cfg, shell.aws(cfg, "iam delete-role --role-name from-a-bucket"))
 
 
 def run(cfg: dict, command: str) -> str:

@@ -25,6 +25,7 @@ REFERENCES = {
 }
 # So short that a database that stays ahead ends the closing within the test.
 OTHERS = {"LOGIN_RETRY_SECONDS": "4", "RETRY_ATTEMPTS": "3", "RETRY_CAP_SECONDS": "1"}
+KEY = {"SECRETS_KMS_KEY_ARN": "arn:aws:kms:ap-southeast-3:000000000000:key/0b1c"}
 PASSWORDS = iter(f"rotated-{number}" for number in range(1, 100))
 
 
@@ -73,7 +74,7 @@ def rotation(local, deployed):
     made = Rotation(local, deployed)
     made.create()
     try:
-        with environment_file(ENV, **REFERENCES, **OTHERS) as env:
+        with environment_file(ENV, **REFERENCES, **OTHERS, **KEY) as env:
             inv("deploy", "--env", env)
             yield made
     finally:
@@ -163,15 +164,20 @@ def test_references_resolve_and_log_in_and_no_value_is_shown(rotation):
     assert [one["passed"] for one in ping if one["name"] in ("roles", "secrets", "postgres", "oracle")] == [True] * 5
 
 
-def test_role_can_read_exactly_the_references(rotation):
+def test_role_can_read_exactly_the_references_as_long_as_a_version_has_them(rotation):
     cfg = rotation.cfg
-    command = f"iam get-role-policy --role-name {cfg['ROLE_NAME']} --policy-name lambda-secrets"
-    found = json.loads(aws(cfg, command))
-    (statement,) = found["PolicyDocument"]["Statement"]
-    assert statement["Resource"] == [
+
+    def resource(policy: str):
+        found = aws(cfg, f"iam get-role-policy --role-name {cfg['ROLE_NAME']} --policy-name {policy}")
+        return json.loads(found)["PolicyDocument"]["Statement"][0]["Resource"]
+
+    assert resource("lambda-secrets") == [
         f"arn:aws:secretsmanager:{cfg['AWS_REGION']}:000000000000:secret:test/pg-??????",
         f"arn:aws:ssm:{cfg['AWS_REGION']}:000000000000:parameter/test/genius",
     ]
+    assert resource("lambda-secrets-key") == KEY["SECRETS_KMS_KEY_ARN"]
+    with environment_file("testplain") as env:
+        assert "no longer wanted" not in inv("--dry", "roles", "--env", env).stdout, "a version with references exists"
 
 
 def test_secret_first_closes_on_the_old_version(rotation, refusals):
@@ -256,22 +262,34 @@ def test_reference_that_cannot_be_read_is_one_line_with_its_fix(rotation, make, 
         if back:
             aws(rotation.cfg, back)
         rotation.in_store(password)
-    assert message in failure.message and fix in failure.fix
+    assert message in failure.message and fix in failure.fix and message in done.stderr
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert all(passed for passed, *_ in findings())
 
 
+def test_reference_that_the_role_must_not_read_is_one_line_and_inv_roles_permits_it(rotation):
+    aws(rotation.cfg, f"iam delete-role-policy --role-name {rotation.cfg['ROLE_NAME']} --policy-name lambda-secrets")
+    try:
+        denied = findings()
+        done = inv("secrets.check", "--env", ENV, check=False)
+    finally:
+        inv("roles", "--env", ENV)
+    assert [(passed, fix) for passed, _, fix in denied] == [(False, f"inv roles --env {ENV}")] * 2
+    assert all("must not be read by the function's role" in line for _, line, _ in denied)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 2)
+    assert all(passed for passed, *_ in findings())
+
+
 @pytest.mark.slow
-def test_policy_stays_for_a_version_and_goes_when_nothing_refers_to_a_secret(rotation):
-    with environment_file("testplain") as env:
-        assert "no longer wanted" not in inv("--dry", "roles", "--env", env).stdout, "a version with references exists"
+def test_policies_go_when_nothing_refers_to_a_secret(rotation):
     other = {"FUNCTION_NAME": "test-none", "ROLE_NAME": "test-none"}
-    with environment_file("testplain", **other, **REFERENCES) as env:
+    with environment_file("testplain", **other, **REFERENCES, **KEY) as env:
         inv("roles", "--env", env)
         assert [one.message for one in doctor.role(Target.load(Context(), env))] == ["test-none agrees with policies/"]
     with environment_file("testplain", **other) as env:
-        (found,) = doctor.role(Target.load(Context(), env))
+        found = [one.message for one in doctor.role(Target.load(Context(), env)) if not one.passed]
         done = inv("roles", "--env", env).stdout
-        assert (found.passed, found.message) == (False, "the policy lambda-secrets of test-none is no longer wanted")
-        assert found.message in done and "1 change made" in done
+        names = ("lambda-secrets", "lambda-secrets-key")
+        assert found == [f"the policy {name} of test-none is no longer wanted" for name in names]
+        assert all(message in done for message in found) and "2 changes made" in done
         assert [one.passed for one in doctor.role(Target.load(Context(), env))] == [True]

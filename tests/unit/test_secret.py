@@ -274,8 +274,9 @@ def test_region_of_an_arn_is_used(monkeypatch):
 
 def test_runtime_without_botocore_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
-    with pytest.raises(LoginRefused, match="botocore is missing"):
+    with pytest.raises(SecretError, match="botocore is missing") as caught:
         secret.fetch("secretsmanager:pg")
+    assert caught.value.kind == "runtime"
 
 
 def test_handler_imports_botocore_only_inside_functions():
@@ -351,6 +352,7 @@ def test_doctor_names_the_endpoints_of_a_vpc(changed, expected):
         ("deleted", "secretsmanager restore-secret --secret-id finance/pg"),
         ("key", "secretsmanager put-secret-value --secret-id finance/pg --secret-string file:///dev/stdin, or correct"),
         ("empty", "secretsmanager put-secret-value --secret-id finance/pg --secret-string file:///dev/stdin"),
+        ("runtime", "correct PG_PASSWORD of env/prod.env and inv deploy --env prod"),
     ],
 )
 def test_each_fault_of_a_reference_is_one_line_with_its_fix(kind, fix):
