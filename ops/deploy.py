@@ -13,7 +13,7 @@ from shlex import quote as q
 from invoke import Exit
 
 from layer import publish as layers
-from ops import bundle, ca_file, config, connect_string, limits, logs, ping, release, restate, roles, schedule, shell
+from ops import bundle, config, limits, logs, ping, release, restate, roles, schedule, shell
 from ops.alias import bound_to
 from ops.bundle import Bundle
 from ops.config import ENV_HELP
@@ -39,9 +39,7 @@ def deploy(c, env, breaking=False):
     print(target.headline)
     before = shell.changes
     target = completed(target)
-    limits.check_environment(config.function_environment(target.cfg))
-    connect_string.check(target)
-    ca_file.find(target.cfg)
+    limits.check(target)
     # Before any change: a version that cannot be registered is useless.
     restate.deployments(target.cfg)
     target = target.having(LAYER_VERSION_ARN=layers.attached(target))

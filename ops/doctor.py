@@ -13,10 +13,8 @@ from invoke import Exit
 from handler.plan import describe_hold
 from layer import publish as layers
 from ops import (
-    ca_file,
     closings,
     config,
-    connect_string,
     deploy,
     keep_warm,
     limits,
@@ -94,9 +92,7 @@ def walk(c, env: str, test_job: bool = False) -> Iterator[Finding]:
     config.check_known(env)
     try:
         target = Target.load(c, env)
-        limits.check_environment(config.function_environment(target.cfg))
-        connect_string.check(target)
-        ca_file.find(target.cfg)
+        limits.check(target)
     except Exit as error:
         fix = f"correct env/{env}.env, then inv env.check --env {env}"
         yield failed(str(error.message), fix_of(error, fix), "env file")

@@ -12,7 +12,7 @@ from invoke import Exit
 
 from handler.settings import REFERENCE
 from layer import publish as layers
-from ops import ca_file, config, connect_string, deploy, environment, limits, ping, references, shell
+from ops import config, deploy, environment, limits, ping, references, shell
 from ops.config import ENV_HELP
 from ops.target import Target
 from ops.task import NOTHING, task
@@ -36,9 +36,7 @@ def check(c, env):
     target = Target.load(c, env)
     kept = config.left_out(env)
     variables = {name: value for name, value in config.function_environment(target.cfg).items() if name not in kept}
-    limits.check_environment(variables)
-    connect_string.check(target)
-    ca_file.find(target.cfg)
+    limits.check(target)
     beside = f" and keeps its own {', '.join(kept)}" if kept else ""
     print(f"{env}: env/{env}.env is valid; the function gets {len(variables)} variables{beside}")
 

@@ -1,4 +1,7 @@
-"""Check Lambda's limits and reserved names before an upload: https://docs.aws.amazon.com/lambda/latest/dg/."""
+"""Check an environment's values, and Lambda's limits and reserved names, before anything is sent to AWS.
+
+https://docs.aws.amazon.com/lambda/latest/dg/
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import json
 import re
 
 from invoke import Exit
+
+from ops import ca_file, config, connect_string
+from ops.target import Target
 
 # Of the function and all of its layers together.
 UNZIPPED_BYTES = 262_144_000
@@ -68,3 +74,10 @@ def check_environment(variables: dict[str, str]) -> None:
             f"the function's environment has {size:,} bytes, and Lambda accepts {ENVIRONMENT_BYTES:,}; the longest are"
             f" {', '.join(f'{name} ({len(variables[name].encode()):,})' for name in longest)}: shorten them"
         )
+
+
+def check(target: Target) -> None:
+    """Raise Exit if AWS, the driver or PostgreSQL's client would refuse a value of an environment's file."""
+    check_environment(config.function_environment(target.cfg))
+    connect_string.check(target)
+    ca_file.find(target.cfg)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from local.oracle.wire import Malformed, Reader, Short, u16, u32
 
 CONNECT, ACCEPT, REFUSE, DATA, MARKER, CONTROL = 1, 2, 4, 6, 12, 14
-BREAK, RESET, INTERRUPT = 1, 2, 3
+BREAK, RESET = 1, 2
 HEADER = 8
 END_OF_FILE = 0x40
 NEWEST_VERSION = 317

@@ -42,10 +42,7 @@ def guarded(body: Step, handlers: list[tuple[list[int | None], Step]]) -> Step:
 
 def _if(self) -> Step:
     branches, default = [], None
-    test = self.condition(self.until("THEN"))
-    self.take("THEN")
-    branches.append((test, self.statements("ELSIF", "ELSE", "END")))
-    while self.skip("ELSIF"):
+    while not branches or self.skip("ELSIF"):
         test = self.condition(self.until("THEN"))
         self.take("THEN")
         branches.append((test, self.statements("ELSIF", "ELSE", "END")))

@@ -134,19 +134,14 @@ class Player:
         self.cfg = stage.cfg()
 
     def play(self) -> Outcome:
-        answers = []
-        for word in self.script:
-            accepted = self.do(word)
-            self.settle()
-            if accepted is not None:
-                answers.append((word, accepted))
+        answers = scripts.do_words(self)
         self.do("clear")
         self.genius.clear("log_purged")
         if self.rotated:
             self.do("deploy")
         named = self.follow()
         starts = [one for one in self.log()[self.earlier :] if one["event"] == "start"]
-        return Outcome(tuple(answers), tuple(named), self.runs(), len(starts))
+        return Outcome(answers, tuple(named), self.runs(), len(starts))
 
     def do(self, word: str) -> bool | None:
         if word in BLOCKERS:

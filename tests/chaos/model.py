@@ -81,12 +81,7 @@ class Player:
     # One script
 
     def play(self) -> Outcome:
-        answers = []
-        for word in self.script:
-            accepted = self.do(word)
-            self.settle()
-            if accepted is not None:
-                answers.append((word, accepted))
+        answers = scripts.do_words(self)
         self.do("clear")
         self.log_hidden = False
         if self.rotated:
@@ -96,7 +91,7 @@ class Player:
         runs = tuple((row["genius"], row["ledger"], row["metrics"]) for row in rows)
         starts = len([job for job in self.genius.started if job.date == DATE])
         self.world.check()
-        return Outcome(tuple(answers), tuple(named), runs, starts, tuple(self.effective))
+        return Outcome(answers, tuple(named), runs, starts, tuple(self.effective))
 
     def do(self, word: str) -> bool | None:
         if word in BLOCKERS:

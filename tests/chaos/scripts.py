@@ -72,6 +72,17 @@ class Outcome:
         return [f"{name}: the model {mine}, the cloud {theirs}" for name, mine, theirs in pairs if mine != theirs]
 
 
+def do_words(player) -> tuple[tuple[str, bool], ...]:
+    """Do each word of a player's script, with a rest after it; returns (command, whether it was accepted) of each."""
+    done = []
+    for word in player.script:
+        accepted = player.do(word)
+        player.settle()
+        if accepted is not None:
+            done.append((word, accepted))
+    return tuple(done)
+
+
 def category(word: str) -> str:
     """Return the name of a word in COMMANDS or FAULTS; the word itself if it is one of them, or no part of them."""
     if word.startswith(("die before", "die after")):
