@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -125,6 +126,7 @@ def answer(connection: socket.socket, folder: Path) -> None:
     sys.path = [one for one in sys.path if one not in ("", os.environ["PYTHONPATH"])]
     os.environ.clear()
     os.environ.update(environ)
+    time.tzset()
     sys.argv = words
     sys.executable = str(folder / "bin" / "python")
     if words[0].endswith("aws"):
