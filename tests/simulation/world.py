@@ -18,7 +18,8 @@ from handler.errors import LoginRefused
 from .operator import Operator
 from .oracle_model import Genius, Plan
 from .postgres_model import Postgres
-from .restate_model import Restate, gather
+from .restate_context import gather
+from .restate_model import Restate
 
 START = datetime(2025, 3, 20, 6, tzinfo=timezone.utc).timestamp()
 HOUR, DAY = 3600.0, 86400.0
