@@ -21,13 +21,13 @@ health.ColdStart.imports = round(time.process_time(), 3)
 def handler(event: dict, context) -> dict:
     """Answer one Lambda event.
 
-    {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds", "importSeconds"}; {"ping": "deep"} -> the same with
-    the result of health.deep; {"readiness": true} -> that and the "facts" of readiness.read; {"testJob": true} -> what
-    test_job.run returns; {"secrets": true} -> {"secrets"}, see health.secrets; {"schema": true} applies schema.sql;
-    {"history": N} -> {"runs"}, the newest N; {"report": …} and {"reconcile": …}: see report.py; {"handlers": true} ->
-    {"handlers", "protocol"}: their names by service, and the version of the requests that they understand. Restate's
-    own events and Function URL events (payload v2) go to the SDK, so that no caller of a URL can send one of ours.
-    The SDK answers 401 to a call that none of the keys has signed.
+    {"ping": true} -> {"ok", "version", "cold", "uptimeSeconds", "importSeconds"}; {"ping": "reach"} and
+    {"ping": "deep"} -> the same with the result of health.reach or health.deep; {"readiness": true} -> the deep one and
+    the "facts" of readiness.read; {"testJob": true} -> what test_job.run returns; {"secrets": true} -> {"secrets"}, see
+    health.secrets; {"schema": true} applies schema.sql; {"history": N} -> {"runs"}, the newest N; {"report": …} and
+    {"reconcile": …}: see report.py; {"handlers": true} -> {"handlers", "protocol"}: their names by service, and the
+    version of the requests that they understand. Restate's own events and Function URL events (payload v2) go to the
+    SDK, so that no caller of a URL can send one of ours; it answers 401 to a call that none of the keys has signed.
     """
     deadline.begin(context)
     health.ColdStart.events += 1
@@ -35,7 +35,7 @@ def handler(event: dict, context) -> dict:
         # Somebody has created the URL without a deploy, which would have refused it.
         return answer(from_function_url(event), context) if KEYS else {"statusCode": 401}
     if "ping" in event:
-        return health.deep() if event["ping"] == "deep" else health.shallow()
+        return {"deep": health.deep, "reach": health.reach}.get(str(event["ping"]), health.shallow)()
     if "secrets" in event:
         return {"ok": True, "secrets": health.secrets()}
     if "readiness" in event:

@@ -6,10 +6,12 @@ import os
 import platform
 import re
 import struct
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 LIBRARY = "libclntsh.so"
+RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 BUILD = "build and publish it again from Oracle's ZIP (make layer publish ENV=E), then make deploy ENV=E"
 # The first client with call_timeout, without which a step could hang until Lambda ends it.
 OLDEST = (18, 1)
@@ -104,7 +106,7 @@ def diagnosis(reported: str, found: dict[str, str], machine: str) -> str:
     if version := re.search(r"version `([^']+)' not found \(required by ([^)]+)\)", reported):
         return (
             f"{Path(version[2]).name} needs {version[1]}, which this runtime does not have: the layer was built for"
-            f" another one; build it with `inv layer.build --runtime` and this function's RUNTIME, then {BUILD}"
+            f" another one; build it with `inv layer.build --runtime {RUNTIME}`, then {BUILD}"
         )
     if "wrong ELF class" in reported:
         return f"a library in the layer is of the wrong architecture, not {machine}; {BUILD} for Linux x86-64"
@@ -115,7 +117,7 @@ def diagnosis(reported: str, found: dict[str, str], machine: str) -> str:
     missing = re.search(r"([\w.+-]+): cannot open shared object file", reported)
     if missing:
         return unopened(missing[1], found, machine)
-    return f"unknown cause; list the layer's versions with inv layer.list, or {BUILD}"
+    return f"unknown cause; list the layer's versions with `inv layer.list --env ENV`, or {BUILD}"
 
 
 def unopened(name: str, found: dict[str, str], machine: str) -> str:

@@ -13,6 +13,7 @@ from .errors import Refused, Unavailable
 STARTED = time.time()
 # After this time without an answer a database has failed; a deep ping takes only a little longer.
 DEEP_SECONDS = 8.0
+REACH_SECONDS = 5.0
 # The time for PostgreSQL if the Oracle client has used all of it.
 LEAST_SECONDS = 2.0
 
@@ -33,6 +34,14 @@ def shallow() -> dict:
         "uptimeSeconds": round(time.time() - STARTED, 3),
         "importSeconds": ColdStart.imports,
     }
+
+
+def reach(bound: float = REACH_SECONDS) -> dict:
+    """Return the shallow answer with "postgres" and "oracle": whether each answers at its port, {"ok", "seconds"} or
+    with "error". Nobody logs in, so that a ping from cron cannot lock an account whose password is wrong."""
+    checks = {"postgres": lambda: postgres.reach(bound), "oracle": lambda: oracle.reach(bound)}
+    found = measure(checks, bound)
+    return shallow() | {"ok": all(one["ok"] for one in found.values()), **found}
 
 
 def deep(bound: float = DEEP_SECONDS) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
+import socket
 import sys
 
 from . import client, deadline, secret, settings
@@ -16,6 +17,8 @@ CALL_SECONDS = 30
 EXPIRE_MINUTES = 2
 DESCRIPTION = re.compile(r"\(\s*DESCRIPTION\s*=", re.IGNORECASE)
 OWN_LIMITS = re.compile(r"\(\s*(TRANSPORT_CONNECT_TIMEOUT|EXPIRE_TIME)\s*=[^()]*\)", re.IGNORECASE)
+# A random id that thin mode writes into its error: two tries would never have the same error.
+CONNECTION = re.compile(r" \(CONNECTION_ID=[^)]*\)")
 # Retrying these cannot help, and a wrong password that is tried again locks the account.
 LOGIN_REFUSED = {"ORA-01017", "ORA-28000", "ORA-28001", "ORA-01045"}
 # The line, the listener or the instance was not there to answer: time-outs and lost connections of both modes, TNS
@@ -84,9 +87,31 @@ def connect_descriptor(connect_seconds: float) -> str:
     return params.get_connect_string()
 
 
+def reach(seconds: float) -> dict:
+    """Open a connection to one of the listeners and close it, without a login; raises Refused or Unavailable."""
+    oracledb, given = driver(), settings.current().oracle_connect_string
+    params, failures = oracledb.ConnectParams(), []
+    try:
+        params.parse_connect_string(given)
+    except oracledb.Error as error:
+        raise Refused(client.explain(first_line(error))) from error
+    hosts, ports = (one if isinstance(one, list) else [one] for one in (params.host, params.port))
+    if None in hosts:
+        # A directory has the addresses.
+        return {}
+    for address in zip(hosts, ports):
+        try:
+            socket.create_connection(address, seconds).close()
+            return {}
+        except OSError as error:
+            failures.append(first_line(error))
+    raise Unavailable(f"Genius at {given}: {failures[0]}")
+
+
 def first_line(error: Exception) -> str:
     """Return an error in one line: its first, and of an error of the driver itself also the second, the cause."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Help:")]
+    text = CONNECTION.sub("", str(error))
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Help:")]
     if not lines:
         return type(error).__name__
     return "; ".join(line.rstrip(".") for line in lines[: 2 if lines[0].startswith("DPY-") else 1])

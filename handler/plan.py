@@ -27,21 +27,21 @@ def done(rows: list[dict]) -> list[str]:
     return found
 
 
-def plan(rows: list[dict], resume: bool, first: str | None) -> list[str]:
+def plan(date: str, rows: list[dict], resume: bool, first: str | None) -> list[str]:
     """Return the steps that a new run of a date leaves out; raises ValueError if it must not start.
 
     resume: go on at the first step that has not succeeded; first: go on at this step, even if it has succeeded.
     """
     already = done(rows)
     if already == list(STEPS) and first is None:
-        raise ValueError("is closed already; to repeat it from a step on: `inv rerun --from genius|ledger|metrics`")
+        raise ValueError(f"{date} is closed already; to repeat it: `inv rerun --env ENV --date {date} --from genius`")
     if not resume:
         return []
     before = list(STEPS[: STEPS.index(first)]) if first else already
     missing = [step for step in before if step not in already]
     if missing:
         raise ValueError(
-            f"has no {missing[0]} step that succeeded; rerun it without --from, or with --from {missing[0]}"
+            f"{date} has no {missing[0]} step that succeeded; rerun it without --from, or with --from {missing[0]}"
         )
     return before
 
@@ -84,7 +84,8 @@ def next_command(state: dict, env: str = "ENV") -> dict:
         reason = f"{period} is blocked by job {blocked['job']}: {blocked['message']}"
         if jobs.get(blocked["job"], {}).get("state") == "RUNNING":
             return answer(f"{reason}; it is still RUNNING: wait for its end", "next", *of_date)
-        return answer(reason, "resolve", "--period", period, "--as", "succeeded|failed")
+        question = "find out in Genius whether the procedure did its work; if it did, decide --as succeeded"
+        return answer(f"{reason}; {question}", "resolve", "--period", period, "--as", "failed")
     if state.get("hold"):
         return answer(f"{describe_hold(state['hold'])}; after its end {date} can be closed", "release")
     if left:
@@ -126,10 +127,7 @@ def announce(state: dict, first: str | None, adopt: bool) -> dict:
             f"the outcome of job {left[0]} of this date is not recorded: --adopt takes it over, --from genius waits for"
             " its end and runs the procedure again"
         )
-    try:
-        left_out = plan(state.get("rows") or [], True, first)
-    except ValueError as error:
-        raise ValueError(f"{date} {error}") from None
+    left_out = plan(date, state.get("rows") or [], True, first)
     procedure = "none" if left_out else "run"
     if closing and not other:
         before = f"waits for the end of {closing['job']} of {date} and records it; "

@@ -48,8 +48,8 @@ HOPELESS = ("22", "23", "P0")
 # Of these, the ones whose message quotes the value that does not fit, perhaps an amount.
 QUOTES_VALUES = "22"
 HINTS = {
-    "42501": "`inv schema` names the grants that are missing",
-    "42P01": "`inv schema` makes our own tables and names what is missing",
+    "42501": "`inv schema --env ENV` names the grants that are missing",
+    "42P01": "`inv schema --env ENV` makes our own tables and names what is missing",
     "57014": "the time that the invocation had left was over; nothing of this step was kept",
 }
 
@@ -96,6 +96,15 @@ def open_line(seconds: float) -> socket.socket:
     except BaseException:
         line.close()
         raise
+
+
+def reach(seconds: float) -> dict:
+    """Open a connection to the server's port and close it, without a login; raises Refused or Unavailable."""
+    try:
+        open_line(seconds).close()
+    except OSError as error:
+        raise Unavailable(f"{where()}: {describe(error)}") from error
+    return {}
 
 
 def verifying(ca_file: str | None) -> ssl.SSLContext:

@@ -240,7 +240,7 @@ def decide(job: str, outcome: str, who: str, blocked: dict, period: str) -> dict
     if seen.get("refused"):
         raise Refused(seen["refused"])
     if seen["state"] == "RUNNING":
-        raise Refused(f"{job} is still RUNNING; wait for its end, or stop it with `inv stop-job`; nothing was changed")
+        raise Refused(f"{job} is still RUNNING; wait for its end, or have it stopped in Genius; nothing was changed")
     never_started = blocked.get("ours") and genius.give_up(job) == GIVEN_UP and seen["state"]
     if never_started and outcome == "succeeded":
         raise Refused(f"{job} has never started, so it did not succeed; it is given up now: resolve it as failed")

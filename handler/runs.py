@@ -71,7 +71,7 @@ def update(session: Session, changes: str, *, key: str = "id", **values) -> None
     if session.row_count != 1:
         raise Refused(
             f"closing_runs has {session.row_count} rows of {key} {values[key]}, expected one: PostgreSQL may have"
-            " failed over to a copy without its last seconds; see `inv history`, then `inv rerun` the date"
+            " failed over to a copy without its last seconds; `inv history --env ENV` names the next command"
         )
 
 
@@ -96,9 +96,9 @@ def left_out(owner: str, date: str, resume: bool, first: str | None) -> list[str
     with connected() as session:
         earlier = [row for row in read(session, OF_DATE, date=date) if row["owner"] != owner]
     try:
-        return plan(earlier, resume, first)
+        return plan(date, earlier, resume, first)
     except ValueError as error:
-        raise Refused(f"{date} {error}; nothing was started") from None
+        raise Refused(f"{error}; nothing was started") from None
 
 
 def record(session: Session, owner: str, step: str, outcome: str, detail: dict) -> None:
@@ -214,7 +214,7 @@ def check_steps(session: Session, owner: str) -> None:
     if open_steps:
         raise Refused(
             f"closing_runs has {', '.join(open_steps)} for run {run_id(owner)}: PostgreSQL may have failed over to a"
-            " copy without its last seconds; `inv rerun` the date"
+            " copy without its last seconds; `inv history --env ENV` names the next command"
         )
 
 

@@ -88,7 +88,7 @@ def apply() -> str:
         failure = create(session, schema)
         faults = find_faults(session) or failure
     if faults:
-        raise Refused(f"{'; '.join(faults)}; then `inv schema` again")
+        raise Refused(f"{'; '.join(faults)}; then `inv schema --env ENV` again")
     return schema
 
 
@@ -160,7 +160,7 @@ def table_faults(missing: list[str]) -> list[str]:
     ours = [name for name in missing if name in OWN_TABLES]
     faults = {
         f"schema {schema} has no {', '.join(theirs)}; PG_SCHEMA must be the report's own schema": theirs,
-        f"schema {schema} has no {', '.join(ours)}; run `inv schema`": ours,
+        f"schema {schema} has no {', '.join(ours)}; run `inv schema --env ENV`": ours,
     }
     return [fault for fault, names in faults.items() if names]
 

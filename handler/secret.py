@@ -37,8 +37,8 @@ KINDS = {
 }
 MEANINGS = {
     "missing": "does not exist; create it, or correct the reference",
-    "denied": "must not be read by the function's role, or does not exist; run `inv roles`, which permits it",
-    "deleted": "is marked for deletion; restore it with `aws secretsmanager restore-secret`",
+    "denied": "must not be read by the function's role, or does not exist; run `inv roles --env ENV`, which permits it",
+    "deleted": "is marked for deletion; have its owner restore it",
     "key": "has no text under this JSON key; correct the key, or store a JSON object that has it",
     "empty": "holds no text; store the value",
     "runtime": "cannot be read: botocore is missing here; use one of AWS's Python runtimes, or a plain value",
@@ -162,7 +162,7 @@ class Login:
         message = (
             f"{cause or f'{self.database} refused the login earlier'}; {' and '.join(self.references)} resolved, but no"
             " stored value is accepted and none is tried twice; change the database, or store the value again, then"
-            " `inv secrets.check`"
+            " `inv secrets.check --env ENV`"
         )
         if time.monotonic() - refused_at < patience:
             return SecretUnavailable(message, LoginRefused.kind)

@@ -46,7 +46,10 @@ def update(target: Target, version: str, description: str, found: dict) -> None:
     file = target.scratch("alias-revision")
     target.run_local(save_revision(target.cfg, file))
     if not target.dry and (ROOT / file).read_text().split()[1] != found["FunctionVersion"]:
-        raise Exit("somebody else has moved the alias live meanwhile; check it with `inv versions`, then run it again")
+        raise Exit(
+            "somebody else has moved the alias live meanwhile;"
+            f" check it with `inv versions --env {target.env}`, then run it again"
+        )
     changed = description if description != found.get("Description", "") else None
     target.execute(move(target.cfg, "update", version, changed, file))
 

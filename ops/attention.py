@@ -11,6 +11,7 @@ from datetime import datetime
 
 from handler.plan import describe_hold
 from ops import closings, schedule
+from ops.invocations import by_hand
 from ops.restate import first_line, sql
 from ops.target import Target
 
@@ -32,7 +33,7 @@ def find(target: Target) -> list[str]:
     state = closings.state_of(cfg, schedule.SERVICE, schedule.KEY)
     for row in rows:
         if row["status"] == "paused":
-            row["last_failure"] = closings.last_failure(cfg, row)
+            row |= {"last_failure": closings.last_failure(cfg, row), "resume": by_hand(cfg, row["id"], "resume")}
     failed = {}
     for date in (state.get("last") or {}).get("dates", []):
         run = closings.invocation_of(cfg, "DailyClosing", date, "run")
@@ -45,8 +46,8 @@ def find(target: Target) -> list[str]:
         return lines
     if hold := state.get("hold"):
         lines.append(f"{describe_hold(hold)}; next: inv release --env {target.env}")
-    runs, text = schedule.check(cfg, state, target.env)
-    return lines if runs else [*lines, text]
+    runs, *line = schedule.check(cfg, state, target.env)
+    return lines if runs else [*lines, schedule.with_fix(*line)]
 
 
 def blocked_periods(cfg: dict) -> dict[str, dict]:
@@ -57,7 +58,8 @@ def blocked_periods(cfg: dict) -> dict[str, dict]:
 def evaluate(rows: list[dict], blocked: dict, failed: dict, late_after: float, now: float, env: str) -> list[str]:
     """Return the lines of unfinished invocations, blocked periods and failed scheduled dates, each cause once.
 
-    rows: of UNFINISHED; blocked: blocked_periods; failed: the failure by date; late_after: seconds; now: epoch seconds.
+    rows: of UNFINISHED, a paused one with "resume", the command by hand; blocked: blocked_periods; failed: the failure
+    by date; late_after: seconds; now: epoch seconds.
     """
     dates = {row["id"]: row["key"] for row in rows if row["service"] == "DailyClosing"}
     lines, known = [], {one["date"] for one in blocked.values()}
@@ -70,7 +72,7 @@ def evaluate(rows: list[dict], blocked: dict, failed: dict, late_after: float, n
         tries = row.get("retry_count") or 0
         cause = first_line(row.get("last_failure") or "Restate shows no reason")
         if row["status"] == "paused":
-            command = following("next", env, date) if date else f"restate invocations resume {row['id']}"
+            command = following("next", env, date) if date else row["resume"]
             lines.append(f"{row['target']} is paused: {cause}; next: fix the cause, then {command}")
             known.add(date)
         elif row["status"] == "backing-off" and tries >= PATIENCE:

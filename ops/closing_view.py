@@ -12,8 +12,8 @@ from invoke import Exit
 
 from handler.plan import next_command as plan_next
 from handler.request import STEPS
-from ops import closings, history, next_command
-from ops.restate import first_line, one_line, sql
+from ops import closings, history, next_command, ping
+from ops.restate import first_line, sql
 from ops.target import Target
 
 # The run of a date, and the call of close that it has made.
@@ -47,7 +47,7 @@ def view_of(target: Target, date: str, earlier: View | None = None) -> View:
     cfg = target.cfg
     rows = sql(cfg, INVOLVED, date, date)
     state = closings.state_of(cfg, "ClosingPeriod", date[:7])
-    closes = next_command.live_closes(cfg, date[:7])
+    closes = closings.live_closes(cfg, date[:7])
     behind = closes[0]["date"] if closes and closes[0]["date"] != date else None
     calls = [describe(cfg, row, behind) for row in rows if row["status"] != closings.ENDED]
     progress = state.get("progress") or {}
@@ -87,7 +87,7 @@ def ask(target: Target, date: str, progress: dict) -> tuple[str, str, float | No
     try:
         known = next_command.known_state(target.cfg, date)
     except Exit as error:
-        return "", f"{one_line(str(error.message))}. Next: `inv doctor --env {target.env}`", None
+        return "", ping.with_next(error, target.env), None
     advice = next_command.worded(plan_next(known, target.env))
     name = progress.get("job") or (known["closing"] or {}).get("job")
     jobs = known["jobs"] if isinstance(known["jobs"], list) else []

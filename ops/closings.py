@@ -15,6 +15,7 @@ from handler import findings
 from handler.plan import describe_hold
 from handler.request import DESPITE_HOLD, check_request, protocol, real_date
 from ops.config import ENV_HELP
+from ops.invocations import LIVE
 from ops.restate import execute, first_line, message, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
@@ -27,6 +28,8 @@ SELECT one.id, one.target, one.last_failure, one.target_service_name AS own_serv
   FROM sys_invocation one LEFT JOIN sys_invocation run ON run.id = one.invoked_by_id
  WHERE one.status = 'paused' ORDER BY one.created_at DESC"""
 ENDED = "completed"
+# Restate's word for a call that makes no progress, and ours.
+TROUBLE = {"paused": "paused", "backing-off": "fails"}
 # The first characters of the failure of a run that has started nothing: a bad request (400), closings held (503).
 REFUSALS = ("[400", "[503")
 DESPITE_HELP = "close the date although closings are held"
@@ -96,9 +99,15 @@ def submit(target: Target, date: str, body: dict) -> None:
     if status >= 300 or not isinstance(answer, dict):
         raise Exit(f"Restate refused the closing of {date} with status {status}: {message(answer)}")
     if answer["status"] == "PreviouslyAccepted":
+        runs = running(target.cfg, date)
+        verb, command = (
+            ("follow it", f"inv status --env {target.env} --date {date} --watch")
+            if runs
+            else ("close it again", f"inv rerun --env {target.env} --date {date}")
+        )
         raise Exit(
             f"{date} was accepted before (PreviouslyAccepted), so nothing was started: {summary(target.cfg, date)};"
-            f" to close it again: `inv rerun --env {target.env} --date {date}`"
+            f" to {verb}: `{command}`"
         )
     print(f"{target.env}: {date} accepted as {answer['invocationId']}\n{page(target.cfg, answer['invocationId'])}")
 
@@ -124,9 +133,7 @@ def wait_until_purged(cfg: dict, invocation: str) -> None:
         if not sql(cfg, "SELECT id FROM sys_invocation WHERE id = ?", invocation):
             return
         time.sleep(WATCH_SECONDS)
-    raise Exit(
-        f"Restate still lists {invocation} after its purge; check it with `restate invocations describe {invocation}`"
-    )
+    raise Exit(f"Restate still lists {invocation} after its purge; {page(cfg, invocation)} shows it")
 
 
 def page(cfg: dict, invocation: str) -> str:
@@ -176,7 +183,11 @@ def last_failure(cfg: dict, row: dict) -> str:
         return row["last_failure"]
     query = "SELECT event_json FROM sys_journal_events WHERE id = ? ORDER BY appended_at DESC LIMIT 1"
     rows = sql(cfg, query, row["id"])
-    return str(json.loads(rows[0]["event_json"]).get("last_failure", rows[0]["event_json"])) if rows else "unknown"
+    if not rows:
+        return "Restate shows no reason"
+    event = json.loads(rows[0]["event_json"])
+    failure = event.get("last_failure", event)
+    return f"[{failure['error_code']}] {failure['error_message']}" if isinstance(failure, dict) else str(failure)
 
 
 def running(cfg: dict, date: str) -> bool:
@@ -201,9 +212,8 @@ def summary(cfg: dict, date: str) -> str:
         if run["completion_result"] == "success":
             return f"{date} succeeded, run {state.get('run')}, {page(cfg, run['id'])}"
         return f"{date} failed: {first_line(run['completion_failure'])}; {page(cfg, run['id'])}"
-    progress = state_of(cfg, "ClosingPeriod", date[:7]).get("progress", {})
-    step = " ".join(str(progress[name]) for name in ("step", "job", "state") if progress.get(name))
-    return f"{date} is {run['status']}{': ' if step else ''}{step}, {page(cfg, run['id'])}"
+    step = " ".join(current_step(cfg, date).split())
+    return f"{date} is not closed yet{': ' if step else ''}{step}, {page(cfg, run['id'])}"
 
 
 def follow(cfg: dict, date: str, check: Callable[[], None] = lambda: None) -> dict:
@@ -216,7 +226,8 @@ def follow(cfg: dict, date: str, check: Callable[[], None] = lambda: None) -> di
         check()
         run = invocation_of(cfg, "DailyClosing", date, "run")
         if not run:
-            raise Exit(f"Restate knows no closing of {date}; start one with `inv close`")
+            env = cfg["ENVIRONMENT"]
+            raise Exit(f"Restate knows no closing of {date}; start it with `inv close --env {env} --date {date}`")
         if run["status"] == ENDED:
             break
         step = current_step(cfg, date)
@@ -235,14 +246,30 @@ def follow(cfg: dict, date: str, check: Callable[[], None] = lambda: None) -> di
 
 def current_step(cfg: dict, date: str) -> str:
     """Describe the current step of a running closing, with the failure that Restate retries; "" if there is none."""
-    close = invocation_of(cfg, "ClosingPeriod", date[:7], "close")
-    if not close:
+    closes = live_closes(cfg, date[:7])
+    if not closes:
         return ""
+    close = closes[0]
+    if close["date"] != date:
+        return f"queued behind the closing of {close['date']}"
     progress = state_of(cfg, "ClosingPeriod", date[:7]).get("progress", {})
     words = [progress.get("step"), progress.get("job"), progress.get("state"), progress.get("error")]
-    if close["status"] in ("paused", "backing-off") and close["last_failure"]:
-        words.append(f"{close['status']}: {first_line(close['last_failure'])}")
+    if close["status"] in TROUBLE:
+        words.append(f"{TROUBLE[close['status']]}: {first_line(last_failure(cfg, close))}")
     return "  ".join(str(word) for word in words if word)
+
+
+def live_closes(cfg: dict, period: str) -> list[dict]:
+    """Return the invocations of a period's close that have not ended, the oldest first: {"id", "status", "date", …}."""
+    rows = sql(
+        cfg,
+        "SELECT close.id, close.status, close.last_failure, close.pinned_deployment_id, run.target_service_key AS date"
+        " FROM sys_invocation close LEFT JOIN sys_invocation run ON run.id = close.invoked_by_id"
+        " WHERE close.target_service_name = 'ClosingPeriod' AND close.target_service_key = ?"
+        f" AND close.target_handler_name = 'close' AND close.{LIVE} ORDER BY close.created_at",
+        period,
+    )
+    return [{"date": None, "pinned_deployment_id": None, **row} for row in rows]
 
 
 def checked_date(date: str) -> str:

@@ -223,7 +223,16 @@ DEPLOY_SETTINGS = [
 ]
 ALL_SETTINGS = DEPLOY_SETTINGS + SETTINGS
 NAMES = [setting.name for setting in ALL_SETTINGS]
-__all__ = ["ALL_SETTINGS", "DEPLOY_SETTINGS", "function_environment", "known_environments", "load", "one_of", "port"]
+__all__ = [
+    "ALL_SETTINGS",
+    "DEPLOY_SETTINGS",
+    "function_environment",
+    "known_environments",
+    "load",
+    "name_environment",
+    "one_of",
+    "port",
+]
 
 
 def known_environments() -> list[str]:
@@ -240,9 +249,10 @@ def check_known(name: str) -> None:
 
 
 def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return all settings of an environment as text, checked; raises Exit with one line that names every fault.
+    """Return all settings of an environment as text, checked, and its name as ENVIRONMENT.
 
-    shell: the variables that the file can refer to besides those of SECRETS_FILE.
+    Raises Exit with one line that names every fault. shell: the variables that the file can refer to besides those of
+    SECRETS_FILE.
     """
     check_known(name)
     file = env_file.read(ROOT / "env" / f"{name}.env")
@@ -265,7 +275,12 @@ def load(name: str, shell: Mapping[str, str] = os.environ) -> dict[str, str]:
     if faults:
         located = dict.fromkeys(with_line(fault, file.lines) for fault in faults)
         raise Exit(f"env/{name}.env: {'; '.join(located)}. Nothing was changed.")
-    return values
+    return {**values, "ENVIRONMENT": name}
+
+
+def name_environment(text: str, env: str) -> str:
+    """Put the environment's name in the commands of a text of the function, which does not know it."""
+    return re.sub(r"(--env |\bENV=)(ENV|E)\b", rf"\g<1>{env}", text)
 
 
 def with_line(fault: str, lines: Mapping[str, int]) -> str:

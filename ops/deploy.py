@@ -121,7 +121,7 @@ def update_function(target: Target, role_arn: str, made: Bundle, found: dict) ->
         if in_vpc(configuration) and not cfg["VPC_SUBNET_IDS"]:
             print(
                 f"{target.env}: {cfg['ROLE_NAME']} keeps the policy lambda-vpc for the versions that are in the VPC;"
-                " `inv prune` removes it with the last of them"
+                f" `inv prune --env {target.env} --keep 10` removes it with the last of them"
             )
 
 

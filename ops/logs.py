@@ -95,7 +95,7 @@ def show(target: Target, wanted: Everything | Closing, begin: int, follow: bool)
         for event in fetch(target, begin, wanted.term):
             key = (event["logStreamName"], event["timestamp"], event["message"])
             if key not in printed and wanted.includes(event["message"]):
-                print(line(event), flush=True)
+                print(config.name_environment(line(event), target.env), flush=True)
             printed.add(key)
         if not follow:
             return

@@ -6,13 +6,12 @@ from invoke import Exit
 
 from handler import plan
 from ops import closings
-from ops.closings import checked_date
+from ops.closings import checked_date, live_closes
 from ops.config import ENV_HELP
-from ops.restate import first_line, message, newest, one_line, request, sql
+from ops.invocations import ask
+from ops.restate import message, newest, one_line
 from ops.target import Target
 from ops.task import NOTHING, task
-
-LIVE = "status != 'completed'"
 
 
 @task(name="next", group="repair", changes=NOTHING, help={**ENV_HELP, "date": "a date, as YYYY-MM-DD"})
@@ -67,41 +66,7 @@ def known_state(cfg: dict, date: str) -> dict:
 
 def inspect(cfg: dict, date: str) -> dict:
     """Return what Genius and closing_runs know of a date: {"jobs", "rows"}, each a list or an error's text."""
-    url = f"{cfg['RESTATE_INGRESS_URL']}/ClosingPeriod/{date[:7]}/inspect"
-    try:
-        status, answer = request(cfg, "POST", url, {"date": date})
-    except Exit as error:
-        raise Exit(silence(cfg, date[:7], error)) from None
+    status, answer = ask(cfg, "ClosingPeriod", date[:7], "inspect", {"date": date})
     if status >= 300:
         raise Exit(one_line(message(answer)))
     return {"jobs": answer["jobs"], "rows": answer["runs"]}
-
-
-def silence(cfg: dict, period: str, error: Exit) -> str:
-    """Return why a call of `inspect` had no answer: Restate is up, and the function does not answer it; or the error.
-
-    Restate's ingress waits for the function, so its silence alone does not separate the two.
-    """
-    rows = sql(
-        cfg,
-        "SELECT last_failure, retry_count FROM sys_invocation WHERE target_service_name = 'ClosingPeriod'"
-        f" AND target_service_key = ? AND target_handler_name = 'inspect' AND {LIVE} ORDER BY created_at DESC LIMIT 1",
-        period,
-    )
-    if not rows:
-        return str(error.message)
-    cause = first_line(rows[0].get("last_failure") or "it takes too long")
-    return f"Restate is up, and the function does not answer it: {cause}; `inv doctor --env ENV` shows the failing part"
-
-
-def live_closes(cfg: dict, period: str) -> list[dict]:
-    """Return the invocations of a period's close that have not ended, the oldest first: {"id", "status", "date", …}."""
-    rows = sql(
-        cfg,
-        "SELECT close.id, close.status, close.pinned_deployment_id, run.target_service_key AS date"
-        " FROM sys_invocation close LEFT JOIN sys_invocation run ON run.id = close.invoked_by_id"
-        " WHERE close.target_service_name = 'ClosingPeriod' AND close.target_service_key = ?"
-        f" AND close.target_handler_name = 'close' AND close.{LIVE} ORDER BY close.created_at",
-        period,
-    )
-    return [{"date": None, "pinned_deployment_id": None, **row} for row in rows]

@@ -50,31 +50,33 @@ def get_configuration(cfg: dict, qualifier: str = "live") -> str:
         **config.ENV_HELP,
         "deep": "connect to PostgreSQL and Genius, too",
         "quiet": "print nothing on success, for cron",
-        "closings": "also report closings and a schedule that need a person, from Restate",
+        "closings": "also report closings and a schedule that need a person, and databases that are not reached",
     },
 )
 def ping(c, env, deep=False, quiet=False, closings=False):
-    """Check that the live version answers; exit 1 with one line for each fault."""
+    """Check that the live version answers; exit 1 with one line for each fault and its next command."""
     target = Target.load(c, env)
     lines = []
     try:
-        answer = send(target, {"ping": "deep" if deep else True})
+        answer = send(target, {"ping": "deep" if deep else "reach" if closings else True})
         fault = find_fault(answer)
         if fault:
             name = target.cfg["FUNCTION_NAME"]
-            raise Exit(f"{env}: {name} version {answer.get('version')} failed its ping: {fault}; next: {doctor(env)}")
+            raise Exit(f"{env}: {name} version {answer.get('version')} failed its ping: {fault}")
         if not quiet:
             print(f"{env}: {format_answer(answer, live_description(target))}")
     except Exit as error:
-        lines.append(str(error.message))
+        lines.append(with_next(error, env))
     if closings:
         lines += attend(target)
     if lines:
         raise Exit("\n".join(lines))
 
 
-def doctor(env: str) -> str:
-    return f"inv doctor --env {env}"
+def with_next(error: Exit, env: str) -> str:
+    """Return an error with a next command: the doctor, unless it names one already."""
+    text = str(error.message)
+    return text if re.search(r"\binv \w", text) else f"{text}; next: inv doctor --env {env}"
 
 
 def attend(target: Target) -> list[str]:
@@ -85,7 +87,7 @@ def attend(target: Target) -> list[str]:
     try:
         return [f"{target.env}: {line}" for line in attention.find(target)]
     except Exit as error:
-        return [f"{target.env}: {error.message}; next: {doctor(target.env)}"]
+        return [f"{target.env}: {with_next(error, target.env)}"]
 
 
 def send(target: Target, event: dict, seconds: int = LIMIT_SECONDS) -> dict:
@@ -98,16 +100,11 @@ def send(target: Target, event: dict, seconds: int = LIMIT_SECONDS) -> dict:
         sent, got = Path(folder, "event.json"), Path(folder, "answer.json")
         sent.write_text(json.dumps(event))
         result = query_in_time(target, invoke_live(target.cfg, str(sent), str(got), seconds), seconds)
-        answer = json.loads(in_environment(got.read_text(), env) or "null")
+        answer = json.loads(config.name_environment(got.read_text(), target.env) or "null")
     if "FunctionError" in result:
         error = answer.get("errorMessage", answer) if isinstance(answer, dict) else answer
-        raise Exit(f"{env}: {name} failed: {error}; read its log with `inv logs --env {env}`")
+        raise Exit(f"{env}: {name} failed: {error}; next: inv doctor --env {env}")
     return answer
-
-
-def in_environment(text: str, env: str) -> str:
-    """Put the environment's name into the commands of the function's text: the function does not know it."""
-    return re.sub(r"\bENV=E\b", f"ENV={env}", text)
 
 
 def query_in_time(target: Target, command: str, seconds: int = LIMIT_SECONDS) -> dict:
@@ -118,12 +115,12 @@ def query_in_time(target: Target, command: str, seconds: int = LIMIT_SECONDS) ->
         done = shell.run(command, environ, seconds)
     except subprocess.TimeoutExpired:
         raise Exit(
-            f"{env}: {name} did not answer within {seconds} s; read its log with `inv logs --env {env}`"
+            f"{env}: {name} did not answer within {seconds} s; read its log with `inv logs --env {env} --since 1h`"
         ) from None
     if done.ok:
         return json.loads(done.stdout)
     fix = f"; run `inv deploy --env {env}`" if "ResourceNotFoundException" in done.stderr else ""
-    raise Exit(f"{env}: {failure(command, done)}{fix}")
+    raise Exit(config.name_environment(f"{env}: {failure(command, done)}{fix}", env))
 
 
 def description(digest: str) -> str:
@@ -172,7 +169,7 @@ def format_start(answer: dict) -> str:
 def format_answer(answer: dict, published: str) -> str:
     """Format a ping's answer in one line; published: the live version's description."""
     line = f"version {answer['version']} ({published}), {format_start(answer)}"
-    if "postgres" not in answer:
+    if "client" not in answer:
         return line
     postgres, oracle, client = answer["postgres"], answer["oracle"], answer["client"]
     driver = f"{client['mode']} mode" + (f", client {client['version']}" if client["version"] else "")

@@ -11,7 +11,7 @@ from datetime import date
 
 from handler.client import ERRORS
 from layer.client import PAGE
-from ops import deploy, ping, references, secret_tasks
+from ops import config, deploy, ping, references, secret_tasks
 from ops.environment import LOOPBACK
 from ops.findings import Finding, failed, passed, warned
 from ops.target import Target
@@ -29,6 +29,11 @@ GRANTS = {
 # The compatibility table of python-oracledb's installation guide: the oldest client and database that releases 1.4 to
 # 3.4.2, and 4.0 and later, are tested with in thick mode.
 OLDEST_BEFORE_4, OLDEST_SINCE_4 = (11, 2), (19,)
+# Database -> its name, and the settings of its address and of its login.
+DATABASES = {
+    "postgres": ("PostgreSQL", "PG_HOST or PG_PORT", "PG_USER or PG_PASSWORD"),
+    "oracle": ("Genius", "ORACLE_CONNECT_STRING", "ORACLE_USER or ORACLE_PASSWORD"),
+}
 # How long before the end of a password the doctor warns.
 WARN_DAYS = 14
 TEXTS = ("VARCHAR2", "NVARCHAR2", "CHAR")
@@ -134,12 +139,16 @@ def evaluate_database(name: str, answer: dict, cfg: dict, env: str) -> Finding:
     """Format a database's part of a deep ping; an error that the function knows already names its fix."""
     if answer["ok"]:
         return passed(f"{answer['version']} in {answer['seconds'] * 1000:.0f} ms", name)
-    settings = "PG_HOST, PG_PORT and PG_PASSWORD" if name == "postgres" else "ORACLE_CONNECT_STRING"
-    if "Connection refused" in answer["error"] and cfg["PG_HOST"] in LOOPBACK:
-        return failed(answer["error"], "inv local.up", name)
-    known = name == "oracle" and any(code in answer["error"] for code in ERRORS)
-    fix = "as in the message" if known else f"check {settings} of env/{env}.env, and the network: {reachability(cfg)}"
-    return failed(answer["error"], f"{fix}; then inv deploy --env {env}", name)
+    error, deployed = answer["error"], f"then inv deploy --env {env}"
+    if "Connection refused" in error and cfg["PG_HOST"] in LOOPBACK:
+        return failed(error, "inv local.up", name)
+    if name == "oracle" and any(code in error for code in ERRORS):
+        return failed(error, f"as in the message; {deployed}", name)
+    database, address, login = DATABASES[name]
+    if "refused the login" in error:
+        return failed(error, f"correct {login} of env/{env}.env, {deployed}", name)
+    fix = f"have {database} started, or if {address} of env/{env}.env is wrong, correct it, {deployed}"
+    return failed(error, f"{fix}; the network: {reachability(cfg)}", name)
 
 
 def evaluate_schema(answer: dict, cfg: dict, env: str) -> Iterator[Finding]:
@@ -158,7 +167,7 @@ def evaluate_character_set(name: str, client: dict, env: str) -> Finding:
         return passed(name, "charset")
     cause, fix = ERRORS["ORA-12737"]
     report = warned if client["mode"] == "thin" else failed
-    return report(f"{name}: {cause}, so thick mode fails with ORA-12737", ping.in_environment(fix, env), "charset")
+    return report(f"{name}: {cause}, so thick mode fails with ORA-12737", config.name_environment(fix, env), "charset")
 
 
 def evaluate_rights(rights: list[str], cfg: dict) -> Finding:

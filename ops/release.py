@@ -50,7 +50,7 @@ def activate(target: Target, version_arn: str, breaking: bool, before: int, tags
     before: shell.changes when the task began; tags: those of the function. If nothing has changed since, and by the
     tags this version has passed its ping, no ping is sent. So the next deploy repeats a ping that failed.
     """
-    fix = f"inv deploy --env {target.env}"
+    fix = f"correct the cause, then run `inv deploy --env {target.env}`"
     try:
         if function_url.by_url(target.cfg):
             activate_by_url(target, version_arn, breaking)
@@ -58,11 +58,11 @@ def activate(target: Target, version_arn: str, breaking: bool, before: int, tags
             activate_by_arn(target, version_arn, breaking)
         refuse_public(target)
         if shell.changes > before or tags.get(PASSED) != version_arn.rpartition(":")[2]:
-            fix = f"inv rollback --env {target.env}"
+            fix = f"run `inv rollback --env {target.env}`"
             check_live(target, version_arn)
             write_tag(target, version_arn, PASSED, version_arn.rpartition(":")[2])
     except Exit as error:
-        raise Exit(f"{str(error).rstrip('.')}. {what_is_live(target)}; `{fix}` fixes it") from None
+        raise Exit(f"{str(error).rstrip('.')}. {what_is_live(target)}; {fix}") from None
 
 
 def read_tags(target: Target) -> dict[str, str]:
@@ -201,8 +201,16 @@ def handlers_of(target: Target, version_arn: str) -> dict[str, set[str]]:
 
 
 def refuse_other_protocol(target: Target, version: str) -> None:
-    """Raise Exit if a version understands other requests than the live one (major protocol) while calls are queued."""
-    theirs, ours = (protocol_of(target, qualifier) for qualifier in (version, "live"))
+    """Raise Exit if a version understands other requests than the live one (major protocol) while calls are queued.
+
+    A live version that does not answer is not compared: it is the usual reason for a rollback.
+    """
+    theirs = protocol_of(target, version)
+    try:
+        ours = protocol_of(target, "live")
+    except Exit as error:
+        print(f"{target.env}: the live version does not answer: {error}")
+        return
     waiting = sum(row["n"] for row in sql(target.cfg, WAITING))
     if waiting and theirs.split(".")[0] != ours.split(".")[0]:
         raise Exit(

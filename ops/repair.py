@@ -7,19 +7,20 @@ import time
 
 from invoke import Exit
 
-from handler.plan import announce
+from handler import plan
 from handler.request import DESPITE_HOLD, STEPS
 from ops import closings, next_command
-from ops.closings import checked_date
-from ops.config import ENV_HELP
-from ops.next_command import LIVE, inspect, known_state, live_closes
-from ops.restate import execute, first_line, message, one_line, sql
+from ops.closings import checked_date, live_closes
+from ops.config import ENV_HELP, name_environment
+from ops.invocations import LIVE, call, change
+from ops.next_command import inspect, known_state
+from ops.restate import first_line, message, one_line, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, task
 
 # The help of a task's --who.
 WHO_HELP = {"who": "who decided this; default: the user of this shell"}
-ENDING_SECONDS, WITHDRAWING_SECONDS = 120, 10
+ENDING_SECONDS = 120
 # Restate's own words on its error RT0016, which a new version with other steps leads to.
 LATEST_WARNING = (
     "It goes on with the steps that it has done. If the new version has others, or in another order, Restate stops it"
@@ -36,7 +37,8 @@ def cancel(c, env, date, yes=False):
     target, date = Target.load(c, env), checked_date(date)
     run = closings.invocation_of(target.cfg, "DailyClosing", date, "run")
     if not run or run["status"] == closings.ENDED:
-        raise Exit(f"{closings.summary(target.cfg, date)}; there is nothing to cancel. `inv rerun` starts it again.")
+        known = closings.summary(target.cfg, date)
+        raise Exit(f"{known}; there is nothing to cancel. Next: `inv next --env {env} --date {date}`")
     print(closings.summary(target.cfg, date))
     confirm("This stops waiting for the job; the job in Genius goes on.", date, yes or target.dry)
     end_run(target, run)
@@ -45,7 +47,7 @@ def cancel(c, env, date, yes=False):
     if closings.invocation_of(target.cfg, "DailyClosing", date, "run")["completion_result"] == "success":
         print(f"{env}: the cancellation came too late: {closings.summary(target.cfg, date)}")
     else:
-        print(f"{env}: {date} is cancelled. {describe_job(target.cfg, date[:7])}")
+        print(f"{env}: {date} is cancelled. {describe_job(target, date[:7])}")
 
 
 @task(
@@ -70,9 +72,9 @@ def rerun(c, env, date, from_="", adopt=False, user="", despite_hold=False, watc
     known = known_state(target.cfg, date)
     print_known(target.cfg, known)
     try:
-        announced = announce(known, from_ or None, adopt)
+        announced = plan.announce(known, from_ or None, adopt)
     except ValueError as error:
-        raise Exit(f"{one_line(str(error))}. Nothing was changed. {next_command.advice(target, date)}") from None
+        raise Exit(refusal(target, known, name_environment(one_line(str(error)), env))) from None
     flags = {"resume": True, "adopt": adopt, DESPITE_HOLD: despite_hold}
     body = closings.request_body(target, date, user or earlier_user(known), flags)
     body |= {"procedure": announced["procedure"], **({"fromStep": from_} if from_ else {})}
@@ -108,11 +110,12 @@ def resolve(c, env, period, as_, who="", yes=False):
     closes = live_closes(target.cfg, period)
     if closes:
         raise Exit(
-            f"{period} is being closed, {closings.page(target.cfg, closes[0]['id'])}; end it first with `inv cancel`"
+            f"{period} is being closed, {closings.page(target.cfg, closes[0]['id'])}; end it first with"
+            f" `inv cancel --env {env} --date {closes[0]['date']}`"
         )
     blocked = closings.state_of(target.cfg, "ClosingPeriod", period).get("blocked")
     if not blocked:
-        raise Exit(f"{period} is not blocked; `inv status --env {env} --date …` shows the closing of a date")
+        raise Exit(f"{period} is not blocked; `inv status --env {env}` shows the last closings")
     print(f"{blocked['job']} of {blocked['date'] or 'another program'}: {one_line(blocked['message'])}")
     confirm(f"This records the job as {as_}.", period, yes or target.dry)
     decision = {"job": blocked["job"], "as": as_, "who": person(who)}
@@ -135,7 +138,7 @@ def stop_job(c, env, date, yes=False):
     closing = closings.state_of(target.cfg, "ClosingPeriod", date[:7]).get("closing")
     if not closing or closing["date"] != date:
         raise Exit(f"no closing of {date} waits for a job; `inv status --env {env} --date {date}` shows its state")
-    print(describe_job(target.cfg, date[:7]))
+    print(describe_job(target, date[:7]))
     question = "A stopped procedure leaves what it has written; you must then decide what happened."
     confirm(question, date, yes or target.dry)
     poll = decide(target, date[:7], "stop_job")
@@ -189,43 +192,20 @@ def confirm(question: str, expected: str, yes: bool) -> None:
         raise Exit("Not confirmed; nothing was changed. In a script, add --yes.")
 
 
-def handler_url(cfg: dict, period: str, handler: str) -> str:
-    return f"{cfg['RESTATE_INGRESS_URL']}/ClosingPeriod/{period}/{handler}"
+def refusal(target: Target, known: dict, reason: str) -> str:
+    """Format the reason why a rerun does not start, with the next command; known: see known_state."""
+    found = plan.next_command(known, target.env)
+    if one_line(found["reason"]) == reason:
+        return f"{reason}. Nothing was changed. Next: `{found['command']}`"
+    return f"{reason}. Nothing was changed. {next_command.worded(found)}"
 
 
 def decide(target: Target, period: str, handler: str, body: object = None) -> dict:
-    """Call a handler of a period that changes something and return its answer; Exit with its message if it refuses.
-
-    A call that is not answered in time is withdrawn, so that it does not act later.
-    """
-    try:
-        status, answer = execute(target, "POST", handler_url(target.cfg, period, handler), body)
-    except Exit as error:
-        raise Exit(f"{error}; {withdraw(target, period, handler)}") from None
+    """Call a handler of a period that changes something and return its answer; Exit with its message if it refuses."""
+    status, answer = call(target, "ClosingPeriod", period, handler, body)
     if status >= 300:
         raise Exit(one_line(message(answer)))
     return answer
-
-
-def withdraw(target: Target, period: str, handler: str) -> str:
-    """Cancel the newest live call of a handler of a period; returns the result as the end of an error's line."""
-    rows = sql(
-        target.cfg,
-        "SELECT id FROM sys_invocation WHERE target_service_name = 'ClosingPeriod' AND target_service_key = ?"
-        f" AND target_handler_name = ? AND {LIVE} ORDER BY created_at DESC LIMIT 1",
-        period,
-        handler,
-    )
-    if not rows:
-        return "nothing was changed"
-    call = rows[0]["id"]
-    change(target, call, "kill")
-    deadline = time.monotonic() + WITHDRAWING_SECONDS
-    while sql(target.cfg, f"SELECT id FROM sys_invocation WHERE id = ? AND {LIVE}", call):
-        if time.monotonic() > deadline:
-            return f"the call is pending and can act later: withdraw it with `restate invocations kill {call}`"
-        time.sleep(closings.WATCH_SECONDS)
-    return f"the call was withdrawn and nothing was changed; next: `inv doctor --env {target.env}`"
 
 
 def earlier_user(known: dict) -> str:
@@ -253,33 +233,36 @@ def end_run(target: Target, run: dict) -> None:
     while not target.dry and sql(cfg, f"SELECT id FROM sys_invocation WHERE {among} AND {LIVE}", *both):
         if time.monotonic() > deadline:
             raise Exit(
-                f"the closing has not ended {ENDING_SECONDS} s after its cancellation;"
-                f" check {closings.page(cfg, (closes or [run['id']])[0])}"
+                f"the closing has not ended {ENDING_SECONDS} s after its cancellation: {obstacle(cfg, both)}."
+                f" Next: `inv doctor --env {target.env}`; the closing ends as soon as its step answers"
             )
         time.sleep(closings.WATCH_SECONDS)
 
 
-def change(target: Target, invocation: str, verb: str, options: str = "") -> None:
-    """Cancel or resume an invocation through Restate's admin API."""
-    path = f"/invocations/{invocation}/{verb}{options}"
-    status, answer = execute(target, "PATCH", f"{target.cfg['RESTATE_ADMIN_URL']}{path}")
-    if status >= 300:
-        raise Exit(f"Restate answered {status} to PATCH {path}: {one_line(message(answer))}")
+def obstacle(cfg: dict, invocations: list[str]) -> str:
+    """Return the last failure of the first of these invocations that has one."""
+    among = f"id IN ({', '.join('?' * len(invocations))})"
+    rows = sql(cfg, f"SELECT id, last_failure FROM sys_invocation WHERE {among} AND {LIVE}", *invocations)
+    failures = [first_line(row["last_failure"]) for row in rows if row.get("last_failure")]
+    return failures[0] if failures else "its step still runs"
 
 
-def describe_job(cfg: dict, period: str) -> str:
+def describe_job(target: Target, period: str) -> str:
     """Describe the job of a period's closing in one line, with the commands that take it over or stop it."""
-    closing = closings.state_of(cfg, "ClosingPeriod", period).get("closing")
+    closing = closings.state_of(target.cfg, "ClosingPeriod", period).get("closing")
     if not closing:
         return f"{period}: no closing of it waits for a job"
-    jobs = inspect(cfg, closing["date"])["jobs"]
+    jobs = inspect(target.cfg, closing["date"])["jobs"]
     if isinstance(jobs, str):
         return f"{closing['job']}: {jobs}"
     job = next((one for one in jobs if one["job"] == closing["job"]), None)
     if not job:
         return f"{closing['job']}: Genius does not list it"
     ends = "".join(f", run {run['status']}" for run in job["runs"])
-    return f"{closing['job']} is {job['state']}{ends}; `inv rerun --adopt` takes it over, `inv stop-job` stops it"
+    env, date = target.env, closing["date"]
+    stop = f"; `inv stop-job --env {env} --date {date}` stops it" if job["state"] in ("RUNNING", "SCHEDULED") else ""
+    take = f"`inv rerun --env {env} --date {date} --adopt` takes it over"
+    return f"{closing['job']} is {job['state']}{ends}; {take}{stop}"
 
 
 def print_known(cfg: dict, known: dict) -> None:

@@ -11,7 +11,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops import shell
+from ops import config, shell
 from ops.environment import LOOPBACK
 from ops.progress import waiting_for
 from ops.target import Target
@@ -35,9 +35,9 @@ def request(cfg: dict[str, str], method: str, url: str, body: object = None) -> 
     host = urllib.parse.urlsplit(url).hostname
     try:
         with waiting_for(f"Restate at {host}"), opener(host).open(call, timeout=ANSWER_SECONDS) as answer:
-            return answer.status, decoded(answer.read())
+            return answer.status, decoded(answer.read(), cfg)
     except urllib.error.HTTPError as error:
-        return error.code, decoded(error.read())
+        return error.code, decoded(error.read(), cfg)
     except OSError as error:
         reason = getattr(error, "reason", error)
         fix = shell.START if host in LOOPBACK else "is it up, and is the URL right?"
@@ -61,11 +61,12 @@ def needs_token(cfg: dict[str, str], url: str) -> bool:
     return bool(cfg["RESTATE_AUTH_TOKEN"]) and (bare.startswith(cfg["RESTATE_ADMIN_URL"]) or required)
 
 
-def decoded(answer: bytes) -> object:
+def decoded(answer: bytes, cfg: dict[str, str]) -> object:
+    text = config.name_environment(answer.decode(errors="replace"), cfg.get("ENVIRONMENT", "ENV"))
     try:
-        return json.loads(answer) if answer else None
+        return json.loads(text) if text else None
     except ValueError:
-        return answer.decode(errors="replace")
+        return text
 
 
 def curl(cfg: dict[str, str], method: str, url: str, body: object = None) -> str:
@@ -94,8 +95,11 @@ def one_line(text: str) -> str:
 
 
 def first_line(text: str) -> str:
-    """Return an error that Restate stores in one line of at most 300 characters, without its traceback."""
-    line = one_line(re.split(r"Traceback \(most recent call last\)", text)[0])
+    """Return an error that Restate stores in one line of at most 300 characters.
+
+    Without a traceback, and without the inner form of an error of restate-server itself.
+    """
+    line = one_line(re.split(r"Traceback \(most recent call last\)| \(\w+\(\w+ \{", text)[0])
     return line if len(line) <= 300 else f"{line[:299]}…"
 
 

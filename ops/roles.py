@@ -76,7 +76,7 @@ def roles(c, env):
     account, before = account_of(target, None), shell.changes
     target = with_references(target)
     for role, trust, policies in planned(target.cfg):
-        ensure(target.having(ENVIRONMENT=env), account, role, trust, policies)
+        ensure(target, account, role, trust, policies)
         remove_unused_policies(target, role, policies)
     if not target.cfg["GITHUB_REPOSITORY"]:
         print(f"{env}: GITHUB_REPOSITORY is empty, so there is no role for its deploys")

@@ -8,9 +8,10 @@ from datetime import date, timedelta
 from invoke import Exit
 
 from handler.plan import describe_hold
-from ops import closings
+from ops import closings, invocations
 from ops.config import ENV_HELP
-from ops.restate import execute, message, one_line, sql
+from ops.invocations import by_hand
+from ops.restate import first_line, message, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task
 
@@ -25,11 +26,11 @@ def start(c, env):
     """Start one closing a day, or apply a changed time to a running schedule."""
     target = Target.load(c, env)
     answer = call(target, "start")
-    for line in format_start(answer) if answer else []:
+    for line in format_start(answer, env) if answer else []:
         print(f"{env}: {line}")
 
 
-def format_start(answer: dict) -> list[str]:
+def format_start(answer: dict, env: str) -> list[str]:
     """Format the scheduler's answer to start, one line each."""
     lines = []
     if answer["alreadyRunning"]:
@@ -38,7 +39,9 @@ def format_start(answer: dict) -> list[str]:
     lines.append(f"runs; next run {answer['next']}, closes {answer['date']}, generation {answer['generation']}")
     missed = date.fromisoformat(answer["done"]) + timedelta(days=1)
     if missed < date.fromisoformat(answer["date"]):
-        lines.append(f"the next run also covers what was missed since {missed}; if it cannot wait, run `inv close`")
+        newest = date.fromisoformat(answer["date"]) - timedelta(days=1)
+        close = f"inv close --env {env} --date {newest}"
+        lines.append(f"the next run also covers what was missed since {missed}; if it cannot wait: `{close}`")
     return lines
 
 
@@ -57,8 +60,8 @@ def status(c, env):
     """Show the next run, the last run and the result of the last closing; exit 1 if the schedule is not running."""
     cfg = Target.load(c, env).cfg
     state = closings.state_of(cfg, SERVICE, KEY)
-    runs, line = check(cfg, state, env)
-    for one in [line, *past(cfg, state)]:
+    runs, *line = check(cfg, state, env)
+    for one in [with_fix(*line), *past(cfg, state)]:
         print(f"{env}: {one}")
     if not runs:
         raise Exit(code=1)
@@ -80,15 +83,15 @@ def do(c, verb, env):
 
 
 def url(cfg: dict, verb: str) -> str:
-    return f"{cfg['RESTATE_INGRESS_URL']}/{SERVICE}/{KEY}/{verb}"
+    return invocations.url(cfg, SERVICE, KEY, verb)
 
 
 def call(target: Target, verb: str, body: object = None) -> dict:
     """Call a handler of the scheduler and return its answer, {} under --dry; Exit in one line if it fails."""
-    blocking = blocking_call(target.cfg)
+    blocking, fix = blocking_call(target.cfg)
     if blocking:
-        raise Exit(f"nothing was sent, because the call would wait for {blocking}")
-    status, answer = execute(target, "POST", url(target.cfg, verb), body)
+        raise Exit(f"Nothing was sent, because the call would wait for {with_fix(blocking, fix)}")
+    status, answer = invocations.call(target, SERVICE, KEY, verb, body)
     if status == 404:
         fix = f"run `inv deploy --env {target.env}` first"
         raise Exit(f"Restate has no handler {SERVICE}/{verb}: {message(answer)}; {fix}")
@@ -98,8 +101,8 @@ def call(target: Target, verb: str, body: object = None) -> dict:
     return answer
 
 
-def blocking_call(cfg: dict) -> str:
-    """Describe the call that holds the scheduler's key and makes no progress, with its fix; "" if there is none."""
+def blocking_call(cfg: dict) -> tuple[str, str]:
+    """Describe the call that holds the scheduler's key and makes no progress, and its next command; two "" for none."""
     rows = sql(
         cfg,
         "SELECT id, status, target_handler_name, last_failure FROM sys_invocation"
@@ -109,27 +112,28 @@ def blocking_call(cfg: dict) -> str:
         KEY,
     )
     if not rows:
-        return ""
+        return "", ""
     row = rows[0]
-    verb = "resume" if row["status"] == "paused" else "kill"
-    return (
-        f"{row['target_handler_name']} {row['id']}, which is {row['status']}:"
-        f" {one_line(row.get('last_failure', 'Restate shows no reason'))};"
-        f" fix the cause, or run `restate invocations {verb} {row['id']}`"
+    trouble = closings.TROUBLE[row["status"]]
+    text = (
+        f"its call {row['target_handler_name']} {row['id']}: {trouble}: {first_line(closings.last_failure(cfg, row))}"
     )
+    # One that fails goes on by itself as soon as the function answers it.
+    fix = by_hand(cfg, row["id"], "resume") if row["status"] == "paused" else f"inv doctor --env {cfg['ENVIRONMENT']}"
+    return text, fix
 
 
-def check(cfg: dict, state: dict, env: str) -> tuple[bool, str]:
-    """Return whether a next run is planned and alive, and one line about it.
+def check(cfg: dict, state: dict, env: str) -> tuple[bool, str, str]:
+    """Return whether a next run is planned and alive, one line about it, and the command that helps if it is not.
 
     The state alone is not enough: it stays as it is if somebody cancels the planned invocation.
     """
-    fix = f"start it with `inv schedule start --env {env}`"
+    fix = f"inv schedule start --env {env}"
     # At a schedule time the planned run that was read can just have ended; then the state already has the next one.
     for _ in range(READS):
         planned = state.get("next")
         if not planned:
-            return False, f"the schedule is not running; {fix}"
+            return False, "the schedule is not running", fix
         rows = sql(cfg, "SELECT status FROM sys_invocation WHERE id = ?", planned["invocation"])
         alive = bool(rows) and rows[0]["status"] in PLANNED
         if alive:
@@ -137,13 +141,17 @@ def check(cfg: dict, state: dict, env: str) -> tuple[bool, str]:
         time.sleep(READ_SECONDS)
         state = closings.state_of(cfg, SERVICE, KEY)
     if not alive:
-        return False, f"the schedule's next run {planned['invocation']} was cancelled or killed; {fix}"
-    blocking = blocking_call(cfg)
+        return False, f"the schedule's next run {planned['invocation']} was cancelled or killed", fix
+    blocking, fix = blocking_call(cfg)
     if blocking:
-        return False, f"the schedule waits for {blocking}"
-    return True, (
-        f"the schedule runs; next run {planned['at']}, closes {planned['date']}, generation {planned['generation']}"
-    )
+        return False, f"the schedule waits for {blocking}", fix
+    text = f"the schedule runs; next run {planned['at']}, closes {planned['date']}, generation {planned['generation']}"
+    return True, text, ""
+
+
+def with_fix(text: str, fix: str) -> str:
+    """Return a line with its next command, if it has one."""
+    return f"{text}; next: {fix}" if fix else text
 
 
 def past(cfg: dict, state: dict) -> list[str]:
@@ -160,6 +168,6 @@ def past(cfg: dict, state: dict) -> list[str]:
 
 def remind(target: Target) -> None:
     """Print one line if the schedule is not running; a deploy neither starts nor stops it."""
-    runs, line = check(target.cfg, closings.state_of(target.cfg, SERVICE, KEY), target.env)
+    runs, *line = check(target.cfg, closings.state_of(target.cfg, SERVICE, KEY), target.env)
     if not runs:
-        print(f"{target.env}: {line}")
+        print(f"{target.env}: {with_fix(*line)}")

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from invoke import Exit
 
-from ops import aws_cli, environment, terminal
+from ops import aws_cli, config, environment, terminal
 from ops.progress import waiting_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,8 +43,8 @@ FIXES = (
     ("Unable to locate credentials", "sign in, or name a profile as AWS_PROFILE in the env file"),
     ("The config profile", "correct AWS_PROFILE in the env file, or make the profile"),
     ("ExpiredToken", "sign in again"),
-    ("iam:PassRole", "policies/deploy.json allows it; an administrator applies it with `inv roles`"),
-    ("AccessDenied", "policies/ lists who may do what; an administrator applies it with `inv roles`"),
+    ("iam:PassRole", "policies/deploy.json allows it; an administrator applies it with `inv roles --env ENV`"),
+    ("AccessDenied", "policies/ lists who may do what; an administrator applies it with `inv roles --env ENV`"),
     ("Throttling", "AWS received too many requests; run it again in a minute"),
     ("TooManyRequestsException", "AWS received too many requests; run it again in a minute"),
     ("ResourceConflictException", "find out what else changes the function, then run it again"),
@@ -173,7 +173,7 @@ def query(c, cfg: dict[str, str], command: str, missing: str | None = None) -> s
         return done.stdout.strip()
     if missing and missing in done.stderr:
         return None
-    raise Exit(failure(command, done))
+    raise Exit(config.name_environment(failure(command, done), cfg.get("ENVIRONMENT", "ENV")))
 
 
 def query_json(c, cfg: dict[str, str], command: str, missing: str | None = None) -> dict | None:
@@ -184,7 +184,8 @@ def query_json(c, cfg: dict[str, str], command: str, missing: str | None = None)
     except ValueError:
         # Its text can have secrets.
         raise Exit(
-            f"`{first_words(command)} …` printed no JSON; run it yourself with the variables of `inv env.shell`"
+            f"`{first_words(command)} …` printed no JSON; run it yourself with the variables of"
+            f" `inv env.shell --env {cfg['ENVIRONMENT']}`"
         ) from None
 
 
@@ -206,7 +207,7 @@ def run_local(c, cfg: dict[str, str], command: str) -> str:
         if done.ok:
             return done.stdout.strip()
         if not any(words in done.stderr for words in TRANSIENT) or time.monotonic() > deadline:
-            raise Exit(failure(command, done))
+            raise Exit(config.name_environment(failure(command, done), cfg.get("ENVIRONMENT", "ENV")))
         time.sleep(PAUSE_SECONDS)
 
 

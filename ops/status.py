@@ -98,7 +98,7 @@ def restate(cfg: dict) -> Iterator[str]:
 
 def past_and_next(cfg: dict, env: str) -> Iterator[str]:
     state = closings.state_of(cfg, schedule.SERVICE, schedule.KEY)
-    yield schedule.check(cfg, state, env)[1]
+    yield schedule.with_fix(*schedule.check(cfg, state, env)[1:])
     yield from schedule.past(cfg, state)
 
 

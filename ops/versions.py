@@ -10,7 +10,8 @@ from invoke import Exit
 from ops import alarms, deploy, function_url, keep_warm, logs, release, restate, roles, shell, terminal
 from ops.alias import delete_concurrency, get_alias
 from ops.config import ENV_HELP
-from ops.repair import change, confirm
+from ops.invocations import change
+from ops.repair import confirm
 from ops.restate import arn_of, deployments, function_of, sql
 from ops.shell import aws
 from ops.target import Target
@@ -215,7 +216,7 @@ def refuse_while_unfinished(target: Target, ours: list[dict]) -> None:
     env, rows = target.env, unfinished(target, ours)
     if rows:
         first = f"{rows[0]['target']} is {rows[0]['status']}"
-        fix = f"stop the schedule with `inv schedule stop --env {env}` and let closings end, or use `inv cancel`"
+        fix = f"stop the schedule with `inv schedule stop --env {env}`, and let closings end: `inv status --env {env}`"
         raise Exit(f"{env}: {len(rows)} invocations are unfinished, such as {first}; {fix}. Nothing was removed.")
 
 

@@ -253,7 +253,7 @@ class Player:
                 raise RuntimeError(f"{self.date} is not closed after {named}")
             task, *words = found[1].replace(" --env local", "").split()
             named.append(" ".join(["inv", task, *words]))
-            words = [self.truth() if word == "succeeded|failed" else word for word in words]
+            words = [self.truth() if before == "--as" else word for before, word in zip(["", *words], words)]
             asks = task in ("rerun", "resolve") or "--latest" in words
             self.stage.inv(task, *words, *(["--yes"] if asks else []))
 

@@ -21,7 +21,7 @@ from chaos.faults import Faults
 from handler import genius, settings
 from local.cloud import Cloud
 from local.demo import connect
-from ops import closings, config, repair
+from ops import closings, config, invocations, repair
 from ops.restate import request
 
 PERIODS = ("2025-01", "2025-04", "2025-07", "2025-10")
@@ -216,7 +216,7 @@ class Runner:
         decision = "succeeded" if any(one.get("status") == "1" for one in events) else "failed"
         self.counts[f"resolved as {decision}"] += 1
         body = {"job": job, "as": decision, "who": "chaos"}
-        status, answer = request(self.cfg, "POST", repair.handler_url(self.cfg, period, "resolve"), body)
+        status, answer = request(self.cfg, "POST", invocations.url(self.cfg, "ClosingPeriod", period, "resolve"), body)
         if status >= 300:
             raise Exit(str(answer))
 

@@ -159,13 +159,13 @@ def test_deploys_that_fail_half_way_report_what_is_live_and_the_next_one_fixes_t
     restate.inject("POST /v3/deployments", INCOMPATIBLE)
     output = refusal(deploy.deploy, Context(), name)
     assert "META0006" in output and f"the alias has version {before}" in output
-    assert output.endswith(f"`inv deploy --env {name}` fixes it")
+    assert output.endswith(f"correct the cause, then run `inv deploy --env {name}`")
     assert sum(one.startswith("PUT") for one in aws.requests) == 4
 
     aws.inject("POST .*/invocations", FAILED)
     output = refusal(deploy.deploy, Context(), name)
     assert "no module named genius" in output and f"the alias has version {before + 1}" in output
-    assert output.endswith(f"`inv rollback --env {name}` fixes it")
+    assert output.endswith(f"run `inv rollback --env {name}`")
 
     capsys.readouterr()
     deploy.deploy(Context(), name)

@@ -70,7 +70,7 @@ def follow(checkout: Checkout, date: str) -> list[str]:
             return done
         assert len(done) < MOST_COMMANDS, done
         # By the procedure's own log it has succeeded.
-        words = found[1].replace("succeeded|failed", "succeeded").split()
+        words = found[1].replace("--as failed", "--as succeeded").split()
         done.append(" ".join(one for one in words if one in ("rerun", "resolve", "close", "status", "--adopt")))
         asks = words[0] in ("rerun", "resolve")
         watch = ["--watch"] if words[0] in ("rerun", "close") else []

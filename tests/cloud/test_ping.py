@@ -72,7 +72,7 @@ def test_ping_from_cron_names_what_only_restate_knows(quiet):
         inv("schedule", "stop", "--env", "local")
     wait_for(lambda: not attention.blocked_periods(quiet))
     (line,) = ours(cron("local"))
-    assert line == "local: the schedule is not running; start it with `inv schedule start --env local`"
+    assert line == "local: the schedule is not running; next: inv schedule start --env local"
     inv("schedule", "start", "--env", "local")
     try:
         assert cron("local").returncode == 0

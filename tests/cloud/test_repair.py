@@ -124,10 +124,10 @@ def test_job_with_unknown_result_blocks_its_period_until_resolved(deployed):
     period, other = date[:7], f"{date[:7]}-02"
     refused = close(other, check=False)
     assert f"{period} is blocked by job GNS_" in refused.stderr
-    assert f"inv resolve --env ENV --period {period}" in refused.stderr
+    assert f"inv resolve --env local --period {period}" in refused.stderr
     assert "is blocked by" in rerun(date, check=False).stderr
     advice = inv("next", "--env", "local", "--date", date).stdout
-    assert f"Next: `inv resolve --env local --period {period} --as succeeded|failed`" in advice
+    assert f"Next: `inv resolve --env local --period {period} --as failed`" in advice
     (start,) = starts(period)
     words = ("resolve", "--env", "local", "--period", period, "--as", result, "--who", "siti", "--yes")
     assert f"{start['job']} {result}, decided by siti" in dry_then_real(*words).stdout
@@ -200,7 +200,7 @@ def test_a_paused_closing_is_resumed_by_its_date_and_not_the_one_that_waits_behi
     FAULTS.inject("listener_down")
     inv("close", "--env", "local", "--date", date)
     deadline = time.monotonic() + 20
-    while "backing-off" not in closings.current_step(deployed, date):
+    while "fails: [500 Internal] Genius at" not in closings.current_step(deployed, date):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     shown = inv("status", "--env", "local", "--date", date).stdout

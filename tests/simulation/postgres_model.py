@@ -83,7 +83,7 @@ class Postgres:
     def left_out(self, owner: str, date: str, resume: bool, first: str | None) -> list[str]:
         earlier = [row for row in self.of_date(date) if row["owner"] != owner]
         try:
-            return plan.plan(earlier, resume, first)
+            return plan.plan(date, earlier, resume, first)
         except ValueError as error:
             raise Refused(f"{date} {error}; nothing was started") from None
 

@@ -39,8 +39,9 @@ def test_a_paused_close_is_resumed_by_the_date_of_the_run_that_called_it():
 
 def test_a_paused_call_of_the_scheduler_is_resumed_by_its_id():
     row = {"id": "inv_9", "target": "DailyClosingScheduler/main/trigger", "service": "DailyClosingScheduler"}
-    (line,) = lines({**row, "key": "main", "status": "paused", "created_at": "2025-01-31T13:00:00Z"})
-    assert line.endswith("then restate invocations resume inv_9")
+    row |= {"key": "main", "status": "paused", "created_at": "2025-01-31T13:00:00Z", "resume": "curl -X PATCH …/inv_9"}
+    (line,) = lines(row)
+    assert line.endswith("then curl -X PATCH …/inv_9")
 
 
 def test_each_cause_is_one_line_with_its_command():

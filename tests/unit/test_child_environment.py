@@ -28,6 +28,7 @@ WHO = "sts get-caller-identity"
 # Nothing listens on port 9, discard.
 NOWHERE = "http://127.0.0.1:9"
 CFG = {
+    "ENVIRONMENT": "prod",
     "AWS_REGION": "ap-southeast-3",
     "AWS_PROFILE": "",
     "AWS_ENDPOINT_URL": "",

@@ -126,7 +126,7 @@ def test_ez_connect_string_gets_the_time_limits_of_the_function(connecting):
     ("value", "kind", "words"),
     [
         ("genius.invalid:1521/GNS", Unavailable, "Name or service not known|Temporary failure in name resolution"),
-        ("127.0.0.1:1/GNS", Unavailable, "DPY-6005: cannot connect to database .*; .*Connection refused"),
+        ("127.0.0.1:1/GNS", Unavailable, "DPY-6005: cannot connect to database; .*Connection refused"),
         ("GENIUS", Refused, "DPY-4027: .* TNS alias .*; write host:port/service"),
     ],
 )

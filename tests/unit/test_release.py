@@ -81,7 +81,7 @@ def test_without_a_role_nothing_is_waited_for_and_the_line_names_the_live_versio
         )
     assert "META0003" in str(caught.value)
     assert "the alias has version 1, Restate starts closings on version 1" in str(caught.value)
-    assert str(caught.value).endswith("`inv deploy --env prod` fixes it")
+    assert str(caught.value).endswith("correct the cause, then run `inv deploy --env prod`")
 
 
 def test_a_version_that_something_else_was_registered_after_is_registered_again(restate, monkeypatch):
