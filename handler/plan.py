@@ -76,7 +76,7 @@ def next_command(state: dict, env: str = "ENV") -> dict:
     if run and run["status"] != "completed":
         if behind := state.get("queuedBehind"):
             return answer(f"{date} waits for the closing of {behind}", "next", "--date", behind)
-        return answer(f"the closing of {date} is {run['status']}", "status", *of_date, "--watch")
+        return answer(f"{date} is not closed yet", "status", *of_date, "--watch")
     left, finished = left_jobs(state), done(rows)
     if finished == list(STEPS) and not left and not (blocked and blocked["date"] == date):
         return answer(f"{date} is closed", "")

@@ -41,11 +41,11 @@ def find(target: Target) -> list[str]:
             failed[date] = run["completion_failure"]
     late_after = float(cfg["CLOSING_LATE_AFTER"])
     lines = evaluate(rows, blocked, failed, late_after, time.time(), target.env)
-    # A schedule that was never started is a decision, as in a test environment; one that was stopped needs a person.
-    if not state:
-        return lines
     if hold := state.get("hold"):
         lines.append(f"{describe_hold(hold)}; next: inv release --env {target.env}")
+    # A schedule that was never started is a decision, as in a test environment; one that was stopped needs a person.
+    if "generation" not in state:
+        return lines
     runs, *line = schedule.check(cfg, state, target.env)
     return lines if runs else [*lines, schedule.with_fix(*line)]
 

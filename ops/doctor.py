@@ -113,7 +113,7 @@ def examine(target: Target, checks: Checks) -> Iterator[Finding]:
             for finding in check(target):
                 yield finding if finding.name else finding._replace(name=name)
         except Exit as error:
-            text = str(error.message).removesuffix(f"; {shell.START}").partition("; read its log")[0]
+            text = str(error.message).removesuffix(f"; {shell.START}").partition("; next: ")[0]
             root, its_fix = next(((sign, its_fix) for sign, its_fix in ROOTS if re.search(sign, text)), (text, fix))
             if root not in known:
                 yield failed(text, fix_of(error, its_fix.format(env=target.env)), name)
@@ -277,17 +277,11 @@ def paused(target: Target) -> Iterator[Finding]:
     rows = closings.paused(target.cfg)
     for row in rows:
         text = f"{row['target']} {row['id']} is paused: {first_line(closings.last_failure(target.cfg, row))}"
-        yield failed(text, f"remove its cause, then {after(target, row)}")
+        # A call of the scheduler has no date.
+        date, call = row["date"], invocations.by_hand(target.cfg, row["id"], "resume")
+        yield failed(text, f"remove its cause, then {next_command.command(target, date) if date else call}")
     if not rows:
         yield passed("no invocation is paused")
-
-
-def after(target: Target, row: dict) -> str:
-    """Return the command for a paused invocation after its cause is removed; one of the scheduler has no date."""
-    date = row.get("date") or row["key"]
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", date):
-        return next_command.command(target, date)
-    return invocations.by_hand(target.cfg, row["id"], "resume")
 
 
 DEPLOY, UP = "inv deploy --env {env}", "check that RESTATE_ADMIN_URL of env/{env}.env is right and that the server runs"

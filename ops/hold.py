@@ -23,10 +23,10 @@ from ops.task import ENVIRONMENT, task
         **WHO_HELP,
     },
 )
-def hold(c, env, reason, until="", who=""):
+def hold(c, env, reason, until=None, who=""):
     """Let no closing begin until inv release or a time; one that runs goes on, and scheduled dates wait."""
     target = Target.load(c, env)
-    body = {"protocol": protocol(), "who": person(who), "reason": reason, "until": until or None}
+    body = {"protocol": protocol(), "who": person(who), "reason": reason, "until": until}
     try:
         check_hold(MAIN, body)
     except ValueError as error:

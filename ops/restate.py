@@ -71,7 +71,7 @@ def decoded(answer: bytes, cfg: dict[str, str]) -> object:
 
 def curl(cfg: dict[str, str], method: str, url: str, body: object = None) -> str:
     """Return one call of Restate's HTTP API as a command; an argument would show the token to other users."""
-    data = "" if body is None else f" -H 'content-type: application/json' -d '{json.dumps(body)}'"
+    data = "" if body is None else f" -H 'content-type: application/json' -d {q(json.dumps(body))}"
     if not needs_token(cfg, url):
         return f"curl -X {method} {url}{data}"
     return f"""printf 'authorization: Bearer %s' "$RESTATE_AUTH_TOKEN" | curl -X {method} {url} -H @-{data}"""

@@ -11,7 +11,7 @@ from handler.plan import describe_hold
 from ops import closings, invocations
 from ops.config import ENV_HELP
 from ops.invocations import by_hand
-from ops.restate import first_line, message, sql
+from ops.restate import first_line, message, one_line, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task
 
@@ -95,6 +95,8 @@ def call(target: Target, verb: str, body: object = None) -> dict:
     if status == 404:
         fix = f"run `inv deploy --env {target.env}` first"
         raise Exit(f"Restate has no handler {SERVICE}/{verb}: {message(answer)}; {fix}")
+    if status == 400:
+        raise Exit(one_line(message(answer)))
     if status >= 300 or not isinstance(answer, dict):
         fix = f"see `inv doctor --env {target.env}`"
         raise Exit(f"Restate refused {SERVICE}/{verb} with status {status}: {message(answer)}; {fix}")

@@ -108,7 +108,7 @@ def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, rec
         inv("schedule", "stop", "--env", "local")
         inv("keep-warm", "off", "--env", "local")
     messages = {name: " | ".join(one.message for one in found) for name, found in failures.items() if found}
-    assert set(messages) == {"roles", "function", "rights", "restate", "scheduler", "keep-warm", "periods", "paused"}
+    assert set(messages) == {"roles", "function", "rights", "restate", "schedule", "keep-warm", "periods", "paused"}
     assert "the policy lambda-execution" in messages["roles"] and "is not there" in messages["roles"]
     assert "MemorySize is 512" in messages["function"] and "at least 1024 are needed" in messages["function"]
     assert "lacks CREATE JOB and EXECUTE" in messages["rights"]
@@ -294,7 +294,7 @@ def test_error_that_the_function_knows_is_not_explained_a_second_time(cfg):
 
 
 def test_restate_that_does_not_answer_is_one_finding(deployed, monkeypatch):
-    asking = ("restate", "scheduler", "periods", "paused")
+    asking = ("restate", "schedule", "periods", "paused")
     monkeypatch.setattr(doctor, "CHECKS", {name: doctor.CHECKS[name] for name in asking})
     away = {**deployed, "RESTATE_ADMIN_URL": "http://127.0.0.1:1"}
     found = list(doctor.examine(Target(C, away, "local"), doctor.CHECKS))
@@ -354,17 +354,17 @@ def test_paused_invocation_fails_with_its_last_failure(cfg, monkeypatch):
     monkeypatch.setattr(next_command, "known_state", lambda cfg, date: {"date": date, "paused": "inv_1"})
     (one,) = findings(doctor.paused, cfg)
     assert not one.passed and "is paused: ORA-01017: no" in one.message
-    assert one.fix == "fix the cause, then inv resume --env local --date 2025-01-31"
+    assert one.fix == "remove its cause, then inv resume --env local --date 2025-01-31"
     # A run that the schedule has started, and a call of the schedule itself.
     schedule = {"run_service": "DailyClosingScheduler", "run_key": "main"}
     paused[:] = [{"id": "inv_2", "target": "run", "own_service": "DailyClosing", "own_key": "2025-01-30", **schedule}]
     paused.append({"id": "inv_3", "target": "trigger", "own_service": "DailyClosingScheduler", "own_key": "main"})
     assert [one.fix for one in findings(doctor.paused, cfg)] == [
-        "fix the cause, then inv resume --env local --date 2025-01-30",
-        "fix the cause, then restate invocations resume inv_3",
+        "remove its cause, then inv resume --env local --date 2025-01-30",
+        f"remove its cause, then curl -X PATCH {cfg['RESTATE_ADMIN_URL']}/invocations/inv_3/resume",
     ]
     paused[:] = [close]
     # Genius cannot be read: the doctor does not answer with itself.
     monkeypatch.setattr(next_command, "known_state", lambda cfg, date: {"date": date, "jobs": "ORA-12541"})
     (one,) = findings(doctor.paused, cfg)
-    assert one.fix == "fix the cause, then inv next --env local --date 2025-01-31"
+    assert one.fix == "remove its cause, then inv next --env local --date 2025-01-31"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -83,12 +85,16 @@ def test_running_closing_is_left_alone(scheduler):
 
 
 def test_hold_is_printed_by_each_view(scheduler):
-    inv("hold", *ENV, "--reason", "network move")
+    # Its command is echoed as it can be pasted.
+    command = inv("hold", *ENV, "--reason", "Genius' network move").stdout.splitlines()[0]
+    assert json.loads(shlex.split(command)[-1])["reason"] == "Genius' network move"
     for words in (("status",), ("schedule", "status"), ("doctor",), ("ping", "--quiet", "--closings")):
         done = inv(*words, *ENV, check=False)
         shown = done.stdout + done.stderr
-        assert "closings are held by" in shown and "network move" in shown, words
+        assert "closings are held by" in shown and "Genius' network move" in shown, words
     assert "fix: inv release --env local" in inv("doctor", *ENV, check=False).stdout
+    # A schedule that was never started is not reported as stopped because of a hold.
+    assert len(inv("ping", "--quiet", "--closings", *ENV, check=False).stderr.splitlines()) == 1
 
 
 def test_dates_wait_and_are_caught_up_after_the_release(scheduler):
@@ -132,7 +138,9 @@ def test_hold_ends_by_itself(scheduler):
         (("--reason", ""), "reason '': expected 1 to 200 printable characters"),
         (("--reason", "a\nb"), "printable"),
         (("--reason", "x", "--until", "tomorrow"), "until 'tomorrow': expected a time such as"),
-        (("--reason", "x", "--until", "2020-01-01T00:00"), "is past; nothing was done"),
+        (("--reason", "x", "--until", ""), "until '': expected a time such as"),
+        (("--reason", "x", "--until", "2020-01-01T00:00"), "until 2020-01-01T00:00:00 is past; nothing was done"),
+        (("--reason", "x", "--until", "2020-01-01T00:00+09:00"), "is past; nothing was done"),
     ],
 )
 def test_bad_input_is_one_line(scheduler, words, error):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from invoke import Context
-from support.helpers import ROOT, STATE, environment_file, inv
+from support.helpers import ROOT, STATE, close, environment_file, inv
 from support.schedule_helpers import Schedule, wait_for
 
 from ops import attention, ping
@@ -67,10 +67,22 @@ def test_ping_from_cron_names_what_only_restate_knows(quiet):
         assert (
             "inv resolve --env local --period 2019-10" in inv("next", "--env", "local", "--date", "2019-10-09").stdout
         )
+        close("2019-10-09", check=False)
     finally:
         set_state(quiet, "ClosingPeriod", "2019-10", {})
-        inv("schedule", "stop", "--env", "local")
     wait_for(lambda: not attention.blocked_periods(quiet))
+    # As if the schedule had sent this date, which the block has ended.
+    state = Schedule(quiet).state()
+    set_state(quiet, "DailyClosingScheduler", "main", {**state, "last": {"at": "x", "dates": ["2019-10-09"]}})
+    wait_for(lambda: "last" in Schedule(quiet).state())
+    try:
+        (line,) = ours(cron("local"))
+        assert line.startswith("local: 2019-10-09 failed: [423] 2019-10 is blocked by job GNS_X")
+        assert line.endswith("; next: inv next --env local --date 2019-10-09")
+        assert "inv rerun --env local --date 2019-10-09" in inv(*line.rpartition("inv ")[2].split()).stdout
+        set_state(quiet, "DailyClosingScheduler", "main", state)
+    finally:
+        inv("schedule", "stop", "--env", "local")
     (line,) = ours(cron("local"))
     assert line == "local: the schedule is not running; next: inv schedule start --env local"
     inv("schedule", "start", "--env", "local")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from invoke import Context, Exit
-from support.helpers import STATE, administer, close, inv, run_rows, starts
+from support.helpers import STATE, administer, close, environment_file, inv, run_rows, starts
 
 from local.oracle.faults import Faults
 from ops import closings
@@ -213,6 +213,13 @@ def test_a_paused_closing_is_resumed_by_its_date_and_not_the_one_that_waits_behi
     paused, queued = (inv("status", "--env", "local", "--date", one).stdout for one in (date, behind))
     assert "ClosingPeriod/2025-10/close: paused; " in paused and "paused" not in queued.partition("Next")[0]
     assert f"ClosingPeriod/2025-10/close: queued behind the closing of {date}" in queued
+    with environment_file("testlate", CLOSING_LATE_AFTER="1") as late:
+        lines = inv("ping", "--env", late, "--quiet", "--closings", check=False).stderr.splitlines()
+    known = [line for line in lines if date[:7] in line]
+    assert known[0].startswith("testlate: ClosingPeriod/2025-10/close is paused: [500")
+    assert known[0].endswith(f"next: fix the cause, then inv next --env testlate --date {date}")
+    assert f"{behind} is late: not closed after" in known[1] and len(known) == 2 and "{" not in known[0]
+    assert known[1].endswith(f"next: inv next --env testlate --date {behind}")
     other = inv("resume", "--env", "local", "--date", behind, check=False)
     assert other.returncode == 1 and f"nothing is paused for {behind}" in other.stderr
     FAULTS.clear("listener_down")
