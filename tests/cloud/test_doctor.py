@@ -234,7 +234,7 @@ def test_unreachable_database_names_its_settings_and_the_network(cfg):
     for name, setting in (("postgres", "PG_HOST"), ("oracle", "ORACLE_CONNECT_STRING")):
         one = readiness.evaluate_database(name, {"ok": False, "error": "no answer within 8 s"}, vpc, "prod")
         assert not one.passed and one.message == "no answer within 8 s"
-        assert f"check {setting}" in one.fix and "sg-0c must allow outbound TCP" in one.fix
+        assert f"or if {setting}" in one.fix and "sg-0c must allow outbound TCP" in one.fix
 
 
 def test_account_that_differs_from_the_role_s_fails(cfg):
