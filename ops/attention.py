@@ -11,7 +11,7 @@ from datetime import datetime
 
 from handler.plan import describe_hold
 from ops import closings, schedule
-from ops.invocations import by_hand
+from ops.invocations import manual_command
 from ops.restate import first_line, sql
 from ops.target import Target
 
@@ -33,7 +33,7 @@ def find(target: Target) -> list[str]:
     state = closings.state_of(cfg, schedule.SERVICE, schedule.KEY)
     for row in rows:
         if row["status"] == "paused":
-            row |= {"last_failure": closings.last_failure(cfg, row), "resume": by_hand(cfg, row["id"], "resume")}
+            row |= {"last_failure": closings.last_failure(cfg, row), "resume": manual_command(cfg, row["id"], "resume")}
     failed = {}
     for date in (state.get("last") or {}).get("dates", []):
         run = closings.invocation_of(cfg, "DailyClosing", date, "run")
@@ -58,7 +58,7 @@ def blocked_periods(cfg: dict) -> dict[str, dict]:
 def evaluate(rows: list[dict], blocked: dict, failed: dict, late_after: float, now: float, env: str) -> list[str]:
     """Return the lines of unfinished invocations, blocked periods and failed scheduled dates, each cause once.
 
-    rows: of UNFINISHED, a paused one with "resume", the command by hand; blocked: blocked_periods; failed: the failure
+    rows: of UNFINISHED, a paused one with "resume", the manual command; blocked: blocked_periods; failed: the failure
     by date; late_after: seconds; now: epoch seconds.
     """
     dates = {row["id"]: row["key"] for row in rows if row["service"] == "DailyClosing"}

@@ -278,7 +278,7 @@ def paused(target: Target) -> Iterator[Finding]:
     for row in rows:
         text = f"{row['target']} {row['id']} is paused: {first_line(closings.last_failure(target.cfg, row))}"
         # A call of the scheduler has no date.
-        date, call = row["date"], invocations.by_hand(target.cfg, row["id"], "resume")
+        date, call = row["date"], invocations.manual_command(target.cfg, row["id"], "resume")
         yield failed(text, f"remove its cause, then {next_command.command(target, date) if date else call}")
     if not rows:
         yield passed("no invocation is paused")

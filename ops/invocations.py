@@ -60,7 +60,7 @@ def withdraw(target: Target, service: str, key: str, handler: str) -> str:
     deadline = time.monotonic() + WITHDRAWING_SECONDS
     while sql(target.cfg, f"SELECT id FROM sys_invocation WHERE id = ? AND {LIVE}", found):
         if time.monotonic() > deadline:
-            return f"The call is pending and can act later; `{by_hand(target.cfg, found, 'kill')}` withdraws it"
+            return f"The call is pending and can act later; `{manual_command(target.cfg, found, 'kill')}` withdraws it"
         time.sleep(POLL_SECONDS)
     return "Nothing was changed, the call was withdrawn"
 
@@ -73,7 +73,7 @@ def change(target: Target, invocation: str, verb: str, options: str = "") -> Non
         raise Exit(f"Restate answered {status} to PATCH {path}: {one_line(message(answer))}")
 
 
-def by_hand(cfg: dict, invocation: str, verb: str) -> str:
+def manual_command(cfg: dict, invocation: str, verb: str) -> str:
     """Return the command by which a person changes an invocation that no task of ours is for."""
     url = f"{cfg['RESTATE_ADMIN_URL']}/invocations/{invocation}/{verb}"
     return with_shell(cfg, curl(cfg, "PATCH", url)) if needs_token(cfg, url) else curl(cfg, "PATCH", url)

@@ -10,7 +10,7 @@ from invoke import Exit
 from handler.plan import describe_hold
 from ops import closings, invocations
 from ops.config import ENV_HELP
-from ops.invocations import by_hand
+from ops.invocations import manual_command
 from ops.restate import first_line, message, one_line, sql
 from ops.target import Target
 from ops.task import ENVIRONMENT, NOTHING, task
@@ -121,7 +121,11 @@ def blocking_call(cfg: dict) -> tuple[str, str]:
         f"its call {row['target_handler_name']} {row['id']}: {trouble}: {first_line(closings.last_failure(cfg, row))}"
     )
     # One that fails goes on by itself as soon as the function answers it.
-    fix = by_hand(cfg, row["id"], "resume") if row["status"] == "paused" else f"inv doctor --env {cfg['ENVIRONMENT']}"
+    fix = (
+        manual_command(cfg, row["id"], "resume")
+        if row["status"] == "paused"
+        else f"inv doctor --env {cfg['ENVIRONMENT']}"
+    )
     return text, fix
 
 
