@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import time
@@ -10,6 +9,7 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
+from botocore.session import Session
 from support import soak_clock
 from support.helpers import ROOT, connect, inv
 
@@ -26,7 +26,9 @@ class Schedule:
 
     def __init__(self, cfg: dict[str, str]):
         self.cfg = cfg
-        self.function = f"{cfg['AWS_ENDPOINT_URL']}/2015-03-31/functions/{cfg['FUNCTION_NAME']}"
+        key = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+        place = {"region_name": cfg["AWS_REGION"], "endpoint_url": cfg["AWS_ENDPOINT_URL"]}
+        self.aws, self.name = Session().create_client("lambda", **place, **key), {"FunctionName": cfg["FUNCTION_NAME"]}
         self.arn = ""
 
     def deploy(self, clock: str, **changed: str) -> str:
@@ -35,14 +37,13 @@ class Schedule:
         Returns the version's ARN.
         """
         variables = {**function_environment(self.cfg), soak_clock.VARIABLE: clock, **changed}
-        found = self.ask("GET", f"{self.function}/configuration")
+        found = self.aws.get_function_configuration(**self.name)
         if found["Handler"] != ENTRY:
-            self.ask("PUT", f"{self.function}/code", {"ZipFile": base64.b64encode(bundle_on_clock()).decode()})
+            self.aws.update_function_code(**self.name, ZipFile=bundle_on_clock())
         elif found["Environment"]["Variables"] == variables:
             return self.arn
-        configuration = {"Handler": ENTRY, "Environment": {"Variables": variables}}
-        self.ask("PUT", f"{self.function}/configuration", configuration)
-        self.arn = self.ask("POST", f"{self.function}/versions", {})["FunctionArn"]
+        self.aws.update_function_configuration(**self.name, Handler=ENTRY, Environment={"Variables": variables})
+        self.arn = self.aws.publish_version(**self.name)["FunctionArn"]
         self.ask("POST", f"{self.cfg['RESTATE_ADMIN_URL']}/v3/deployments", {"arn": self.arn})
         return self.arn
 
