@@ -15,12 +15,17 @@ from invoke import Context
 
 from local.cloud import Cloud
 from local.demo import billed_milliseconds
+from ops import restate
 from ops.target import Target
 
 FACTOR = 240
 HOURS = 6
 BLOCKING_MS = 24 * 900 * 1000
-
+# Of the invocation that waits.
+JOURNAL = (
+    "SELECT count(1) AS entries, sum(raw_length) AS bytes FROM sys_journal JOIN sys_invocation USING (id)"
+    " WHERE target_service_name = 'ClosingPeriod'"
+)
 
 DURATIONS = {
     "POLL_INITIAL_SECONDS": f"{10 / FACTOR:.4f}",
@@ -49,17 +54,15 @@ def report(copy) -> None:
     done = copy.inv("close", "--env", "local", "--date", "2025-01-31", "--watch")
     if done.returncode:
         raise SystemExit(done.stderr)
-    count, billed = invocations(began)
+    target = Target.load(Context(), "local")
+    billed_each = billed_milliseconds(target, began)
+    count, billed = len(billed_each), sum(billed_each)
+    (journal,) = restate.sql(target.cfg, JOURNAL)
     print(f"a job of {HOURS} h, all durations divided by {FACTOR} ({time.time() - began:.0f} s)")
     print(f"  invocations        {count:10,d}   goal: at most 170")
     print(f"  billed ms          {billed:10,d}")
+    print(f"  journal entries    {journal['entries']:10,d}   {journal['bytes']:,d} bytes")
     print(f"  a blocking call    {BLOCKING_MS:10,d}   {BLOCKING_MS / billed:,.0f} times as much")
-
-
-def invocations(began: float) -> tuple[int, int]:
-    """Return how often the function was invoked since a moment, and the milliseconds billed for it."""
-    billed = billed_milliseconds(Target.load(Context(), "local"), began)
-    return len(billed), sum(billed)
 
 
 if __name__ == "__main__":
