@@ -154,8 +154,8 @@ def evaluate_database(name: str, answer: dict, cfg: dict, env: str) -> Finding:
 def evaluate_schema(answer: dict, cfg: dict, env: str) -> Iterator[Finding]:
     """Format the faults that the function finds in tables, columns, function, encoding and grants."""
     for fault in answer["faults"]:
-        text, ours, _ = fault.partition("; run `inv schema`")
         fix = f"inv schema --env {env}"
+        text, ours, _ = fault.partition(f"; run `{fix}`")
         yield failed(text, fix if ours else f"as in the message; then {fix}", "schema")
     if not answer["faults"]:
         yield passed(f"tables, columns, function, encoding and grants of {cfg['PG_SCHEMA']} are as expected", "schema")

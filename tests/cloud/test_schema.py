@@ -33,7 +33,7 @@ def bare(own_schema, admin):
         ("ALTER TABLE {s}.closing_findings OWNER TO postgres", "GRANT DELETE ON {s}.closing_findings TO finance"),
         ("REVOKE USAGE ON SCHEMA {s} FROM finance; ALTER SCHEMA {s} OWNER TO postgres", "GRANT USAGE ON SCHEMA {s}"),
         ("ALTER TABLE {s}.branches RENAME TO away", "schema {s} has no branches; PG_SCHEMA must be the report's"),
-        ("DROP TABLE {s}.closing_decisions", "schema {s} has no closing_decisions; run `inv schema`"),
+        ("DROP TABLE {s}.closing_decisions", "schema {s} has no closing_decisions; run `inv schema --env ENV`"),
         ("ALTER TABLE {s}.legacy_trial_balances DROP description", "legacy_trial_balances has no column description"),
         ("ALTER TABLE {s}.closing_runs DROP ledger_job", "closing_runs has no column ledger_job"),
         (
@@ -60,7 +60,7 @@ def test_each_fault_is_reported(bare, broken, fault):
     assert [one for one in faults if fault.format(**given) in one], faults
     deep = health.measure({"postgres": schema.ping}, 10)["postgres"]
     assert deep["faults"] == faults
-    if "run `inv schema`" in fault:
+    if "run `inv schema --env ENV`" in fault:
         schema.apply()
     else:
         with pytest.raises(Refused) as refused:
