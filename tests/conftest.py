@@ -33,8 +33,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         file, _, test = item.nodeid.partition("::")
         group = "zips" if item.path in with_zips - in_cloud else file
-        # The tests of the simulation share nothing.
-        item.add_marker(pytest.mark.xdist_group(test if item.path.name == "test_simulation.py" else group))
+        # A file may have groups of its own; the tests of the simulation share nothing.
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(test if item.path.name == "test_simulation.py" else group))
     items.sort(key=lambda item: (([*LONGEST, item.path.name]).index(item.path.name), item.path not in in_cloud))
 
 
