@@ -19,7 +19,7 @@ from handler import oracle, settings
 # A real Oracle for the tests of handler/genius.py; tests that inject a fault are then skipped.
 REAL = os.environ.get("ORACLE_TEST_CONNECT_STRING")
 # The longest files that do not use the workers' clouds. They begin first, so that no worker is left alone with one.
-LONGEST = ("test_pages.py", "test_simulation.py", "test_chaos.py")
+LONGEST = ("test_chaos.py", "test_pages.py", "test_simulation.py")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
         # A file may have groups of its own; the tests of the simulation share nothing.
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(test if item.path.name == "test_simulation.py" else group))
-    items.sort(key=lambda item: (([*LONGEST, item.path.name]).index(item.path.name), item.path not in in_cloud))
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path not in in_cloud))
 
 
 @pytest.fixture(scope="session", autouse=True)
