@@ -14,6 +14,8 @@ from .errors import Refused, Unavailable
 from .oracle import connected, driver, first_line
 
 CONNECT_SECONDS, CALL_SECONDS = 5, 5
+# After this time no other fact is read, so that the doctor still gets the answer.
+FACTS_SECONDS = 15
 # The number of balances that are read to measure how long reading takes.
 SAMPLE = 1000
 
@@ -36,7 +38,11 @@ def read() -> dict[str, dict]:
     found: dict[str, dict] = {}
     try:
         with connected(CALL_SECONDS, connect_seconds=CONNECT_SECONDS) as connection, connection.cursor() as cursor:
+            until = time.monotonic() + FACTS_SECONDS
             for name, fact in FACTS.items():
+                if time.monotonic() > until:
+                    found[name] = {"unreadable": f"Genius is slow: all facts before this took {FACTS_SECONDS:g} s"}
+                    continue
                 try:
                     found[name] = {"value": fact(cursor)}
                 except driver().Error as error:

@@ -111,14 +111,18 @@ def query_in_time(target: Target, command: str, seconds: int = LIMIT_SECONDS) ->
     """Return the JSON answer of an AWS CLI command; Exit in one line if it fails or takes longer than `seconds`."""
     name, env = target.cfg["FUNCTION_NAME"], target.env
     environ = {**shell.command_environment(target.cfg), "AWS_MAX_ATTEMPTS": "1"}
+    silent = Exit(
+        f"{env}: {name} did not answer within {seconds} s; read its log with `inv logs --env {env} --since 1h`"
+    )
     try:
         done = shell.run(command, environ, seconds)
     except subprocess.TimeoutExpired:
-        raise Exit(
-            f"{env}: {name} did not answer within {seconds} s; read its log with `inv logs --env {env} --since 1h`"
-        ) from None
+        raise silent from None
     if done.ok:
         return json.loads(done.stdout)
+    # The CLI's own limit comes first; the network is not the cause, because the request was sent.
+    if "Read timeout on endpoint URL" in done.stderr:
+        raise silent
     fix = f"; run `inv deploy --env {env}`" if "ResourceNotFoundException" in done.stderr else ""
     raise Exit(config.name_environment(f"{env}: {failure(command, done)}{fix}", env))
 

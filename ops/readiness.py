@@ -34,6 +34,8 @@ DATABASES = {
     "postgres": ("PostgreSQL", "PG_HOST or PG_PORT", "PG_USER or PG_PASSWORD"),
     "oracle": ("Genius", "ORACLE_CONNECT_STRING", "ORACLE_USER or ORACLE_PASSWORD"),
 }
+# How long the doctor waits for an answer: a slow Genius takes all of the function's own limits.
+LIMIT_SECONDS = 60
 # How long before the end of a password the doctor warns.
 WARN_DAYS = 14
 TEXTS = ("VARCHAR2", "NVARCHAR2", "CHAR")
@@ -62,7 +64,7 @@ def endpoints(cfg: dict) -> str:
 def check(target: Target) -> Iterator[Finding]:
     """Send one readiness event, and evaluate its answer: client, both databases, and what a closing needs of them."""
     target = deploy.completed(target)
-    answer = ping.send(target, {"readiness": True})
+    answer = ping.send(target, {"readiness": True}, LIMIT_SECONDS)
     yield passed(f"version {answer['version']} answers, {ping.format_start(answer)}", "ping")
     yield evaluate_client(answer["client"], target.env)
     # A client that does not work is one finding.
@@ -270,7 +272,7 @@ def test_job(target: Target) -> Iterator[Finding]:
     if target.dry:
         yield passed("dry run, no test job was submitted")
         return
-    yield evaluate_test_job(ping.send(target, {"testJob": True}), target)
+    yield evaluate_test_job(ping.send(target, {"testJob": True}, LIMIT_SECONDS), target)
 
 
 def evaluate_test_job(seen: dict, target: Target) -> Finding:

@@ -315,6 +315,12 @@ def test_refused_key_of_aws_is_one_finding(cfg):
     assert one.fix == "sign in, or name a profile as AWS_PROFILE in env/local.env"
 
 
+def test_test_job_is_left_out_if_genius_has_failed_already(cfg):
+    down = Finding("oracle", False, "ORA-12541", "have it started")
+    checks = {"ping": (lambda target: iter([down]), ""), **doctor.TEST_JOB}
+    assert list(doctor.examine(Target(C, cfg, "local"), checks)) == [down]
+
+
 def test_unknown_environment_is_one_line_as_for_other_tasks():
     found = [inv(*words, "--env", "nope", check=False) for words in (["doctor"], ["doctor", "--json"], ["env.check"])]
     assert {(one.returncode, one.stdout, one.stderr) for one in found} == {(1, "", found[-1].stderr)}

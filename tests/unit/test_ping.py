@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 
 import pytest
+from invoke import Context, Exit
 
 from ops import ping
+from ops.target import Target
 
 EVENTS = [
     '{"ping": "deep"}',
@@ -59,3 +62,12 @@ def test_parts_of_a_cold_start_are_in_the_line_of_a_deep_ping():
     assert line.endswith("thin mode; imports 291 ms, Oracle driver 50 ms, connects 20 ms and 10 ms")
     # A version from before this line has no such figures.
     assert ping.format_answer(answer | {"importSeconds": None}, "x").endswith("thin mode")
+
+
+def test_silent_function_is_named_and_not_the_network():
+    """The listener accepts, and never answers: the CLI's own limit is the first to end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        cfg = {"AWS_ENDPOINT_URL": endpoint, "AWS_PROFILE": "", "AWS_REGION": "ap-southeast-3", "FUNCTION_NAME": "f"}
+        with pytest.raises(Exit, match=r"^prod: f did not answer within 6 s; read its log with `inv logs --env prod"):
+            ping.send(Target(Context(), cfg, "prod"), {"ping": True}, 6)

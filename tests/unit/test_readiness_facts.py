@@ -38,6 +38,14 @@ def test_what_cannot_be_read_is_a_fact_and_the_others_are_read(facts):
     assert set(found) == set(readiness.FACTS)
 
 
+def test_slow_genius_leaves_facts_out_and_not_all_of_them(facts, stand_in, monkeypatch):
+    stand_in.faults.inject("latency_ms", "100")
+    monkeypatch.setattr(readiness, "FACTS_SECONDS", 0.05)
+    found = facts()
+    assert "value" in found.pop("login")
+    assert {one["unreadable"] for one in found.values()} == {"Genius is slow: all facts before this took 0.05 s"}
+
+
 def test_no_genius_no_facts(facts, stand_in):
     stand_in.faults.inject("listener_down")
     assert facts() == {}
