@@ -68,6 +68,7 @@ def test_silent_function_is_named_and_not_the_network():
     """The listener accepts, and never answers: the CLI's own limit is the first to end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        cfg = {"AWS_ENDPOINT_URL": endpoint, "AWS_PROFILE": "", "AWS_REGION": "ap-southeast-3", "FUNCTION_NAME": "f"}
+        cfg = dict.fromkeys(("AWS_PROFILE", "RESTATE_ADMIN_URL", "RESTATE_AUTH_TOKEN"), "")
+        cfg |= {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "ap-southeast-3", "FUNCTION_NAME": "f"}
         with pytest.raises(Exit, match=r"^prod: f did not answer within 6 s; read its log with `inv logs --env prod"):
             ping.send(Target(Context(), cfg, "prod"), {"ping": True}, 6)
