@@ -51,7 +51,7 @@ def text(value: str) -> str:
 
 def is_reference(value: str | None) -> bool:
     """Return whether a value names a secret in AWS; no plain value can begin like one."""
-    return (value or "").startswith(("secretsmanager:", "ssm:"))
+    return (value or "").lower().startswith(("secretsmanager:", "ssm:"))
 
 
 def source_of(reference: str) -> str:

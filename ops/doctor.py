@@ -52,6 +52,7 @@ ROOTS = (
         r"|SSO Token|Token has expired|The config profile|aws sso login",
         "sign in, or name a profile as AWS_PROFILE in env/{env}.env",
     ),
+    (r"has no live version|has no version that is live|Function not found", "inv deploy --env {env}"),
 )
 # Name -> the check, and the fix if it ends with an Exit.
 Checks = dict[str, tuple[Callable[[Target], Iterator[Finding]], str]]
@@ -176,13 +177,16 @@ def role(target: Target) -> Iterator[Finding]:
             yield passed(f"{name} agrees with policies/")
 
 
+def no_live_version(cfg: dict) -> str:
+    return f"{cfg['FUNCTION_NAME']} has no live version"
+
+
 def function(target: Target) -> Iterator[Finding]:
     """Compare the live version with the env file; the configuration of a version cannot change."""
     cfg = target.cfg
     found = target.query_json(ping.get_configuration(cfg), missing="ResourceNotFoundException")
     if not found:
-        yield failed(f"{cfg['FUNCTION_NAME']} has no live version", f"inv deploy --env {target.env}")
-        return
+        raise Exit(no_live_version(cfg))
     target = deploy.completed(target)
     wanted = target.having(LAYER_VERSION_ARN=layers.attached(target)).cfg
     faults = list(evaluate_function(found, wanted, target.env))
@@ -235,7 +239,9 @@ def restate(target: Target) -> Iterator[Finding]:
         yield failed(error, f"correct RESTATE_AUTH_TOKEN, which env/{target.env}.env refers to")
         return
     alias = target.query_json(get_alias(cfg), missing="ResourceNotFoundException")
-    arn = held_by(alias) if alias else "no live version"
+    if not alias:
+        raise Exit(no_live_version(cfg))
+    arn = held_by(alias)
     found = release.find_deployment(cfg, arn)
     if not found:
         yield failed(f"{arn} is not registered", fix)

@@ -315,6 +315,13 @@ def test_refused_key_of_aws_is_one_finding(cfg):
     assert one.fix == "sign in, or name a profile as AWS_PROFILE in env/local.env"
 
 
+def test_function_that_was_never_deployed_is_one_finding(deployed):
+    cfg = {**deployed, "FUNCTION_NAME": "none", "PG_PASSWORD": "ssm:/none"}
+    names = ("function", "ping", "secrets", "restate", "keep-warm")
+    (one,) = doctor.examine(Target(C, cfg, "local"), {name: doctor.CHECKS[name] for name in names})
+    assert (one.name, one.message, one.fix) == ("function", "none has no live version", "inv deploy --env local")
+
+
 def test_test_job_is_left_out_if_genius_has_failed_already(cfg):
     down = Finding("oracle", False, "ORA-12541", "have it started")
     checks = {"ping": (lambda target: iter([down]), ""), **doctor.TEST_JOB}

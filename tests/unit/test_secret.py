@@ -311,7 +311,8 @@ def test_reference_and_plain_value_are_accepted(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["secretsmanager:", "secretsmanager:a b", "secretsmanager:a#", "ssm:finance", "ssm:/a#b", "ssm:/a\n"]
+    "value",
+    ["secretsmanager:", "secretsmanager:a b", "secretsmanager:a#", "SSM:/a", "ssm:finance", "ssm:/a#b", "ssm:/a\n"],
 )
 def test_malformed_reference_is_named_without_its_value(value):
     with pytest.raises(
