@@ -124,7 +124,20 @@ def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, rec
 
 
 @pytest.mark.slow
-def test_version_registered_with_another_role_fails(deployed):
+def test_version_registered_with_another_role_fails(deployed, tmp_path):
+    trust = {
+        "Effect": "Allow",
+        "Action": "sts:AssumeRole",
+        "Principal": {"AWS": OTHER_ROLE.replace("role/other", "root")},
+    }
+    may = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "*"}
+    for name, statement in (("trust", trust), ("may", may)):
+        document = {"Version": "2012-10-17", "Statement": [statement]}
+        (tmp_path / name).write_text(json.dumps(document))
+    make = f"iam create-role --role-name other --assume-role-policy-document file://{tmp_path}/trust"
+    permit = f"iam put-role-policy --role-name other --policy-name may --policy-document file://{tmp_path}/may"
+    for command in (make, permit):
+        run(deployed, aws(deployed, command))
     (before,) = findings(doctor.restate, deployed)
     arn = before.message.split()[0]
     run(deployed, f"restate deployments register {arn} --assume-role-arn {OTHER_ROLE} --force --yes")
