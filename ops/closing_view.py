@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import threading
 import time
 from datetime import datetime
 from typing import NamedTuple
@@ -25,25 +26,33 @@ INVOLVED = (
     " AND one.target_handler_name = 'close' AND run.target_service_key = ?) ORDER BY one.created_at"
 )
 # How often the live view asks Restate, and how often Genius and closing_runs, in seconds.
-REFRESH_SECONDS, INSPECT_SECONDS = 1.0, 30.0
+REFRESH_SECONDS, INSPECT_SECONDS = 1.0, 10.0
+
+
+class Answer(NamedTuple):
+    """The function's knowledge of a date. job: its name and its state in Genius; advice: the next command; usual: the
+    seconds of the median of earlier closings, None if there is none; at: when it was asked, epoch seconds."""
+
+    job: str
+    advice: str
+    usual: float | None
+    at: float
 
 
 class View(NamedTuple):
-    """calls: (invocation, its state in words, its last error); job: its name and its state in Genius; begun: epoch
-    seconds; usual: seconds of the median of earlier closings, None if there is none; ended: nothing runs any more."""
+    """calls: (invocation, its state in words, its last error); begun: epoch seconds; answer: None before the function
+    has answered for the first time; ended: nothing runs any more."""
 
     calls: list[tuple[str, str, str]]
     step: str
     error: str
-    job: str
     begun: float | None
-    usual: float | None
-    advice: str
+    answer: Answer | None
     ended: bool
 
 
-def view_of(target: Target, date: str, earlier: View | None = None) -> View:
-    """Return the view of a date. earlier: take what the function answered then, and ask only Restate."""
+def view_of(target: Target, date: str, answer: Answer | None) -> View:
+    """Return the view of a date from Restate, with the function's newest answer."""
     cfg = target.cfg
     rows = sql(cfg, INVOLVED, date, date)
     state = closings.state_of(cfg, "ClosingPeriod", date[:7])
@@ -53,15 +62,12 @@ def view_of(target: Target, date: str, earlier: View | None = None) -> View:
     progress = state.get("progress") or {}
     if behind or not calls:
         progress = {}
-    job, advice, usual = (earlier.job, earlier.advice, earlier.usual) if earlier else ask(target, date, progress)
     return View(
         calls,
         " ".join(str(progress[name]) for name in ("step", "state") if progress.get(name)),
         first_line(str(progress.get("error") or "")),
-        job,
         moment(rows[0]["created_at"]) if calls else None,
-        usual,
-        advice,
+        answer,
         not calls,
     )
 
@@ -79,20 +85,29 @@ def describe(cfg: dict, row: dict, behind: str | None) -> tuple[str, str, str]:
     return row["target"], status, first_line(error)
 
 
-def ask(target: Target, date: str, progress: dict) -> tuple[str, str, float | None]:
-    """Return (the job's state in Genius, the next command, the median duration).
+def ask(target: Target, date: str) -> Answer:
+    """Ask the function what Genius and closing_runs know of a date.
 
-    If the function does not answer, state and duration are empty, and the command is that of the doctor.
+    If it does not answer, job and duration are empty, and the command is that of the doctor.
     """
+    at = time.time()
     try:
         known = next_command.known_state(target.cfg, date)
     except Exit as error:
-        return "", ping.with_next(error, target.env), None
-    advice = next_command.worded(plan_next(known, target.env))
-    name = progress.get("job") or (known["closing"] or {}).get("job")
+        return Answer("", ping.with_next(error, target.env), None, at)
+    advice, closing = next_command.worded(plan_next(known, target.env)), known["closing"] or {}
     jobs = known["jobs"] if isinstance(known["jobs"], list) else []
-    states = [f"{one['job']} is {one['state'] or 'dropped'}" for one in jobs if one["job"] == name]
-    return "".join(states) or (known["jobs"] if isinstance(known["jobs"], str) else ""), advice, usual_seconds(target)
+    of_date = [one for one in jobs if one["job"] == closing.get("job") and closing["date"] == date]
+    states = [f"{one['job']} is {one['state'] or 'dropped'}" for one in of_date]
+    job = "".join(states) or (known["jobs"] if isinstance(known["jobs"], str) else "")
+    return Answer(job, advice, usual_seconds(target), at)
+
+
+def keep_asking(target: Target, date: str, answers: list[Answer]) -> None:
+    """Ask the function for ever; the list has its newest answer, and nothing before the first one."""
+    while True:
+        answers[:] = [ask(target, date)]
+        time.sleep(INSPECT_SECONDS)
 
 
 def usual_seconds(target: Target) -> float | None:
@@ -115,14 +130,14 @@ def lines(view: View, now: float) -> list[str]:
     found = []
     for at, (call, status, error) in enumerate(view.calls):
         found.append(f"{'' if at else 'Restate':<9} {call}: {status}{f'; {error}' if error else ''}")
-    if view.job:
-        found.append(f"{'Genius':<9} {view.job}")
+    if view.answer and view.answer.job:
+        found.append(f"{'Genius':<9} {view.answer.job}")
     if view.step:
         found.append(f"{'step':<9} {view.step}{f': {view.error}' if view.error else ''}")
     if view.begun:
-        usual = f", usually {history.format_seconds(view.usual)}" if view.usual else ""
+        usual = f", usually {history.format_seconds(view.answer.usual)}" if view.answer and view.answer.usual else ""
         found.append(f"{'time':<9} has run for {history.format_seconds(now - view.begun)}{usual}")
-    return [*found, view.advice]
+    return [*found, *([view.answer.advice] if view.answer else [])]
 
 
 def watch(target: Target, date: str) -> None:
@@ -135,14 +150,15 @@ def watch(target: Target, date: str) -> None:
     if not sys.stdout.isatty() or console.is_dumb_terminal or not closings.running(target.cfg, date):
         history.follow(target, date)
         return
-    seen, asked = view_of(target, date), time.monotonic()
+    # In a thread, because a function that does not answer must not stop the view of Restate.
+    answers: list[Answer] = []
+    threading.Thread(target=keep_asking, args=(target, date, answers), daemon=True).start()
+    seen = view_of(target, date, None)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while not seen.ended:
             live.update(picture(seen, time.time()), refresh=True)
             time.sleep(REFRESH_SECONDS)
-            again = time.monotonic() - asked > INSPECT_SECONDS
-            asked = time.monotonic() if again else asked
-            seen = view_of(target, date, None if again else seen)
+            seen = view_of(target, date, answers[0] if answers else None)
     closings.follow(target.cfg, date)
 
 
@@ -171,8 +187,10 @@ def picture(view: View, now: float):
     for row in step_states(view.step):
         steps.add_row(*row)
     head = Text(f"{view.step or 'queued'}  {history.format_seconds(ran)}", style="bold")
-    if view.usual:
-        head.append(f" of usually {history.format_seconds(view.usual)}", style="default")
-    bar = [ProgressBar(total=view.usual, completed=min(ran, view.usual), width=40)] if view.usual else []
-    rest = [Text(one) for one in (view.error and f"error: {view.error}", view.job, view.advice) if one]
+    job, advice, usual, at = view.answer or ("", "", None, now)
+    if usual:
+        head.append(f" of usually {history.format_seconds(usual)}", style="default")
+    bar = [ProgressBar(total=usual, completed=min(ran, usual), width=40)] if usual else []
+    known = job and f"{job}, asked {history.format_seconds(now - at)} ago"
+    rest = [Text(one) for one in (view.error and f"error: {view.error}", known, advice) if one]
     return Group(head, *bar, steps, table, *rest)

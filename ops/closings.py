@@ -232,7 +232,8 @@ def follow(cfg: dict, date: str, check: Callable[[], None] = lambda: None) -> di
             break
         step = current_step(cfg, date)
         if step and step != printed:
-            print(f"{time.monotonic() - begin:7.1f} s  {step}", flush=True)
+            hint = f"; next: inv next --env {cfg['ENVIRONMENT']} --date {date}" if "  paused: " in step else ""
+            print(f"{time.monotonic() - begin:7.1f} s  {step}{hint}", flush=True)
             printed = step
         time.sleep(WATCH_SECONDS)
     if run["completion_result"] != "success":

@@ -215,9 +215,9 @@ DEPLOY_SETTINGS = [
     ),
     Setting(
         "RESTATE_SERVER_ROLE_ARN",
-        optional,
-        "a role's ARN, or empty",
-        "the role of your own Restate server; empty: Restate Cloud",
+        role,
+        "a role's name or ARN, or empty",
+        "the role of your own Restate server, a name for one of the function's account; empty: Restate Cloud",
         "",
     ),
 ]

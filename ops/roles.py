@@ -245,6 +245,9 @@ def fill_policy(name: str, cfg: dict, account: str) -> str:
     # The placeholder is one text in a list: its quotes are closed and opened again between two ARNs.
     secrets = '", "'.join(references.arns(cfg.get(REFERENCES, "").split(), cfg.get("AWS_REGION", ""), account))
     given = {**cfg, "SECRET_ARNS": secrets, "ACCOUNT_ID": account}
+    server = cfg.get("RESTATE_SERVER_ROLE_ARN", "")
+    if server and not server.startswith("arn:"):
+        given["RESTATE_SERVER_ROLE_ARN"] = f"arn:aws:iam::{account}:role/{server}"
     words = [key for key in given if f"${{{key}}}" in text]
     empty = [key for key in words if not given[key]]
     if empty:

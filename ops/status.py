@@ -34,7 +34,7 @@ def status(c, env, date="", watch=False):
     elif date:
         date = closings.checked_date(date)
         print(closings.summary(target.cfg, date))
-        for line in closing_view.lines(closing_view.view_of(target, date), time.time()):
+        for line in closing_view.lines(closing_view.view_of(target, date, closing_view.ask(target, date)), time.time()):
             print(line)
         for text in findings.texts(closings.state_of(target.cfg, "DailyClosing", date).get("status", {})):
             print(f"  {text}")

@@ -11,7 +11,9 @@ import pytest
 from support.helpers import ROOT
 
 import tasks
+from ops import alarms
 
+CFG = {"FUNCTION_NAME": "finance-closing"}
 # A command between backticks, or a text that is one.
 NAMED = re.compile(r"`inv ([^`]+)`|^inv ([a-z][^;,]* --[^;,]*)")
 
@@ -67,3 +69,10 @@ def test_every_command_that_a_message_names_has_its_arguments(folder):
                 if reason := fault(command):
                     found.append(f"{path.relative_to(ROOT)}:{line}: inv {command}: {reason}")
     assert not found, "\n".join(found)
+
+
+def test_every_alarm_names_a_command_that_has_its_arguments():
+    commands = [
+        one["alarm"]["AlarmDescription"].partition(" Next: ")[2] for one in alarms.wanted_alarms(CFG, "t").values()
+    ]
+    assert len(commands) > 5 and [one for one in commands if one.startswith("inv ") and fault(one[4:])] == []

@@ -132,6 +132,14 @@ def test_values_are_inserted_unchanged(monkeypatch):
         roles.fill_policy("restate-server-trust", {**cfg, "RESTATE_EXTERNAL_ID": ""}, "123456789012")
 
 
+@pytest.mark.parametrize("given", ["restate", "arn:aws:iam::123456789012:role/restate"])
+def test_role_of_a_restate_server_can_be_a_name_of_the_account(given):
+    cfg = {**policies.PLAUSIBLE, "RESTATE_SERVER_ROLE_ARN": given}
+    command = roles.fill_policy("restate-server-trust", cfg, "123456789012")
+    (statement,) = json.loads(subprocess.check_output(command, shell=True, cwd=ROOT))["Statement"]
+    assert statement["Principal"] == {"AWS": "arn:aws:iam::123456789012:role/restate"}
+
+
 def test_deploy_role_gets_bucket_and_network_only_if_settings_name_them():
     bare = {"DEPLOY_BUCKET": "", "VPC_SUBNET_IDS": ""}
     assert roles.deploy_policies(bare) == ["deploy"]
