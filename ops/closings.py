@@ -99,15 +99,9 @@ def submit(target: Target, date: str, body: dict) -> None:
     if status >= 300 or not isinstance(answer, dict):
         raise Exit(f"Restate refused the closing of {date} with status {status}: {message(answer)}")
     if answer["status"] == "PreviouslyAccepted":
-        runs = running(target.cfg, date)
-        verb, command = (
-            ("follow it", f"inv status --env {target.env} --date {date} --watch")
-            if runs
-            else ("close it again", f"inv rerun --env {target.env} --date {date}")
-        )
         raise Exit(
-            f"{date} was accepted before (PreviouslyAccepted), so nothing was started: {summary(target.cfg, date)};"
-            f" to {verb}: `{command}`"
+            f"{date} was accepted before (PreviouslyAccepted), so nothing was started: {summary(target.cfg, date)}."
+            f" Next: `inv next --env {target.env} --date {date}`"
         )
     print(f"{target.env}: {date} accepted as {answer['invocationId']}\n{page(target.cfg, answer['invocationId'])}")
 

@@ -42,11 +42,19 @@ def report(kind: type[BaseException], error: BaseException | None, where: Traceb
         # Python flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         line = "The reader of the output has ended, and so has the task, half way; run it again without a pipe"
+    elif kind is ValueError and raised_by_option(where):
+        value = str(error).rpartition(": ")[2]
+        line = f"{value} is not a whole number, which an option needs; `inv --help TASK` lists them. Nothing was done"
     else:
         text = redacted("".join(traceback.format_exception(kind, error, where)))
         cause = " ".join(redacted(f"{kind.__name__}: {error}").split())[:300]
         line = f"Unexpected error: {cause}; its traceback is in {stored(text)}. Read it, then run the command again"
     print(f"{line}.", file=sys.stderr, flush=True)
+
+
+def raised_by_option(where: TracebackType | None) -> bool:
+    """Return whether Invoke has raised an error for the value of an option, before any task began."""
+    return bool(where) and traceback.extract_tb(where)[-1].filename.endswith("invoke/parser/argument.py")
 
 
 def redacted(text: str) -> str:

@@ -195,9 +195,10 @@ def confirm(question: str, expected: str, yes: bool) -> None:
 def refusal(target: Target, known: dict, reason: str) -> str:
     """Format the reason why a rerun does not start, with the next command; known: see known_state."""
     found = plan.next_command(known, target.env)
-    if one_line(found["reason"]) == reason:
-        return f"{reason}. Nothing was changed. Next: `{found['command']}`"
-    return f"{reason}. Nothing was changed. {next_command.worded(found)}"
+    if not found["command"]:
+        return f"{reason}. Nothing was changed."
+    why = "" if one_line(found["reason"]) == reason else f" {one_line(found['reason'])}."
+    return f"{reason}. Nothing was changed.{why} Next: `{found['command']}`"
 
 
 def decide(target: Target, period: str, handler: str, body: object = None) -> dict:

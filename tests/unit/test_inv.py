@@ -66,3 +66,8 @@ def test_missing_python_is_one_line(tmp_path):
     moved = tmp_path / "inv"
     moved.write_text(INV.read_text().replace("/.venv/", "/.venv-that-was-moved/"))
     assert "run `make .venv/ready` in the checkout." in fault(run("sh", moved, "--list"))
+
+
+def test_option_that_is_no_number_is_one_line():
+    line = fault(run(INV, "history", "--env", "local", "--count", "many", cwd=ROOT))
+    assert line.startswith("'many' is not a whole number") and "Nothing was done" in line

@@ -43,7 +43,7 @@ def fault(command: str) -> str:
     name = words[0]
     if len(words) > 1 and f"{name}.{words[1]}" in known:
         name, words = f"{name}.{words[1]}", words[1:]
-    if name == "X":
+    if name == "X" or name.startswith("-"):
         return ""
     if name not in known:
         return f"no task {name}"
