@@ -14,7 +14,7 @@ from ops import english
         "it says so",
         "a job's verdict",
         "run it by hand",
-        "manual_command = 1",
+        "by_hand = 1",
         "The tick of 20:00",
         "stands",
         "def test_it_says_so():",
