@@ -11,6 +11,7 @@ import time
 import pytest
 from invoke import Context, Exit
 from support.helpers import ROOT, STATE, administer, connect, inv, like_local
+from support.iam import make_invoking_role
 from support.instantclient import AIO
 
 from handler.client import ERRORS
@@ -23,7 +24,6 @@ from ops.target import Target
 
 C = Context()
 PING = "lambda:InvokeFunction"
-OTHER_ROLE = "arn:aws:iam::000000000000:role/other"
 
 
 def findings(check, cfg: dict) -> list[Finding]:
@@ -125,24 +125,12 @@ def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, rec
 
 @pytest.mark.slow
 def test_version_registered_with_another_role_fails(deployed, tmp_path):
-    trust = {
-        "Effect": "Allow",
-        "Action": "sts:AssumeRole",
-        "Principal": {"AWS": OTHER_ROLE.replace("role/other", "root")},
-    }
-    may = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": "*"}
-    for name, statement in (("trust", trust), ("may", may)):
-        document = {"Version": "2012-10-17", "Statement": [statement]}
-        (tmp_path / name).write_text(json.dumps(document))
-    make = f"iam create-role --role-name other --assume-role-policy-document file://{tmp_path}/trust"
-    permit = f"iam put-role-policy --role-name other --policy-name may --policy-document file://{tmp_path}/may"
-    for command in (make, permit):
-        run(deployed, aws(deployed, command))
+    other = make_invoking_role(deployed, "other", tmp_path)
     (before,) = findings(doctor.restate, deployed)
     arn = before.message.split()[0]
-    run(deployed, f"restate deployments register {arn} --assume-role-arn {OTHER_ROLE} --force --yes")
+    run(deployed, f"restate deployments register {arn} --assume-role-arn {other} --force --yes")
     (one,) = findings(doctor.restate, deployed)
-    assert not one.passed and f"is registered with {OTHER_ROLE}, expected none" in one.message
+    assert not one.passed and f"is registered with {other}, expected none" in one.message
     run(deployed, one.fix)
     assert findings(doctor.restate, deployed)[0].passed
 

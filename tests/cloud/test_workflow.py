@@ -12,6 +12,7 @@ import pytest
 import yaml
 from invoke import Context
 from support.helpers import ROOT, UNUSED, inv
+from support.iam import make_invoking_role
 from support.instantclient import AIO
 
 from ops import doctor, names, readiness, restate
@@ -20,7 +21,6 @@ from ops.target import Target
 WORKFLOW = yaml.safe_load((ROOT / names.WORKFLOW).read_text())
 C = Context()
 STEPS = WORKFLOW["jobs"]["deploy"]["steps"]
-ROLE = "arn:aws:iam::000000000000:role/test-restate-invokes"
 # Actions that only GitHub has; the local cloud accepts any credentials and this test's own interpreter.
 ACTIONS = ["actions/checkout", "actions/setup-python", "aws-actions/configure-aws-credentials"]
 REFERRING = ("RESTATE_ADMIN_URL", "RESTATE_AUTH_TOKEN", "RESTATE_INVOKE_ROLE_ARN")
@@ -63,13 +63,13 @@ def env_file() -> str:
 def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment(
     deployed, zips, recorder, tmp_path, monkeypatch
 ):
-    client = zips["19"]
+    client, role = zips["19"], make_invoking_role(deployed, "test-restate-invokes", tmp_path)
     given = {
         "inputs.layer": True,
         "inputs.environment || 'prod'": "testci",
         "secrets.RESTATE_ADMIN_URL": deployed["RESTATE_ADMIN_URL"],
         "secrets.RESTATE_AUTH_TOKEN": "a-token-of-nobody",
-        "secrets.AWS_INVOKE_ROLE_ARN": ROLE,
+        "secrets.AWS_INVOKE_ROLE_ARN": role,
         "vars.ENV_FILE": env_file(),
     }
     runner = Runner(given, tmp_path)
@@ -92,11 +92,13 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
     finally:
         (ROOT / "env" / "testci.env").unlink(missing_ok=True)
         inv("deploy", "--env", "local")
-    assert newest["assume_role_arn"] == ROLE
+    assert newest["assume_role_arn"] == role
     assert "keeps its own PG_HOST" in output and [one for one in examined if not one.passed] == []
     assert ":layer:test-ci:1" in output and "is live" in output
     allowed = re.findall(r'"(\w+:\w+)"', (ROOT / "policies" / "deploy.json").read_text())
     called = {call.action for call in recorder.calls() if call.task == "workflow"}
+    # AWS permits everybody to ask who they are.
+    allowed.append("sts:GetCallerIdentity")
     assert {"lambda:PublishLayerVersion", "lambda:PublishVersion", "lambda:UpdateAlias"} <= called <= {*allowed}
     assert runner.given["steps.file.outputs.region"] == deployed["AWS_REGION"]
     assert not any(secret in output for secret in (given["secrets.RESTATE_AUTH_TOKEN"], deployed["PG_PASSWORD"]))

@@ -1,0 +1,30 @@
+"""Roles of the local cloud's account, which enforces IAM."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from ops import roles, shell
+
+ACCOUNT = "000000000000"
+
+
+def make_invoking_role(cfg: dict[str, str], name: str, folder: Path) -> str:
+    """Create a role that this account can assume and that can invoke each function; return its ARN."""
+    trust = {"Action": "sts:AssumeRole", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}}
+    rights = {"Action": "lambda:InvokeFunction", "Resource": "*"}
+    files = {}
+    for kind, statement in (("trust", trust), ("rights", rights)):
+        files[kind] = folder / f"{name}.{kind}.json"
+        document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]}
+        files[kind].write_text(json.dumps(document))
+    for command in (
+        roles.create_role(cfg, name, str(files["trust"])),
+        roles.put_role_policy(cfg, name, "invoke", str(files["rights"])),
+    ):
+        environ = {**os.environ, **shell.command_environment(cfg)}
+        subprocess.run(command, shell=True, env=environ, check=True, stdout=subprocess.DEVNULL)
+    return f"arn:aws:iam::{ACCOUNT}:role/{name}"
