@@ -100,7 +100,7 @@ def test_its_steps_deploy_to_the_local_cloud_with_the_secrets_in_the_environment
     # AWS permits everybody to ask who they are.
     allowed.append("sts:GetCallerIdentity")
     assert {"lambda:PublishLayerVersion", "lambda:PublishVersion", "lambda:UpdateAlias"} <= called <= {*allowed}
-    assert runner.given["steps.file.outputs.region"] == deployed["AWS_REGION"]
+    assert runner.given["steps.file.outputs.AWS_REGION"] == deployed["AWS_REGION"]
     assert not any(secret in output for secret in (given["secrets.RESTATE_AUTH_TOKEN"], deployed["PG_PASSWORD"]))
 
 
