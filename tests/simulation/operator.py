@@ -217,6 +217,11 @@ class Operator:
         started = [job for job in self.world.genius.started if job.date == date and job.ours]
         return bool(started) and started[-1].truth == "succeeded"
 
+    def failures(self, date: str, begun: int) -> int:
+        """Return how many jobs of a date failed of those that started after the first `begun` ones."""
+        started = self.world.genius.started[begun:]
+        return sum(job.date == date and job.truth in ("failed", "unknown") for job in started)
+
     def check_liveness(self) -> None:
         """Check that next_command, followed from here, closes each accepted date in at most MOST_COMMANDS commands."""
         for date in sorted(self.allowed):
@@ -225,9 +230,9 @@ class Operator:
     def follow(self, date: str) -> None:
         from .world import Broken
 
-        done = []
-        # The end of a hold is not a repair, so it does not count.
-        for _ in range(MOST_COMMANDS + (2 if self.hold_now() else 1)):
+        done, begun, held = [], len(self.world.genius.started), bool(self.hold_now())
+        # Not repairs of the reached state: the end of a hold, and two commands for each job that fails on the way.
+        while len(done) <= MOST_COMMANDS + held + 2 * self.failures(date, begun):
             self.world.settle()
             found = plan.next_command(self.state(date))
             words = found["command"].split()
