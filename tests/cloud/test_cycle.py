@@ -219,7 +219,8 @@ def through_the_bucket(cfg: dict) -> None:
 
 
 def test_the_deploy_role_may_do_what_its_tasks_do_and_no_more(cycle):
-    called = {call.action for call in cycle.calls if call.task in DEPLOY_ROLES}
+    # Nobody needs a right to see who they are.
+    called = {call.action for call in cycle.calls if call.task in DEPLOY_ROLES} - {"sts:GetCallerIdentity"}
     assert {call.task for call in cycle.calls} >= DEPLOY_ROLES
     called |= {implied for action in called for implied in IMPLIED.get(action, ())}
     statements = [
@@ -243,7 +244,8 @@ def test_no_secret_is_let_out(cycle):
     assert all(len(secret) > 10 for secret in secrets)
     for task, output in cycle.output.items():
         assert not any(secret in output for secret in secrets), task
-    assert any("lambda update-function-configuration" in line for line in cycle.lines)
+    # Of the paste: the tasks run the CLI in their own process.
+    assert any("lambda create-function" in line for line in cycle.lines)
     assert not [line[:60] for line in cycle.lines if any(secret in line for secret in secrets)]
     files = [path for folder in (OWN, ROOT / "build") for path in folder.rglob("*") if path.is_file()]
     logs = [path for path in files if path.suffix == ".log" or path.is_relative_to(ROOT / "build")]

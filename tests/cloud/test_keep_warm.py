@@ -47,7 +47,8 @@ def test_the_rule_fires_and_keeps_the_version_of_a_later_deploy_warm(deployed):
             time.sleep(0.5)
         warmed = workers(version)
         close("2025-03-06", "--skip-sync", "--skip-metrics")
-        assert workers(version) == warmed
+        # A closing has two invocations at once, so that a second one may start.
+        assert warmed <= workers(version)
         assert ", warm, up" in inv("ping", "--env", "testwarm").stdout
     finally:
         other.unlink()
