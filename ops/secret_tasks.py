@@ -71,7 +71,7 @@ def fix(given: dict[str, str], answer: dict, target: Target) -> str:
         create = aws(cfg, f"secretsmanager create-secret --name {q(name)} --secret-string file:///dev/stdin")
     fixes = {
         "missing": f"{create}, or {correct}",
-        "denied": f"inv roles --env {env}",
+        "denied": f"inv roles --env {env}, or if that changes nothing, {create}",
         "deleted": aws(cfg, f"secretsmanager restore-secret --secret-id {q(name)}"),
         "key": f"{store}, or {correct}",
         "empty": store,

@@ -274,7 +274,8 @@ def test_reference_that_the_role_must_not_read_is_one_line_and_inv_roles_permits
         done = inv("secrets.check", "--env", ENV, check=False)
     finally:
         inv("roles", "--env", ENV)
-    assert [(passed, fix) for passed, _, fix in denied] == [(False, f"inv roles --env {ENV}")] * 2
+    assert [passed for passed, *_ in denied] == [False, False]
+    assert all(fix.startswith(f"inv roles --env {ENV}, or if that changes nothing, aws ") for *_, fix in denied)
     assert all("must not be read by the function's role" in line for _, line, _ in denied)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 2)
     assert all(passed for passed, *_ in findings())
