@@ -72,9 +72,11 @@ def signalling(server, silent):
     def make(number: int) -> dict[str, str]:
         def serve() -> None:
             with server.accept()[0] as called:
-                called.recv(1)
-                os.kill(os.getpid(), number)
                 called.recv(1 << 16)
+                signal.pthread_kill(threading.main_thread().ident, number)
+                # Until the CLI hangs up.
+                while called.recv(1 << 16):
+                    pass
 
         threading.Thread(target=serve, daemon=True).start()
         return silent
