@@ -184,7 +184,7 @@ def test_date_used_up_by_a_refused_body_can_be_closed(quiet):
     skip = ("--skip-genius", "--skip-sync", "--skip-metrics")
     assert "2019-10-03 accepted" in inv("close", "--env", "local", "--date", "2019-10-03", "--watch", *skip).stdout
     again = inv("close", "--env", "local", "--date", "2019-10-03", *skip, check=False)
-    assert again.returncode == 1 and "inv rerun --env local --date 2019-10-03" in again.stderr
+    assert again.returncode == 1 and "`inv next --env local --date 2019-10-03`" in again.stderr
     (row,) = run_rows(quiet, "2019-10-03")
     assert row["status"] == "succeeded"
 
