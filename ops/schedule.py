@@ -164,7 +164,7 @@ def past(cfg: dict, state: dict) -> list[str]:
     """Describe, one line each, what exists of: the hold, the last run, covered and left-out dates, the last closing."""
     lines = [describe_hold(state["hold"])] if state.get("hold") else []
     if last := state.get("last"):
-        lines.append(f"last run {last['at']}, closed {', '.join(last['dates'])}")
+        lines.append(f"last run {last['at']}, started {', '.join(last['dates'])}")
     lines += [f"{one['by']} covers {one['from']} to {one['to']}" for one in state.get("covered", [])[-5:]]
     lines += [f"left out: {one['from']} to {one['to']}" for one in state.get("leftOut", [])[-5:]]
     if "closing" in state:

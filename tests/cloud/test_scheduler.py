@@ -157,7 +157,7 @@ def test_start_replaces_a_killed_run_at_once(stopped):
     assert state["last"]["dates"] == ["2025-08-06"]
     assert state["covered"] == [{"from": "2025-08-04", "to": "2025-08-05", "by": "2025-08-06"}]
     last, covers, closing = schedule.past(stopped.cfg, state)
-    assert last.startswith("last run 2025-08-07T07:0") and last.endswith(", closed 2025-08-06")
+    assert last.startswith("last run 2025-08-07T07:0") and last.endswith(", started 2025-08-06")
     assert covers == "2025-08-06 covers 2025-08-04 to 2025-08-05"
     assert closing.startswith("last closing 2025-08-06") and "closed already" in closing
     assert len(stopped.planned()) == 1

@@ -189,10 +189,15 @@ def test_command_ends_in_time_and_leaves_nothing_behind(silent):
 
 
 def test_interrupt_ends_the_task_and_not_the_command_alone(signalling):
+    # In the background of a script, Python starts with SIGINT ignored.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     environ = signalling(signal.SIGINT)
     before = surroundings()
-    with pytest.raises(KeyboardInterrupt):
-        shell.run("aws lambda get-alias --function-name f --name live", environ)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            shell.run("aws lambda get-alias --function-name f --name live", environ)
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert surroundings() == before
 
 
