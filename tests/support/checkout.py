@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
 import fcntl
 import itertools
 import os
+import py_compile
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -69,7 +71,16 @@ def copy(folder: Path, checkout: Path = CHECKOUT) -> Path:
             shutil.copy2(source, target)
     if not link.is_symlink():
         link.symlink_to(checkout / ".venv")
+    compile_modules(folder)
     return folder
+
+
+def compile_modules(folder: Path) -> None:
+    """Compile what `inv` loads, since Invoke writes no bytecode; Python compares it with the source by its hash."""
+    mode = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_file(folder / "tasks.py", quiet=2, invalidation_mode=mode)
+    for name in ("ops", "handler", "layer", "local"):
+        compileall.compile_dir(folder / name, quiet=2, invalidation_mode=mode)
 
 
 def same(source: Path, target: Path) -> bool:
