@@ -46,6 +46,7 @@ def shell(tmp_path_factory):
     def of_reader(name: str) -> pages.Terminal:
         folder, own = tmp_path_factory.mktemp(name) / "finance-closing", STATE.with_name(f"test-pages-{name}")
         checkout.copy(folder)
+        checkout.compile_modules(folder)
         (folder / ".venv").unlink()
         (folder / ".venv").symlink_to(warm.started().folder)
         shutil.copy(folder / "env" / "local.env", folder / "env" / "prod.env")

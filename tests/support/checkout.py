@@ -71,7 +71,6 @@ def copy(folder: Path, checkout: Path = CHECKOUT) -> Path:
             shutil.copy2(source, target)
     if not link.is_symlink():
         link.symlink_to(checkout / ".venv")
-    compile_modules(folder)
     return folder
 
 
@@ -113,7 +112,9 @@ def own_copy() -> tuple[Path, IO]:
         except BlockingIOError:
             lock.close()
             continue
-        return copy(COPIES / str(number)), lock
+        folder = copy(COPIES / str(number))
+        compile_modules(folder)
+        return folder, lock
     raise AssertionError
 
 
