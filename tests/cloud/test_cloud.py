@@ -18,6 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from support import warm
 from support.helpers import ROOT
 
 from local import postgres, processes, services, tools
@@ -206,7 +207,7 @@ def aws(cloud: Cloud, words: str, service: str = "lambda") -> dict:
     """Run a command of the AWS CLI and return its answer."""
     env = {**os.environ, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
     place = ["--region", services.REGION, "--endpoint-url", cloud.status()["aws"]["url"], "--output", "json"]
-    command = [sys.executable, "-m", "awscli", *place, service, *words.split()]
+    command = [warm.started().bin / "aws", *place, service, *words.split()]
     done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout or "{}")
 
