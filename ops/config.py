@@ -13,7 +13,7 @@ from pathlib import Path
 from dotenv.variables import Variable, parse_variables
 from invoke.exceptions import Exit
 
-from handler.settings import SETTINGS, Setting, conflicts, is_reference, one_of, optional, port, text
+from handler.settings import SETTINGS, Setting, conflicts, is_reference, one_of, optional, text
 from ops import entry, env_file
 from ops.ca_file import SHIPPED_AS
 
@@ -223,16 +223,6 @@ DEPLOY_SETTINGS = [
 ]
 ALL_SETTINGS = DEPLOY_SETTINGS + SETTINGS
 NAMES = [setting.name for setting in ALL_SETTINGS]
-__all__ = [
-    "ALL_SETTINGS",
-    "DEPLOY_SETTINGS",
-    "function_environment",
-    "known_environments",
-    "load",
-    "name_environment",
-    "one_of",
-    "port",
-]
 
 
 def known_environments() -> list[str]:
