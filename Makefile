@@ -16,7 +16,7 @@ demo: .venv/ready-dev ## Close a day on this machine: the cloud, the deploy, the
 	@$(INV) demo
 
 .PHONY: unit
-unit: .venv/ready-dev ## Run the tests that need no service, in less than 40 seconds
+unit: .venv/ready-dev ## Run the tests that need no service, in less than a minute
 	.venv/bin/pytest -q -n 2 --dist loadgroup -m "not long and not slow" tests/unit local/oracle/tests
 
 # Four workers on two cores: a test of the local cloud waits half of its time.
