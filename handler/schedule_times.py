@@ -57,6 +57,11 @@ def next_day(after: float, at: tuple[int, int], zone: ZoneInfo) -> date:
     return day
 
 
+def newest_due(now: float, at: tuple[int, int], zone: ZoneInfo, offset: int) -> date:
+    """Return the newest date whose schedule time has passed; offset: days from the day of that time to the date."""
+    return next_day(now, at, zone) - DAY + timedelta(days=offset)
+
+
 def due(done: date, newest: date, cap: int = CAP) -> Due:
     """Return which dates after `done` up to `newest` to close: the newest date of each period covers its others.
 

@@ -208,8 +208,8 @@ def closing_date(day: date) -> date:
 
 def newest_due(now: float) -> date:
     """Return the newest date whose schedule time has passed."""
-    day = schedule_times.next_day(now, SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone)
-    return closing_date(day - schedule_times.DAY)
+    at, zone, offset = SETTINGS.daily_closing_schedule_time, SETTINGS.schedule_zone, SETTINGS.closing_day_offset
+    return schedule_times.newest_due(now, at, zone, offset)
 
 
 async def close_today(ctx: ObjectContext) -> dict:

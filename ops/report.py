@@ -9,18 +9,17 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import IO
 from zoneinfo import ZoneInfo
 
 from invoke import Exit
 
-from handler import settings
+from handler import schedule_times, settings
 from handler.balances import COLUMNS
 from handler.plan import describe_hold
 from handler.request import check_period
-from handler.schedule_times import next_day, read
 from ops import closings, config, ping, report_page, schedule
 from ops.report_page import Account, printable
 from ops.shell import ROOT
@@ -223,7 +222,7 @@ def schedule_state(target: Target, newest: date) -> tuple[dict, list[str]]:
     hold = state.get("hold")
     if not hold:
         return state, []
-    first, last = newest_due(target.cfg, read(hold["at"])) + report_page.DAY, newest + report_page.DAY
+    first, last = newest_due(target.cfg, schedule_times.read(hold["at"])) + report_page.DAY, newest + report_page.DAY
     dates = {"from": f"{first}", "to": f"{last}", "who": hold["who"], "reason": hold["reason"]}
     return {**state, "heldDates": [*(state.get("heldDates") or []), dates]}, [describe_hold(hold)]
 
@@ -231,5 +230,5 @@ def schedule_state(target: Target, newest: date) -> tuple[dict, list[str]]:
 def newest_due(cfg: dict, now: float) -> date:
     """Return the newest date whose schedule time has passed."""
     at = settings.time_of_day(cfg["DAILY_CLOSING_SCHEDULE_TIME"])
-    day = next_day(now, at, ZoneInfo(cfg["SCHEDULE_ZONE"])) - report_page.DAY
-    return day + timedelta(days=settings.day_offset(cfg["CLOSING_DAY_OFFSET"]))
+    offset = settings.day_offset(cfg["CLOSING_DAY_OFFSET"])
+    return schedule_times.newest_due(now, at, ZoneInfo(cfg["SCHEDULE_ZONE"]), offset)
