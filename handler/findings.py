@@ -41,8 +41,9 @@ def place_names(rows: Sequence) -> str:
 
 
 def finding(kind: str, count: int, words: str, rows: Sequence, refused: bool) -> Finding:
+    named = f": {place_names(rows)}" if rows else ""
     more = "; …" if count > SHOWN else ""
-    return Finding(kind, count, clean(f"{count} {words}: {place_names(rows)}{more}"), refused, rows)
+    return Finding(kind, count, clean(f"{count} {words}{named}{more}"), refused, rows)
 
 
 def texts(steps: dict) -> list[str]:

@@ -149,6 +149,11 @@ SELECT account, branch, CAST({amounts_object()} AS text) FROM balances WHERE acc
  ORDER BY account, branch LIMIT 1 OFFSET :skip"""
 
 
+def fingerprint(source: str) -> str:
+    """Return SQL for the number of rows of a source and the sum of their hashes, in which 1.0 and 1.00 are the same."""
+    return f"SELECT count(*), sum(hash_record_extended(ROW(account, branch, {AMOUNTS}), 0)) FROM ({source}) source"
+
+
 def difference(found: str, expected: str) -> str:
     """Return SQL for the places at which two sets of amounts differ: account, branch, both sets as JSON text."""
     sides = {side: ", ".join(f"{side}.{column}" for column in COLUMNS.values()) for side in ("found", "expected")}
@@ -160,13 +165,13 @@ SELECT account, branch, CAST(jsonb_build_object({objects}) AS text)
  ORDER BY account, branch LIMIT {KEPT}"""
 
 
-# Checks of the written rows, before the commit.
+# Checks of the written rows, before the commit: the written rows and the expected ones.
 WRITTEN_CHECKS = {
-    "rows that are not as rolled up": difference(
+    "rows that are not as rolled up": (
         f"SELECT * FROM {WRITTEN} written",
         f"SELECT account, branch, {AMOUNTS} FROM balances WHERE account IS NOT NULL",
     ),
-    "roots that are not the sum of their leaves": difference(
+    "roots that are not the sum of their leaves": (
         f"SELECT written.* FROM {WRITTEN} written JOIN tree ON code = account WHERE depth = 1",
         f"SELECT root AS account, branch, {AMOUNTS} FROM by_root WHERE root IS NOT NULL",
     ),
@@ -329,8 +334,11 @@ def id_prefix() -> str:
 def check_written(session, year: int, month: int) -> list[Finding]:
     """Check that the written rows are Genius' leaves and the sums of them all the way up."""
     findings = []
-    for words, sql in WRITTEN_CHECKS.items():
-        rows = session.run(sql, year=year, month=month)
-        if rows:
-            findings.append(finding("written-difference", len(rows), words, rows, True))
+    for words, (found, expected) in WRITTEN_CHECKS.items():
+        # Two sums of hashes take half the time of the join that finds the places.
+        (one,), (other,) = (session.run(fingerprint(side), year=year, month=month) for side in (found, expected))
+        if one != other:
+            rows = session.run(difference(found, expected), year=year, month=month)
+            named = words if rows else f"{words}, {one[0]} of {other[0]}, on the same accounts and branches"
+            findings.append(finding("written-difference", max(1, len(rows)), named, rows, True))
     return findings

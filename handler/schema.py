@@ -60,6 +60,8 @@ OWN_TABLES: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
         {"decided_at": ZONED, "closing_date": ("date",)} | dict.fromkeys(("job", "decision", "who", "period"), TEXT),
     ),
 }
+# The oldest version of PostgreSQL that has hash_record_extended, which rollup.py uses.
+OLDEST = 14
 # The catalogue is queried directly: to_regclass fails if USAGE is missing.
 COLUMNS = """
 SELECT relname, attname, format_type(atttypid, NULL)
@@ -126,7 +128,7 @@ def find_faults(session: Session) -> list[str]:
         return [f"no schema {now.pg_schema} in database {now.pg_database}; correct PG_SCHEMA or create it"]
     tables = REPORT_TABLES | OWN_TABLES
     missing = absent(session, now.pg_schema, tables)
-    faults = [*encoding_faults(session), *table_faults(missing), *column_faults(session, tables, missing)]
+    faults = [*server_faults(session), *table_faults(missing), *column_faults(session, tables, missing)]
     grants = missing_grants(session, rights[0], missing)
     functions = dict(session.run(FUNCTIONS, schema=now.pg_schema, name=METRICS))
     if METRICS_ARGUMENTS not in functions:
@@ -147,11 +149,17 @@ def absent(session: Session, schema: str, tables: dict) -> list[str]:
     return [name for name in tables if name not in present]
 
 
-def encoding_faults(session: Session) -> list[str]:
-    ((name, encoding),) = session.run("SELECT current_database(), current_setting('server_encoding')")
-    if encoding == "UTF8":
-        return []
-    return [f"database {name} is encoded in {encoding}, expected UTF8: it cannot hold every text of Genius"]
+def server_faults(session: Session) -> list[str]:
+    ((name, encoding, number, version),) = session.run(
+        "SELECT current_database(), current_setting('server_encoding'),"
+        " CAST(current_setting('server_version_num') AS int), current_setting('server_version')"
+    )
+    faults = []
+    if encoding != "UTF8":
+        faults.append(f"database {name} is encoded in {encoding}, expected UTF8: it cannot hold every text of Genius")
+    if number < OLDEST * 10000:
+        faults.append(f"PostgreSQL {version} is too old; the ledger step needs version {OLDEST} or later")
+    return faults
 
 
 def table_faults(missing: list[str]) -> list[str]:

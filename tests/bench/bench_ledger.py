@@ -113,7 +113,7 @@ def measure(folder: Path, given: dict, admin, branches: int) -> list[dict]:
         for _ in range(ROUNDS if compared else 1):
             found = {}
             for name in (
-                ("fetch", "copy", "first", "again", "step again", "step", "values") if compared else ("first", "step")
+                ("fetch", "copy", "first", "again", "nightly", "step again", "step", "values") if compared else ("first", "step")
             ):
                 cursor = admin.cursor()
                 if name in ("first", "step"):
@@ -134,7 +134,7 @@ def run(name: str, folder: Path) -> dict:
 
 def child(name: str, folder: Path) -> None:
     work = {"prepare": prepare, "fetch": fetch, "copy": copy, "values": values}
-    work |= {one: from_memory(one) for one in ("first", "again")} | {one: whole(one) for one in ("step", "step again")}
+    work |= {one: from_memory(one) for one in ("first", "again", "nightly")} | {one: whole(one) for one in ("step", "step again")}
     print(json.dumps(work[name](folder)))
 
 
@@ -289,7 +289,8 @@ WORDS = {
     "copy": "COPY of the step's rows in the key's order",
     "copy as sent": "COPY of them branch by branch",
     "first": "the step from memory, empty period",
-    "again": "the step from memory, period replaced",
+    "again": "the step from memory, replaced once",
+    "nightly": "the step from memory, replaced again",
     "step": "the step, empty period",
     "step again": "the step, period replaced",
     "values": "INSERT of 1,000 balances each",
@@ -304,7 +305,7 @@ def show(rounds: list[dict]) -> None:
         seconds, used = (statistics.median(one[name][n] for one in rounds) for n in (0, 1))
         print(f"  {words:<44} {seconds:8.2f} s {used:8.2f} s of CPU")
     print("PostgreSQL's side of the step: load, roll up, replace, check")
-    for name in ("first", "again"):
+    for name in ("first", "again", "nightly"):
         compare(rounds, f"{WORDS[name]} / COPY in order", [name], ["copy"], 2)
         compare(rounds, f"{WORDS[name]} / COPY as sent", [name], ["copy as sent"], 2)
     compare(rounds, "INSERT of 1,000 rows each against it", ["values"], ["again"], 10, "at least")

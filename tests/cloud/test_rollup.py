@@ -339,6 +339,23 @@ def test_a_row_that_is_not_stored_as_computed_is_reported_by_account_and_branch(
     assert Decimal(found) - Decimal(wanted) == money(1)
 
 
+def test_a_row_that_is_stored_twice_is_reported(session):
+    """The second one has another currency, so neither the unique key nor an account and branch tells them apart."""
+    session.run(
+        "CREATE OR REPLACE FUNCTION repeat() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN NEW.id := gen_random_uuid();"
+        " NEW.currency_code := 'USD'; INSERT INTO legacy_trial_balances SELECT NEW.*; RETURN NULL; END $f$"
+    )
+    session.run(
+        "CREATE TRIGGER repeat AFTER INSERT ON legacy_trial_balances FOR EACH ROW"
+        " WHEN (NEW.chart_of_account_code = '1101' AND NEW.currency_code = 'IDR') EXECUTE FUNCTION repeat()"
+    )
+    try:
+        with pytest.raises(Refused, match="rows that are not as rolled up, 12 of 10, on the same accounts and branches;"):
+            replace(ROWS)
+    finally:
+        session.run("DROP TRIGGER repeat ON legacy_trial_balances")
+
+
 def test_roots_that_are_not_their_leaves_are_reported(session, monkeypatch):
     """A roll-up that loses a level writes what it computed; the roots show it."""
     monkeypatch.setattr(rollup, "ADD_LEVEL", rollup.ADD_LEVEL.replace(":depth + 1", ":depth + 2"))

@@ -85,6 +85,12 @@ def test_another_encoding_is_reported(other_database, encoding):
     assert faults[0] == f"database {name} is encoded in {encoding}, expected UTF8: it cannot hold every text of Genius"
 
 
+def test_a_server_that_is_too_old_is_reported(bare, monkeypatch):
+    monkeypatch.setattr(schema, "OLDEST", 99)
+    ((version,),) = bare.run("SHOW server_version")
+    assert schema.ping()["faults"] == [f"PostgreSQL {version} is too old; the ledger step needs version 99 or later"]
+
+
 def test_the_deep_ping_is_not_ok_with_a_fault(bare, monkeypatch):
     monkeypatch.setattr(health, "genius", FakeGenius)
     assert health.deep()["ok"]
