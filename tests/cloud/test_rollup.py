@@ -340,7 +340,7 @@ def test_a_row_that_is_not_stored_as_computed_is_reported_by_account_and_branch(
 
 
 def test_a_row_that_is_stored_twice_is_reported(session):
-    """The second one has another currency, so neither the unique key nor an account and branch tells them apart."""
+    """The second one has another currency, so account and branch are the same and the unique key permits it."""
     session.run(
         "CREATE OR REPLACE FUNCTION repeat() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN NEW.id := gen_random_uuid();"
         " NEW.currency_code := 'USD'; INSERT INTO legacy_trial_balances SELECT NEW.*; RETURN NULL; END $f$"
