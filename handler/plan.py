@@ -93,8 +93,15 @@ def next_command(state: dict, env: str = "ENV") -> dict:
     if not run and not rows:
         return answer(f"{date} was never accepted", "close", *of_date)
     lacking = [step for step in STEPS if step not in finished]
-    failure = (rows[-1]["message"] if rows else "") or (run or {}).get("failure") or "its run has ended"
-    return answer(f"{date} lacks {', '.join(lacking)}: {failure}", "rerun", *of_date)
+    return answer(f"{date} lacks {', '.join(lacking)}: {end_of(rows, run)}", "rerun", *of_date)
+
+
+def end_of(rows: list[dict], run: dict | None) -> str:
+    """Return why a date's last run ended: a person's decision on its job, the reason of its row, or Restate's."""
+    last = rows[-1] if rows else {}
+    if decided := (last.get("detail") or {}).get("resolved"):
+        return f"{last['job']} was decided as {decided['as']} by {decided['who']}"
+    return last.get("message") or (run or {}).get("failure") or "its run has ended"
 
 
 def describe_hold(hold: dict) -> str:

@@ -133,6 +133,8 @@ def test_job_with_unknown_result_blocks_its_period_until_resolved(deployed):
     assert f"{start['job']} {result}, decided by siti" in dry_then_real(*words).stdout
     (row,) = run_rows(deployed, date)
     assert (row["status"], row["genius"], row["detail"]["resolved"]["who"]) == ("blocked", result, "siti")
+    advice = inv("next", "--env", "local", "--date", date).stdout
+    assert f"lacks ledger, metrics: {start['job']} was decided as succeeded by siti" in advice
     rerun(date)
     assert len(starts(period)) == 1
     assert run_rows(deployed, date)[-1]["status"] == "succeeded"

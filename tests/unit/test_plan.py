@@ -101,6 +101,15 @@ def test_a_closed_date_stays_closed_while_a_later_one_blocks_its_period():
     assert found == {"command": "", "reason": f"{DATE} is closed"}
 
 
+def test_the_reason_after_a_decision_names_it_and_not_the_question_that_it_answered():
+    row = {**run_row("succeeded"), "message": "its outcome is unknown"}
+    found = next_command({"date": DATE, "run": ENDED, "rows": [row]}, "E")["reason"]
+    assert found == f"{DATE} lacks ledger, metrics: its outcome is unknown"
+    row["detail"] = {"resolved": {"as": "succeeded", "who": "siti", "at": 1.0}}
+    found = next_command({"date": DATE, "run": ENDED, "rows": [row]}, "E")["reason"]
+    assert found == f"{DATE} lacks ledger, metrics: {row['job']} was decided as succeeded by siti"
+
+
 def test_while_closings_are_held_the_hold_ends_first_and_a_running_date_goes_on():
     hold = {"who": "siti", "reason": "patch", "at": "2025-02-01T18:00:00+07:00", "until": None}
     found = next_command({"date": DATE, "hold": hold}, "E")
