@@ -34,13 +34,8 @@ def find(target: Target) -> list[str]:
     for row in rows:
         if row["status"] == "paused":
             row |= {"last_failure": closings.last_failure(cfg, row), "resume": manual_command(cfg, row["id"], "resume")}
-    failed = {}
-    for date in (state.get("last") or {}).get("dates", []):
-        run = closings.invocation_of(cfg, "DailyClosing", date, "run")
-        if run and run["completion_failure"]:
-            failed[date] = run["completion_failure"]
     late_after = float(cfg["CLOSING_LATE_AFTER"])
-    lines = evaluate(rows, blocked, failed, late_after, time.time(), target.env)
+    lines = evaluate(rows, blocked, failed_dates(cfg, state), late_after, time.time(), target.env)
     if hold := state.get("hold"):
         lines.append(f"{describe_hold(hold)}; next: inv release --env {target.env}")
     # A schedule that was never started is a decision, as in a test environment; one that was stopped needs a person.
@@ -53,6 +48,13 @@ def find(target: Target) -> list[str]:
 def blocked_periods(cfg: dict) -> dict[str, dict]:
     """Return what blocks each blocked period."""
     return {row["service_key"]: json.loads(row["value_utf8"]) for row in sql(cfg, BLOCKED)}
+
+
+def failed_dates(cfg: dict, state: dict) -> dict[str, str]:
+    """Return the failure of each date of the schedule's last run that has failed; state: the scheduler's."""
+    dates = (state.get("last") or {}).get("dates", [])
+    runs = {date: closings.invocation_of(cfg, "DailyClosing", date, "run") for date in dates}
+    return {date: run["completion_failure"] for date, run in runs.items() if run and run["completion_failure"]}
 
 
 def evaluate(rows: list[dict], blocked: dict, failed: dict, late_after: float, now: float, env: str) -> list[str]:

@@ -13,6 +13,7 @@ from invoke import Exit
 from handler.plan import describe_hold
 from layer import publish as layers
 from ops import (
+    attention,
     closings,
     config,
     deploy,
@@ -31,7 +32,7 @@ from ops import (
 from ops.alias import get_alias, held_by
 from ops.env_tasks import SHAPE
 from ops.findings import Finding, failed, line, passed
-from ops.restate import first_line, message, newest, one_line, request, sql
+from ops.restate import first_line, message, newest, one_line, request
 from ops.target import Target
 from ops.task import NOTHING, task
 
@@ -271,15 +272,25 @@ def warm(target: Target) -> Iterator[Finding]:
 
 
 def periods(target: Target) -> Iterator[Finding]:
-    rows = sql(
-        target.cfg, "SELECT service_key, value_utf8 FROM state WHERE service_name = 'ClosingPeriod' AND key = 'blocked'"
-    )
-    for row in rows:
-        blocked, period = json.loads(row["value_utf8"]), row["service_key"]
-        text = f"{period} is blocked by {blocked['job']}: {one_line(blocked['message'])}"
-        yield failed(text, next_command.command(target, blocked["date"] or f"{period}-01"))
-    if not rows:
+    blocked = attention.blocked_periods(target.cfg)
+    for period, one in blocked.items():
+        text = f"{period} is blocked by {one['job']}: {one_line(one['message'])}"
+        yield failed(text, next_command.command(target, one["date"] or f"{period}-01"))
+    if not blocked:
         yield passed("no period is blocked")
+
+
+def scheduled_dates(target: Target) -> Iterator[Finding]:
+    state = closings.state_of(target.cfg, schedule.SERVICE, schedule.KEY)
+    # The date of a blocked period is reported with its period.
+    blocked = attention.blocked_periods(target.cfg)
+    failures = {
+        date: text for date, text in attention.failed_dates(target.cfg, state).items() if date[:7] not in blocked
+    }
+    for date, text in failures.items():
+        yield failed(f"{date} failed: {first_line(text)}", next_command.command(target, date))
+    if not failures:
+        yield passed("no date of the schedule's last run has failed")
 
 
 def paused(target: Target) -> Iterator[Finding]:
@@ -309,6 +320,7 @@ CHECKS: Checks = {
     "schedule": (daily_schedule, UP),
     "keep-warm": (warm, DEPLOY),
     "periods": (periods, UP),
+    "dates": (scheduled_dates, UP),
     "paused": (paused, UP),
 }
 # Check -> the finding without which it would only fail again.

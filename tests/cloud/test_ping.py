@@ -13,7 +13,7 @@ from invoke import Context
 from support.helpers import ROOT, STATE, close, environment_file, inv
 from support.schedule_helpers import Schedule, wait_for
 
-from ops import attention, ping
+from ops import attention, doctor, ping
 from ops.restate import request
 from ops.target import Target
 
@@ -80,6 +80,9 @@ def test_ping_from_cron_names_what_only_restate_knows(quiet):
         assert line.startswith("local: 2019-10-09 failed: [423] 2019-10 is blocked by job GNS_X")
         assert line.endswith("; next: inv next --env local --date 2019-10-09")
         assert "inv rerun --env local --date 2019-10-09" in inv(*line.rpartition("inv ")[2].split()).stdout
+        (found,) = doctor.scheduled_dates(Target(Context(), quiet, "local"))
+        assert not found.passed and found.message.startswith("2019-10-09 failed: [423] 2019-10 is blocked by job GNS_X")
+        assert found.fix == "inv rerun --env local --date 2019-10-09"
         set_state(quiet, "DailyClosingScheduler", "main", state)
     finally:
         inv("schedule", "stop", "--env", "local")
