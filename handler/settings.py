@@ -268,7 +268,7 @@ SETTINGS = [
     Setting(
         "POLL_INITIAL_SECONDS", seconds, "seconds above 0", "how long the first wait for the closing job lasts", "10"
     ),
-    Setting("POLL_FACTOR", factor, "a number from 1 to 10", "the factor from each wait to the next", "1.5"),
+    Setting("POLL_FACTOR", factor, "a number from 1 to 10", "the factor from each wait to the next", "2"),
     Setting("POLL_CAP_SECONDS", seconds, "seconds above 0", "the longest wait between two polls of the job", "360"),
     Setting(
         "START_LIMIT_SECONDS",
