@@ -24,8 +24,9 @@ COLUMNS = {
 }
 
 
-# Six amounts as Genius sends them, between tabs; any other form is checked amount by amount.
-PLAIN = re.compile(r"-?[0-9]*\.?[0-9]+(\t-?[0-9]*\.?[0-9]+){5}")
+# Six amounts as Genius sends them, between tabs; any other form is checked amount by amount. A group that repeats would
+# take a quarter longer.
+PLAIN = re.compile("\t".join([r"-?[0-9]+(?:\.[0-9]+)?"] * len(COLUMNS)))
 
 
 class Account(NamedTuple):
@@ -67,7 +68,8 @@ class Copied:
         An account without any amount in Genius is counted and left out. If it has another amount, a missing one is 0,
         as in Oracle's SUM.
         """
-        codec, lines = self.codec, []
+        # Looked up once: this loop is most of what the function computes for a ledger.
+        codec, lines, places, plain = self.codec, [], self.places, PLAIN.fullmatch
         for account, description, branch, *amounts in balances:
             self.rows += 1
             try:
@@ -78,15 +80,17 @@ class Copied:
                 amounts = ["0" if amount is None else amount for amount in amounts]
                 text = "\t".join(amount if isinstance(amount, str) else "?" for amount in amounts)
             try:
-                if not account or not branch or not PLAIN.fullmatch(text):
+                if not account or not branch or not plain(text):
                     check_balance(account, branch, amounts)
-                place, name = self.places.get(account) or self.place(account)
-                columns = (place, escaped(name if description is None else description, codec), escaped(branch, codec))
+                place, name = places.get(account) or self.place(account)
+                line = (
+                    f"{place}\t{escaped(name if description is None else description, codec)}\t{escaped(branch, codec)}"
+                )
             except ValueError as error:
                 named = json.dumps(dict(zip(COLUMNS.values(), map(str, amounts))))
                 self.refused.append((account, branch, named, reason(error, codec)))
                 continue
-            lines.append("\t".join((*columns, text)))
+            lines.append(f"{line}\t{text}")
             if len(lines) == CHUNK_LINES:
                 if deadline.left() < 0:
                     # An error here ends the connection, and PostgreSQL drops what it has got.
