@@ -303,7 +303,7 @@ WORDS = {
     "step again": "the step, period replaced",
     "values": "INSERT of 1,000 balances each",
 }
-# What the table gets without this step: rows are copied into an empty period, or in the place of the old ones.
+# The bare way of each measurement: rows are copied into an empty period, or in the place of the old ones.
 BARE = {
     "first": "copy",
     "again": "delete, copy",
@@ -325,7 +325,7 @@ def show(rounds: list[dict]) -> None:
         for order in ("", " as sent"):
             words = f"{WORDS[name]} / {bare.upper()}{order or ' in order'}"
             if name.startswith("step"):
-                compare(rounds, f"{words}, fetched by a loop", [name], ["bare fetch", bare + order], 1.5)
+                compare(rounds, f"{words}, with a loop that fetches", [name], ["bare fetch", bare + order], 1.5)
             else:
                 compare(rounds, words, [name], [bare + order], 2)
     compare(rounds, "INSERT of 1,000 rows each against it", ["values"], ["again"], 10, "at least")
@@ -365,7 +365,7 @@ def show_curve(curve: dict[int, list[dict]]) -> None:
 
 def goal(name: str, found: float, bound: str, wanted: float, more: str = "") -> None:
     met = found <= wanted if bound == "at most" else found >= wanted
-    print(f"  {name:<62} {found:8.2f}   goal {bound} {wanted:g}: {'met' if met else 'MISSED'}{more}")
+    print(f"  {name:<75} {found:8.2f}   goal {bound} {wanted:g}: {'met' if met else 'MISSED'}{more}")
 
 
 if __name__ == "__main__":
