@@ -118,7 +118,7 @@ def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, rec
     # The ping that it sends is the only call whose name is not that of a query.
     assert {call.action for call in recorder.calls() if call.task == "doctor" and not call.is_query} == {PING}
     others = {"cli", "env file", "credentials", "network", "ping", "layer", "postgres", "oracle", "schema", "charset"}
-    others |= {"versions", "secrets", *readiness.FACTS}
+    others |= {"versions", "secrets", "dates", *readiness.FACTS}
     assert set(first) == {*messages, *others}
     assert not any(secret in str(first) for secret in (deployed["PG_PASSWORD"], deployed["ORACLE_PASSWORD"]))
 
