@@ -12,7 +12,7 @@ from shlex import quote as q
 
 from invoke import Exit
 
-from ops import alias, function_url, restate, shell
+from ops import alias, function_url, restate, roles, shell
 from ops.ping import invoke_function
 from ops.restate import (
     DRAINED,
@@ -170,11 +170,8 @@ def discover(cfg: dict, version_arn: str) -> dict[str, set[str]]:
 
 def invoke_role(cfg: dict, version_arn: str) -> str:
     """Return the ARN of the role that Restate assumes, "" if there is none; a name is one of the function's account."""
-    role = cfg["RESTATE_INVOKE_ROLE_ARN"]
-    if not role or role.startswith("arn:"):
-        return role
     _, partition, _, _, account, *_ = version_arn.split(":")
-    return f"arn:{partition}:iam::{account}:role/{role}"
+    return roles.role_arn(cfg["RESTATE_INVOKE_ROLE_ARN"], account, partition)
 
 
 def ask_discovery(cfg: dict, name: str, body: dict, patient: bool) -> dict[str, set[str]]:

@@ -244,16 +244,19 @@ def fill_policy(name: str, cfg: dict, account: str) -> str:
     text = (ROOT / file).read_text()
     # The placeholder is one text in a list: its quotes are closed and opened again between two ARNs.
     secrets = '", "'.join(references.arns(cfg.get(REFERENCES, "").split(), cfg.get("AWS_REGION", ""), account))
-    given = {**cfg, "SECRET_ARNS": secrets, "ACCOUNT_ID": account}
-    server = cfg.get("RESTATE_SERVER_ROLE_ARN", "")
-    if server and not server.startswith("arn:"):
-        given["RESTATE_SERVER_ROLE_ARN"] = f"arn:aws:iam::{account}:role/{server}"
+    server = role_arn(cfg.get("RESTATE_SERVER_ROLE_ARN", ""), account)
+    given = {**cfg, "SECRET_ARNS": secrets, "ACCOUNT_ID": account, "RESTATE_SERVER_ROLE_ARN": server}
     words = [key for key in given if f"${{{key}}}" in text]
     empty = [key for key in words if not given[key]]
     if empty:
         raise Exit(f"{file} needs {', '.join(empty)}, which is empty. Nothing of that role was changed.")
     filled = [f"s|\\${{{key}}}|{escaped(given[key])}|g" for key in words]
     return f"sed {' '.join(f'-e {q(one)}' for one in filled)} {file}" if filled else f"cat {file}"
+
+
+def role_arn(role: str, account: str, partition: str = "aws") -> str:
+    """Return the ARN of a role that a setting has as a name of an account or as an ARN; "" for none."""
+    return f"arn:{partition}:iam::{account}:role/{role}" if role and not role.startswith("arn:") else role
 
 
 def escaped(value: str) -> str:
