@@ -62,6 +62,11 @@ def newest_due(now: float, at: tuple[int, int], zone: ZoneInfo, offset: int) -> 
     return next_day(now, at, zone) - DAY + timedelta(days=offset)
 
 
+def held(hold: dict, before: date, last: date) -> dict:
+    """Return the dates that a hold kept from being closed, from the one after `before`, as `heldDates` has them."""
+    return {"from": f"{before + DAY}", "to": f"{last}", "who": hold["who"], "reason": hold["reason"]}
+
+
 def due(done: date, newest: date, cap: int = CAP) -> Due:
     """Return which dates after `done` up to `newest` to close: the newest date of each period covers its others.
 

@@ -148,9 +148,9 @@ async def end_hold(ctx: ObjectContext, now: float) -> dict | None:
         ctx.clear("hold")
         if found.get("invocation") not in (None, ctx.request().id):
             ctx.cancel_invocation(found["invocation"])
-        first, last = newest_due(schedule_times.read(found["at"])) + schedule_times.DAY, newest_due(now)
-        if first <= last:
-            dates = {"from": f"{first}", "to": f"{last}", "who": found["who"], "reason": found["reason"]}
+        before, last = newest_due(schedule_times.read(found["at"])), newest_due(now)
+        if before < last:
+            dates = schedule_times.held(found, before, last)
             ctx.set("heldDates", [*(await ctx.get("heldDates", type_hint=list) or []), dates][-KEPT:])
     return found
 

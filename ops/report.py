@@ -222,8 +222,8 @@ def schedule_state(target: Target, newest: date) -> tuple[dict, list[str]]:
     hold = state.get("hold")
     if not hold:
         return state, []
-    first, last = newest_due(target.cfg, schedule_times.read(hold["at"])) + report_page.DAY, newest + report_page.DAY
-    dates = {"from": f"{first}", "to": f"{last}", "who": hold["who"], "reason": hold["reason"]}
+    before = newest_due(target.cfg, schedule_times.read(hold["at"]))
+    dates = schedule_times.held(hold, before, newest + schedule_times.DAY)
     return {**state, "heldDates": [*(state.get("heldDates") or []), dates]}, [describe_hold(hold)]
 
 

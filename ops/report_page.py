@@ -8,10 +8,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Context, Decimal, Inexact, localcontext
 from zoneinfo import ZoneInfo
 
+from handler import schedule_times
 from handler.balances import COLUMNS
 from handler.plan import done
 from handler.request import STEPS
@@ -21,7 +22,6 @@ from ops import history
 EXACT = Context(prec=2000, traps=[Inexact])
 # In pixels: the chart of the closings, one of a metric.
 HIGH, LOW, BAR_WIDTH, BAR_GAP = 60, 24, 14, 4
-DAY = timedelta(days=1)
 
 
 @dataclass
@@ -156,7 +156,7 @@ def calendar(period: str, rows: list[dict], schedule: dict, newest: date) -> lis
         by = next((one for one in closed if one > f"{day}"), later and later["by"])
         state, words = state_of(f"{day}", of_date.get(f"{day}", []), by, schedule, newest)
         days.append({"date": f"{day}", "state": state, "words": words})
-        day += DAY
+        day += schedule_times.DAY
     return days
 
 
