@@ -35,7 +35,7 @@ def find(target: Target) -> list[str]:
         if row["status"] == "paused":
             row |= {"last_failure": closings.last_failure(cfg, row), "resume": manual_command(cfg, row["id"], "resume")}
     late_after = float(cfg["CLOSING_LATE_AFTER"])
-    lines = evaluate(rows, blocked, failed_dates(cfg, state), late_after, time.time(), target.env)
+    lines = evaluate(rows, blocked, failed_dates(cfg, state, blocked), late_after, time.time(), target.env)
     if hold := state.get("hold"):
         lines.append(f"{describe_hold(hold)}; next: inv release --env {target.env}")
     # A schedule that was never started is a decision, as in a test environment; one that was stopped needs a person.
@@ -50,9 +50,12 @@ def blocked_periods(cfg: dict) -> dict[str, dict]:
     return {row["service_key"]: json.loads(row["value_utf8"]) for row in sql(cfg, BLOCKED)}
 
 
-def failed_dates(cfg: dict, state: dict) -> dict[str, str]:
-    """Return the failure of each date of the schedule's last run that has failed; state: the scheduler's."""
-    dates = (state.get("last") or {}).get("dates", [])
+def failed_dates(cfg: dict, state: dict, blocked: dict) -> dict[str, str]:
+    """Return the failure of each date of the schedule's last run that has failed, but not because of its period.
+
+    state: the scheduler's; blocked: blocked_periods, which are reported once each.
+    """
+    dates = [date for date in (state.get("last") or {}).get("dates", []) if date[:7] not in blocked]
     runs = {date: closings.invocation_of(cfg, "DailyClosing", date, "run") for date in dates}
     return {date: run["completion_failure"] for date, run in runs.items() if run and run["completion_failure"]}
 
@@ -86,7 +89,7 @@ def evaluate(rows: list[dict], blocked: dict, failed: dict, late_after: float, n
             hours = f"{age / 3600:.1f} h"
             lines.append(f"{row['key']} is late: not closed after {hours}; next: {following('next', env, row['key'])}")
     for date, failure in failed.items():
-        if date not in known and date[:7] not in blocked:
+        if date not in known:
             lines.append(f"{date} failed: {first_line(failure)}; next: {following('next', env, date)}")
     return lines
 

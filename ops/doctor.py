@@ -282,11 +282,7 @@ def periods(target: Target) -> Iterator[Finding]:
 
 def scheduled_dates(target: Target) -> Iterator[Finding]:
     state = closings.state_of(target.cfg, schedule.SERVICE, schedule.KEY)
-    # The date of a blocked period is reported with its period.
-    blocked = attention.blocked_periods(target.cfg)
-    failures = {
-        date: text for date, text in attention.failed_dates(target.cfg, state).items() if date[:7] not in blocked
-    }
+    failures = attention.failed_dates(target.cfg, state, attention.blocked_periods(target.cfg))
     for date, text in failures.items():
         yield failed(f"{date} failed: {first_line(text)}", next_command.command(target, date))
     if not failures:
