@@ -83,14 +83,13 @@ class Copied:
                 if not account or not branch or not plain(text):
                     check_balance(account, branch, amounts)
                 place, name = places.get(account) or self.place(account)
-                line = (
-                    f"{place}\t{escaped(name if description is None else description, codec)}\t{escaped(branch, codec)}"
-                )
+                description = escaped(name if description is None else description, codec)
+                line = f"{place}\t{description}\t{escaped(branch, codec)}\t{text}"
             except ValueError as error:
                 named = json.dumps(dict(zip(COLUMNS.values(), map(str, amounts))))
                 self.refused.append((account, branch, named, reason(error, codec)))
                 continue
-            lines.append(f"{line}\t{text}")
+            lines.append(line)
             if len(lines) == CHUNK_LINES:
                 if deadline.left() < 0:
                     # An error here ends the connection, and PostgreSQL drops what it has got.
