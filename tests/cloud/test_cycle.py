@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 from support.api_recorder import Recorder
-from support.helpers import INV, ROOT, STATE, like_local
+from support.helpers import INV, ROOT, STATE, like_local, output_of
 from support.helpers import inv as shared_inv
 from support.instantclient import AIO
 
@@ -116,8 +116,7 @@ def commands(echo: str) -> list[str]:
 
 
 def asked(cfg: dict, command: str) -> dict:
-    environ = {**os.environ, **shell.command_environment(cfg)}
-    return json.loads(subprocess.run(command, shell=True, env=environ, capture_output=True, check=True).stdout)
+    return json.loads(output_of(cfg, command))
 
 
 def state_of_deploy(cfg: dict) -> dict:
@@ -214,8 +213,7 @@ def through_the_bucket(cfg: dict) -> None:
         ("bucket", publish.upload_layer(cfg, layer)),
         ("bucket", publish.remove_upload(cfg, layer)),
     ):
-        environ = {**os.environ, **shell.command_environment(cfg), "AWS_CSM_CLIENT_ID": task}
-        subprocess.run(command, shell=True, cwd=ROOT, env=environ, capture_output=True, check=True)
+        output_of(cfg, command, AWS_CSM_CLIENT_ID=task)
 
 
 def test_the_deploy_role_may_do_what_its_tasks_do_and_no_more(cycle):

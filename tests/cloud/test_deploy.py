@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import zipfile
 
 import pytest
 from invoke import Context
 from support import checkout
-from support.helpers import ROOT, environment_file, inv
+from support.helpers import ROOT, environment_file, inv, output_of
 
 from ops import deploy, limits, shell
 from ops.alias import get_alias
@@ -61,11 +60,7 @@ def test_one_screen_shows_what_is_live_and_how_it_goes(deployed):
 
 
 def test_the_function_gets_its_settings_and_no_other(deployed):
-    command = deploy.get_function(deployed)
-    found = subprocess.run(
-        command, shell=True, env={**os.environ, **shell.command_environment(deployed)}, capture_output=True, check=True
-    )
-    configuration = json.loads(found.stdout)["Configuration"]
+    configuration = json.loads(output_of(deployed, deploy.get_function(deployed)))["Configuration"]
     assert configuration["Environment"]["Variables"] == function_environment(deployed)
     assert not {"RESTATE_AUTH_TOKEN", "RESTATE_ADMIN_URL"} & set(configuration["Environment"]["Variables"])
     assert (configuration["Timeout"], configuration["MemorySize"]) == (900, 1024)
@@ -76,8 +71,7 @@ def test_too_large_a_layer_is_refused_in_one_line_and_not_published(deployed, tm
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("lib/large", bytes(limits.UNZIPPED_BYTES - 1_000_000))
     publish = f"lambda publish-layer-version --layer-name too-large --zip-file fileb://{zipped}"
-    command, environ = shell.aws(deployed, publish), {**os.environ, **shell.command_environment(deployed)}
-    arn = json.loads(subprocess.run(command, shell=True, env=environ, capture_output=True, check=True).stdout)
+    arn = json.loads(output_of(deployed, shell.aws(deployed, publish)))
     with environment_file("testlayer", LAYER_VERSION_ARN=arn["LayerVersionArn"]) as env:
         refused = inv("deploy", "--env", env, check=False)
     assert refused.returncode == 1

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import time
 
 import pytest
 from invoke import Context, Exit
-from support.helpers import ROOT, STATE, administer, connect, inv, like_local
+from support.helpers import ROOT, STATE, administer, connect, inv, like_local, output_of
 from support.iam import make_invoking_role
 from support.instantclient import AIO
 
 from handler.client import ERRORS
 from local.oracle.faults import Faults
-from ops import closings, config, deploy, doctor, next_command, readiness, shell
+from ops import closings, config, deploy, doctor, next_command, readiness
 from ops.findings import Finding
 from ops.restate import request
 from ops.shell import aws
@@ -30,14 +28,6 @@ def findings(check, cfg: dict) -> list[Finding]:
     return list(check(Target(C, cfg, "local")))
 
 
-def run(cfg: dict, command: str) -> str:
-    """Run a command as an operator pastes it."""
-    environ = {**os.environ, **shell.command_environment(cfg)}
-    done = subprocess.run(command, shell=True, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
 def fix(cfg: dict, one: Finding) -> None:
     """Do what the finding's fix names; this test does the person's part of it."""
     if one.name == "rights":
@@ -45,7 +35,7 @@ def fix(cfg: dict, one: Finding) -> None:
             inv("genius.sql", grant)
         return
     command = one.fix.rpartition("then ")[2]
-    run(cfg, f"{command} --yes" if re.search(r"inv resolve|restate invocations", command) else command)
+    output_of(cfg, f"{command} --yes" if re.search(r"inv resolve|restate invocations", command) else command)
 
 
 def diagnosis() -> dict[str, list[Finding]]:
@@ -59,10 +49,10 @@ def diagnosis() -> dict[str, list[Finding]]:
 def shrink_and_publish(cfg: dict) -> None:
     """Make a version with 512 MB live, of which Restate does not know."""
     name = cfg["FUNCTION_NAME"]
-    run(cfg, aws(cfg, f"lambda update-function-configuration --function-name {name} --memory-size 512"))
-    run(cfg, deploy.wait_until_updated(cfg))
-    version = json.loads(run(cfg, aws(cfg, f"lambda publish-version --function-name {name}")))["Version"]
-    run(cfg, aws(cfg, f"lambda update-alias --function-name {name} --name live --function-version {version}"))
+    output_of(cfg, aws(cfg, f"lambda update-function-configuration --function-name {name} --memory-size 512"))
+    output_of(cfg, deploy.wait_until_updated(cfg))
+    version = json.loads(output_of(cfg, aws(cfg, f"lambda publish-version --function-name {name}")))["Version"]
+    output_of(cfg, aws(cfg, f"lambda update-alias --function-name {name} --name live --function-version {version}"))
 
 
 def block(cfg: dict, period: str) -> None:
@@ -79,7 +69,7 @@ def pause(cfg: dict, date: str) -> None:
         assert time.monotonic() < deadline, closings.current_step(cfg, date)
         time.sleep(0.2)
     invocation = closings.invocation_of(cfg, "ClosingPeriod", date[:7], "close")["id"]
-    run(cfg, f"restate invocations pause {invocation} --yes")
+    output_of(cfg, f"restate invocations pause {invocation} --yes")
 
 
 @pytest.mark.slow
@@ -95,7 +85,7 @@ def test_each_failed_check_is_fixed_by_the_command_it_names(local, deployed, rec
     inv("genius.sql", "REVOKE CREATE JOB FROM genius")
     inv("genius.sql", "REVOKE EXECUTE ON acpdb.package_rpt_ac_fi806 FROM genius")
     role = f"iam delete-role-policy --role-name {deployed['ROLE_NAME']} --policy-name lambda-execution"
-    run(deployed, aws(deployed, role))
+    output_of(deployed, aws(deployed, role))
     try:
         first = diagnosis()
         failures = {name: [one for one in found if not one.passed] for name, found in first.items()}
@@ -128,10 +118,10 @@ def test_version_registered_with_another_role_fails(deployed, tmp_path):
     other = make_invoking_role(deployed, "other", tmp_path)
     (before,) = findings(doctor.restate, deployed)
     arn = before.message.split()[0]
-    run(deployed, f"restate deployments register {arn} --assume-role-arn {other} --force --yes")
+    output_of(deployed, f"restate deployments register {arn} --assume-role-arn {other} --force --yes")
     (one,) = findings(doctor.restate, deployed)
     assert not one.passed and f"is registered with {other}, expected none" in one.message
-    run(deployed, one.fix)
+    output_of(deployed, one.fix)
     assert findings(doctor.restate, deployed)[0].passed
 
 
@@ -144,12 +134,12 @@ def test_detached_layer_fails_and_the_attached_one_is_loaded(deployed, zips):
     other.write_text(like_local(LAYER_NAME="test-doctor", ORACLE_CLIENT="thick"))
     try:
         arn = inv("layer.publish", "--env", "testlayer").stdout.splitlines()[-1]
-        run(deployed, doctor.set_value("testlayer", "LAYER_VERSION_ARN", arn))
+        output_of(deployed, doctor.set_value("testlayer", "LAYER_VERSION_ARN", arn))
         wanted = Target.load(C, "testlayer")
         one, mode = doctor.function(wanted)
         assert not one.passed and one.message == f"the layer is none, expected {arn}"
         assert not mode.passed and mode.message.endswith("differs from env/testlayer.env in ORACLE_CLIENT, TNS_ADMIN")
-        run(wanted.cfg, one.fix)
+        output_of(wanted.cfg, one.fix)
         (one,) = doctor.function(wanted)
         assert one.passed
         found = {one.name: one for one in readiness.check(wanted)}
@@ -169,7 +159,7 @@ def test_missing_schema_fails(deployed):
     try:
         missing = [one for one in findings(readiness.check, deployed) if one.name == "schema"]
         assert not any(one.passed for one in missing) and any("closing_runs" in one.message for one in missing)
-        run(deployed, missing[0].fix)
+        output_of(deployed, missing[0].fix)
         (created,) = [one for one in findings(readiness.check, deployed) if one.name == "schema"]
         assert created.passed
     finally:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 from invoke import Context, Exit
 from support import instantclient
-from support.helpers import ROOT, environment_file, inv
+from support.helpers import ROOT, environment_file, inv, output_of
 from support.instantclient import AIO
 
 from layer import build, publish
@@ -41,8 +40,7 @@ def published(cfg, client_zip) -> str:
 
 
 def asked(cfg, command: str) -> dict:
-    environ = {**os.environ, **shell.command_environment(cfg)}
-    return json.loads(subprocess.run(command, shell=True, env=environ, capture_output=True, check=True).stdout)
+    return json.loads(output_of(cfg, command))
 
 
 def test_a_thick_function_without_a_layer_is_refused_before_anything_is_touched(deployed):
@@ -95,13 +93,7 @@ def test_a_large_layer_goes_through_the_bucket(published, cfg, monkeypatch, caps
     with pytest.raises(Exit, match="name a bucket in DEPLOY_BUCKET"):
         publish.publish(Target(Context(), large, "local"))
     large["DEPLOY_BUCKET"] = "finance-closing-deploy"
-    subprocess.run(
-        shell.aws(cfg, "s3 mb s3://finance-closing-deploy"),
-        shell=True,
-        check=True,
-        env={**os.environ, **shell.command_environment(cfg)},
-        capture_output=True,
-    )
+    output_of(cfg, shell.aws(cfg, "s3 mb s3://finance-closing-deploy"))
     monkeypatch.chdir(ROOT)
     arn = publish.publish(Target(Context(), large, "local"))
     assert arn.endswith(":layer:large:1")

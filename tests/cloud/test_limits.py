@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import zipfile
 
-from support.helpers import ROOT
+from support.helpers import ROOT, output_of
 
 from ops import bundle, deploy, limits, shell
 
@@ -35,17 +33,10 @@ def test_code_in_the_bucket_reaches_lambda(cfg, monkeypatch, tmp_path):
             shell.aws(cfg, create),
             shell.aws(cfg, update),
         ):
-            output = run(cfg, command)
+            output = output_of(cfg, command)
         assert json.loads(output)["CodeSize"] == zipped.stat().st_size
     finally:
         zipped.unlink()
-        run(cfg, shell.aws(cfg, "lambda delete-function --function-name from-a-bucket"))
-        run(cfg, shell.aws(cfg, "s3 rb --force s3://finance-code"))
-        run(cfg, shell.aws(cfg, "iam delete-role --role-name from-a-bucket"))
-
-
-def run(cfg: dict, command: str) -> str:
-    environ = {**os.environ, **shell.command_environment(cfg)}
-    done = subprocess.run(command, shell=True, cwd=ROOT, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, (command, done.stderr)
-    return done.stdout
+        output_of(cfg, shell.aws(cfg, "lambda delete-function --function-name from-a-bucket"))
+        output_of(cfg, shell.aws(cfg, "s3 rb --force s3://finance-code"))
+        output_of(cfg, shell.aws(cfg, "iam delete-role --role-name from-a-bucket"))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
 from invoke import Context
-from support.helpers import STATE, inv
+from support.helpers import STATE, inv, output_of
 from support.logpattern import matches
 from support.schedule_helpers import Schedule, clock_of, have_closed, wait_for
 from support.soak import SoakTest, check_closings, check_dates
@@ -19,7 +17,7 @@ from support.soak import SoakTest, check_closings, check_dates
 from local.oracle.faults import Faults
 from ops import alarms, closings, logs, schedule
 from ops.restate import request
-from ops.shell import aws, command_environment
+from ops.shell import aws
 from ops.target import Target
 
 FAULTS = Faults(STATE / "genius")
@@ -190,15 +188,9 @@ def test_an_outage_of_nine_months_closes_seven_and_logs_what_was_left_out(stoppe
     assert answer["leftOut"] == stopped.state()["leftOut"] == [{"from": "2023-11-20", "to": "2024-01-31"}]
     assert stopped.state()["done"] == "2024-08-06"
     words = f"logs filter-log-events --log-group-name /aws/lambda/{stopped.cfg['FUNCTION_NAME']}"
-    found = subprocess.run(
-        aws(stopped.cfg, f"{words} --filter-pattern dates_missed --output json"),
-        shell=True,
-        env={**os.environ, **command_environment(stopped.cfg)},
-        capture_output=True,
-        check=True,
-    )
+    found = output_of(stopped.cfg, aws(stopped.cfg, f"{words} --filter-pattern dates_missed --output json"))
     pattern = alarms.wanted_alarms(stopped.cfg, "TOPIC")["dates-missed"]["filter"]["filterPattern"]
-    lines = [event["message"] for event in json.loads(found.stdout)["events"]]
+    lines = [event["message"] for event in json.loads(found)["events"]]
     missed = [json.loads(line) for line in lines if matches(pattern, line)]
     assert [one["leftOut"] for one in missed if one["leftOut"]] == [answer["leftOut"]]
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 
 import pytest
 from invoke import Context
 from support import warm
-from support.helpers import ROOT, STATE, administer, as_superuser, environment_file, inv, workers
+from support.helpers import STATE, administer, as_superuser, environment_file, inv, output_of, workers
 from support.schedule_helpers import wait_for
 
 from local.oracle.faults import Faults
@@ -32,12 +30,8 @@ PASSWORDS = iter(f"rotated-{number}" for number in range(1, 100))
 
 def aws(cfg: dict, command: str, typed: str | None = None) -> str:
     """Run a command as an operator pastes it, who types the secret on standard input."""
-    environ = {**os.environ, **shell.command_environment(cfg)}
-    environ["PATH"] = f"{warm.started().bin}:{environ['PATH']}"
-    line = f"aws --region {cfg['AWS_REGION']} {command}"
-    done = subprocess.run(line, shell=True, cwd=ROOT, env=environ, input=typed, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    path = f"{warm.started().bin}:{shell.command_environment(cfg)['PATH']}"
+    return output_of(cfg, f"aws --region {cfg['AWS_REGION']} {command}", typed, PATH=path)
 
 
 class Rotation:

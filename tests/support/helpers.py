@@ -22,6 +22,7 @@ from support.plugin import UNUSED
 
 import handler
 from local import processes
+from ops import shell
 
 ROOT = Path(handler.__file__).resolve().parents[1]
 INV = Path(sys.executable).with_name("inv")
@@ -49,6 +50,15 @@ def inv(*words: str, check: bool = True, **extra: str) -> subprocess.CompletedPr
     if check and done.returncode:
         pytest.fail(f"inv {' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def output_of(cfg: dict[str, str], command: str, typed: str | None = None, **extra: str) -> str:
+    """Run a command as an operator pastes it and return its output; typed: for its input; extra: environment."""
+    environ = {**os.environ, **shell.command_environment(cfg), **extra}
+    pipes = {"input": typed, "capture_output": True, "text": True}
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environ, timeout=180, **pipes)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def close(date: str, *words: str, check: bool = True) -> subprocess.CompletedProcess:

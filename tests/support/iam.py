@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
-from ops import roles, shell
+from support.helpers import output_of
 
-ACCOUNT = "000000000000"
+from local.services import ACCOUNT
+from ops import roles
 
 
 def make_invoking_role(cfg: dict[str, str], name: str, folder: Path) -> str:
@@ -25,6 +24,5 @@ def make_invoking_role(cfg: dict[str, str], name: str, folder: Path) -> str:
         roles.create_role(cfg, name, str(files["trust"])),
         roles.put_role_policy(cfg, name, "invoke", str(files["rights"])),
     ):
-        environ = {**os.environ, **shell.command_environment(cfg)}
-        subprocess.run(command, shell=True, env=environ, check=True, stdout=subprocess.DEVNULL)
-    return f"arn:aws:iam::{ACCOUNT}:role/{name}"
+        output_of(cfg, command)
+    return roles.role_arn(name, ACCOUNT)
