@@ -170,8 +170,7 @@ def discover(cfg: dict, version_arn: str) -> dict[str, set[str]]:
 
 def invoke_role(cfg: dict, version_arn: str) -> str:
     """Return the ARN of the role that Restate assumes, "" if there is none; a name is one of the function's account."""
-    _, partition, _, _, account, *_ = version_arn.split(":")
-    return roles.role_arn(cfg["RESTATE_INVOKE_ROLE_ARN"], account, partition)
+    return roles.role_arn(cfg["RESTATE_INVOKE_ROLE_ARN"], version_arn)
 
 
 def ask_discovery(cfg: dict, name: str, body: dict, patient: bool) -> dict[str, set[str]]:

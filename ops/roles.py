@@ -244,7 +244,7 @@ def fill_policy(name: str, cfg: dict, account: str) -> str:
     text = (ROOT / file).read_text()
     # The placeholder is one text in a list: its quotes are closed and opened again between two ARNs.
     secrets = '", "'.join(references.arns(cfg.get(REFERENCES, "").split(), cfg.get("AWS_REGION", ""), account))
-    server = role_arn(cfg.get("RESTATE_SERVER_ROLE_ARN", ""), account)
+    server = role_arn(cfg.get("RESTATE_SERVER_ROLE_ARN", ""), f"arn:aws:iam::{account}:root")
     given = {**cfg, "SECRET_ARNS": secrets, "ACCOUNT_ID": account, "RESTATE_SERVER_ROLE_ARN": server}
     words = [key for key in given if f"${{{key}}}" in text]
     empty = [key for key in words if not given[key]]
@@ -254,9 +254,15 @@ def fill_policy(name: str, cfg: dict, account: str) -> str:
     return f"sed {' '.join(f'-e {q(one)}' for one in filled)} {file}" if filled else f"cat {file}"
 
 
-def role_arn(role: str, account: str, partition: str = "aws") -> str:
-    """Return the ARN of a role that a setting has as a name of an account or as an ARN; "" for none."""
-    return f"arn:{partition}:iam::{account}:role/{role}" if role and not role.startswith("arn:") else role
+def role_arn(role: str, neighbour: str) -> str:
+    """Return the ARN of a role that a setting has as an ARN or as a name; "" for none.
+
+    neighbour: an ARN of the account in which a name is; not read for another role, since a dry run may not have it.
+    """
+    if not role or role.startswith("arn:"):
+        return role
+    _, partition, _, _, account, *_ = neighbour.split(":")
+    return f"arn:{partition}:iam::{account}:role/{role}"
 
 
 def escaped(value: str) -> str:

@@ -13,7 +13,8 @@ from ops import roles
 
 def make_invoking_role(cfg: dict[str, str], name: str, folder: Path) -> str:
     """Create a role that this account can assume and that can invoke each function; return its ARN."""
-    trust = {"Action": "sts:AssumeRole", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}}
+    owner = f"arn:aws:iam::{ACCOUNT}:root"
+    trust = {"Action": "sts:AssumeRole", "Principal": {"AWS": owner}}
     rights = {"Action": "lambda:InvokeFunction", "Resource": "*"}
     files = {}
     for kind, statement in (("trust", trust), ("rights", rights)):
@@ -25,4 +26,4 @@ def make_invoking_role(cfg: dict[str, str], name: str, folder: Path) -> str:
         roles.put_role_policy(cfg, name, "invoke", str(files["rights"])),
     ):
         output_of(cfg, command)
-    return roles.role_arn(name, ACCOUNT)
+    return roles.role_arn(name, owner)
