@@ -47,7 +47,10 @@ def exit_code(process: Process) -> int | None:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return when a process started, in ticks since boot; None if it ended or is a zombie."""
+    """Return when a process started, in ticks since boot; None if it ended or is a zombie.
+
+    A child of ours runs until its exit code is known: its first thread is a zombie already while others still run.
+    """
     child = _children.get(pid)
     running = child is not None and child.poll() is None
     try:
@@ -55,7 +58,7 @@ def start_ticks(pid: int) -> int | None:
     except OSError:
         # macOS, where `inv local.tools` runs, has no /proc.
         return 0 if running and not PROC.exists() else None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in "ZX" and not running else int(fields[19])
 
 
 def alive(process: Process) -> bool:

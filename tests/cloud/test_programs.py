@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import pytest
 from support.helpers import INV, ROOT, UNUSED
@@ -63,3 +64,14 @@ def test_child_that_runs_and_ends_is_known_without_proc(tmp_path, monkeypatch):
     assert not processes.wait(child, 0.1)
     processes.end([child])
     assert processes.wait(child, 5) and processes.exit_code(child) == -15
+
+
+def test_child_whose_first_thread_ends_early_runs_until_its_exit_code_is_known(tmp_path):
+    """As uv can end: a failed installation was taken for one that succeeded."""
+    program = (
+        "import ctypes, os, threading, time\n"
+        "threading.Thread(target=lambda: (time.sleep(0.3), os._exit(3))).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    child = processes.spawn([sys.executable, "-c", program], os.environ, tmp_path / "log")
+    assert processes.wait(child, 10) and processes.exit_code(child) == 3
